@@ -1,0 +1,213 @@
+"""The thread of one base: steps all its sequences together, whatever adapters they use, and lets in the next ones.
+
+Each turn reads at most one piece of one new prompt and then gives every running sequence one token, so a long prompt
+delays the others by one piece, not by the whole of it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from services.inference import sampling
+from services.inference.engine import EngineError, Generation, NotLoadedError, OverloadedError, Piece, Sampling
+from services.inference.lora import Adapter, AdapterBank
+from services.inference.padded import PaddedBatch, prefill
+from services.inference.text import Detokenizer, StopScanner
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one base."""
+
+    concurrent: int
+    waiting: int
+    prefill_chunk_tokens: int
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer under way."""
+
+    generation: Generation
+    prompt: Sequence[int]
+    adapter: Adapter | None
+    sampling: Sampling
+    dice: torch.Generator
+    text: Detokenizer
+    stops: StopScanner
+    cache: DynamicCache = field(default_factory=DynamicCache)
+    prefilled: int = 0  # tokens of the prompt
+    output_tokens: int = 0
+    last_token: int = 0
+    logprob_sum: float = 0.0
+
+    def accept(self, token: int, logprob: float, *, ends: bool) -> bool:
+        """Take the next token, pass on the text that it completes; True: the answer has ended."""
+        if not math.isfinite(logprob):
+            self.generation.feed(EngineError("the model produced numbers that are not finite"))
+            return True
+        self.output_tokens += 1
+        self.logprob_sum += logprob
+        self.last_token = token
+        shown = "" if ends else self.stops.add(self.text.add(token))
+        if ends or self.stops.stopped:
+            reason = "stop"
+        elif self.output_tokens >= self.sampling.max_tokens:
+            reason = "length"
+        else:
+            if shown:
+                self.generation.feed(Piece(shown, self.output_tokens))
+            return False
+        if not self.stops.stopped:
+            shown += self.stops.add(self.text.flush())
+            shown += self.stops.flush()
+            reason = "stop" if self.stops.stopped else reason
+        self.generation.feed(Piece(shown, self.output_tokens, reason, self.logprob_sum / self.output_tokens))
+        return True
+
+
+class Runner:
+    """Steps one model. `submit` and `stop` may be called from any thread."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        bank: AdapterBank,
+        decode: Callable[[Sequence[int]], str],
+        end_tokens: frozenset[int],
+        limits: Limits,
+    ) -> None:
+        self._model = model
+        self._bank = bank
+        self._decode = decode
+        self._end_tokens = end_tokens
+        self._limits = limits
+        self._wake = threading.Condition()
+        self._waiting: deque[Answer] = deque()
+        self._closing: str | None = None  # "drain" | "now"
+        self._prefilling: deque[Answer] = deque()
+        self._running: list[Answer] = []
+        self._batch = PaddedBatch()
+        self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, generation: Generation, tokens: Sequence[int], adapter: Adapter | None, sampled: Sampling
+    ) -> Generation:
+        """Put a sequence into the queue. Raises OverloadedError, NotLoadedError."""
+        sequence = Answer(
+            generation,
+            tokens,
+            adapter,
+            sampled,
+            sampling.dice(sampled.seed),
+            Detokenizer(self._decode),
+            StopScanner(sampled.stop),
+        )
+        with self._wake:
+            if self._closing:
+                raise NotLoadedError("this model is being unloaded")
+            under_way = len(self._running) + len(self._prefilling) + len(self._waiting)
+            if under_way >= self._limits.concurrent + self._limits.waiting:
+                raise OverloadedError(under_way)
+            self._waiting.append(sequence)
+            self._wake.notify()
+        return generation
+
+    def occupancy(self) -> tuple[int, int]:
+        """Sequences under way, and waiting."""
+        return len(self._running) + len(self._prefilling), len(self._waiting)
+
+    def stop(self, *, drain: bool) -> None:
+        """End the thread: when everything under way is done (`drain`), or after this step. Returns at once."""
+        with self._wake:
+            self._closing = "drain" if drain else "now"
+            self._wake.notify()
+
+    def join(self, limit_seconds: float) -> None:
+        self._thread.join(limit_seconds)
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            while self._next():
+                try:
+                    self._turn()
+                except Exception as error:
+                    log.exception("a step failed; its sequences end")
+                    self._fail_all(f"the engine failed: {type(error).__name__}")
+        self._fail_all("the service is stopping; try again")
+
+    def _next(self) -> bool:
+        """Wait for work and let it in; False: the thread's end."""
+        with self._wake:
+            while not (self._waiting or self._prefilling or self._running or self._closing):
+                self._wake.wait()
+            if self._closing == "now":
+                return False
+            while self._waiting and len(self._running) + len(self._prefilling) < self._limits.concurrent:
+                self._prefilling.append(self._waiting.popleft())
+            return bool(self._prefilling or self._running)
+
+    def _turn(self) -> None:
+        self._drop_cancelled()
+        if self._prefilling:
+            self._read_prompt(self._prefilling[0])
+        if self._running:
+            self._bank.select([sequence.adapter for sequence in self._running])
+            logits = self._batch.step(self._model, [sequence.last_token for sequence in self._running])
+            self._keep(self._accept(logits, self._running))
+
+    def _read_prompt(self, sequence: Answer) -> None:
+        """One piece of a prompt; after the last one the sequence joins the batch."""
+        start = sequence.prefilled
+        piece = sequence.prompt[start : start + self._limits.prefill_chunk_tokens]
+        self._bank.select([sequence.adapter])
+        logits = prefill(self._model, sequence.cache, piece, start)
+        sequence.prefilled += len(piece)
+        # Prompts take turns, so that a short one does not stand behind all of a long one.
+        self._prefilling.rotate(-1)
+        if sequence.prefilled == len(sequence.prompt):
+            self._prefilling.remove(sequence)
+            if self._accept(logits, [sequence])[0]:
+                self._batch.add(sequence.cache, sequence.prefilled)
+                self._running.append(sequence)
+
+    def _accept(self, logits: Tensor, sequences: Sequence[Answer]) -> list[bool]:
+        """Draw each one's next token; which of them go on."""
+        drawn = sampling.draw(logits, [(sequence.sampling, sequence.dice) for sequence in sequences])
+        return [
+            not sequence.accept(token, logprob, ends=token in self._end_tokens)
+            for sequence, (token, logprob) in zip(sequences, drawn, strict=True)
+        ]
+
+    def _drop_cancelled(self) -> None:
+        self._prefilling = deque(one for one in self._prefilling if not one.generation.cancelled)
+        self._keep([not sequence.generation.cancelled for sequence in self._running])
+
+    def _keep(self, going_on: Sequence[bool]) -> None:
+        if not all(going_on):
+            self._batch.keep([row for row, stays in enumerate(going_on) if stays])
+            self._running = [one for one, stays in zip(self._running, going_on, strict=True) if stays]
+
+    def _fail_all(self, reason: str) -> None:
+        with self._wake:
+            sequences = [*self._running, *self._prefilling, *self._waiting]
+            self._waiting.clear()
+            self._prefilling.clear()
+        self._running = []
+        self._batch = PaddedBatch()
+        for sequence in sequences:
+            sequence.generation.feed(EngineError(reason))

@@ -1,0 +1,36 @@
+"""What inference is told from outside, beside the chassis's settings. All by `SSKAI_*`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+import sskai.settings
+
+
+class Settings(sskai.settings.Settings):
+    """The defaults suit a small machine without an accelerator."""
+
+    # Artefacts from the object store; the least recently used ones go when it is full.
+    inference_cache_dir: Path = Path("/var/cache/sskai/inference")
+    inference_cache_bytes: int = Field(default=20 * 1024**3, gt=0)
+
+    device: str = "auto"  # "auto" | "cpu" | "cuda"
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
+
+    # Of one base. A cached token of a 135M model takes 46 KB, so this is at most 1.5 GB.
+    max_concurrent_sequences: int = Field(default=8, gt=0)
+    max_waiting_sequences: int = Field(default=32, ge=0)
+    max_context_tokens: int = Field(default=4096, gt=1)
+    # A long prompt is read in pieces of so many tokens, so that the answers under way go on in between.
+    prefill_chunk_tokens: int = Field(default=256, gt=0)
+    default_output_tokens: int = Field(default=512, gt=0)
+
+    # How long a request waits for an endpoint that is being loaded, for example after a restart.
+    load_wait_seconds: float = Field(default=60.0, gt=0)
+    # A serverless endpoint that nobody asked for so long gives its memory back.
+    idle_seconds: float = Field(default=300.0, gt=0)
+    # Sampled inferences that wait for the database; more are dropped and counted.
+    max_waiting_samples: int = Field(default=1000, gt=0)

@@ -1,0 +1,168 @@
+"""The engine that runs anywhere: transformers' models in this process, several LoRA adapters on each base."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils import logging as transformers_logging
+
+from services.inference.engine import (
+    Generation,
+    NotLoadedError,
+    Occupancy,
+    PromptError,
+    Sampling,
+    UnusableWeightsError,
+)
+from services.inference.lora import Adapter, AdapterBank
+from services.inference.padded import PaddedBatch, prefill
+from services.inference.runner import Limits, Runner
+
+log = structlog.get_logger()
+
+
+@dataclass(eq=False)
+class Base:
+    """A loaded foundation model with its adapters. `tokenizing`: fast tokenizers refuse two threads at once."""
+
+    runner: Runner
+    bank: AdapterBank
+    tokenizer: Any
+    tokenizing: threading.Lock
+    context_tokens: int
+    adapters: dict[str, Adapter] = field(default_factory=dict)
+
+
+class TransformersEngine:
+    """See `engine.Engine`. `device` "auto": a CUDA device where there is one. Weights are fp32 on a CPU, else bf16."""
+
+    def __init__(self, *, limits: Limits, max_context_tokens: int, threads: int, device: str = "auto") -> None:
+        self._limits = limits
+        self._max_context_tokens = max_context_tokens
+        self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self._bases: dict[str, Base] = {}
+        torch.set_num_threads(threads)
+        transformers_logging.disable_progress_bar()
+
+    def load_base(self, base: str, folder: Path) -> None:
+        if base in self._bases:
+            return
+        tokenizer, model = self._read(folder)
+        bank = AdapterBank(model)
+        _prove(model)
+        config = model.config.get_text_config()
+        tokenizing = threading.Lock()
+
+        def decode(tokens: Sequence[int]) -> str:
+            with tokenizing:
+                text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            return text
+
+        runner = Runner(base, model, bank, decode, _end_tokens(model, tokenizer), self._limits)
+        context = min(int(getattr(config, "max_position_embeddings", math.inf)), self._max_context_tokens)
+        self._bases[base] = Base(runner, bank, tokenizer, tokenizing, context)
+
+    def _read(self, folder: Path) -> tuple[Any, Any]:
+        # Nothing in the folder may run, and nothing may be fetched from elsewhere.
+        safe = {"local_files_only": True, "trust_remote_code": False}
+        dtype = torch.float32 if self._device == "cpu" else torch.bfloat16
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **safe)
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            raise UnusableWeightsError(f"the base model cannot be loaded: {str(error)[:500]}") from error
+        return tokenizer, model.to(self._device).eval()
+
+    def unload_base(self, base: str) -> None:
+        loaded = self._bases.pop(base, None)
+        if loaded is not None:
+            loaded.runner.stop(drain=True)
+
+    def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
+        loaded = self._loaded(base)
+        if adapter not in loaded.adapters:
+            loaded.adapters[adapter] = loaded.bank.read(folder)
+
+    def detach_adapter(self, base: str, adapter: str) -> None:
+        if base in self._bases:
+            # Answers under way hold the adapter themselves; its memory goes with the last of them.
+            self._bases[base].adapters.pop(adapter, None)
+
+    def encode_chat(self, base: str, messages: Sequence[dict[str, str]]) -> list[int]:
+        loaded = self._loaded(base)
+        if not loaded.tokenizer.chat_template:
+            raise PromptError("this model has no chat template: use /v1/completions")
+        try:
+            with loaded.tokenizing:
+                text = loaded.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+                tokens: list[int] = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+        except (TemplateError, ValueError, TypeError) as error:
+            raise PromptError(f"the model's chat template refuses these messages: {error}") from error
+        return tokens
+
+    def encode_text(self, base: str, text: str) -> list[int]:
+        loaded = self._loaded(base)
+        with loaded.tokenizing:
+            tokens: list[int] = loaded.tokenizer(text)["input_ids"]
+        return tokens
+
+    def context_tokens(self, base: str) -> int:
+        return self._loaded(base).context_tokens
+
+    def generate(self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling) -> Generation:
+        loaded = self._loaded(base)
+        chosen = None
+        if adapter is not None:
+            chosen = loaded.adapters.get(adapter)
+            if chosen is None:
+                raise NotLoadedError(f"the adapter {adapter} is not loaded")
+        return loaded.runner.submit(Generation(), tokens, chosen, sampling)
+
+    def occupancy(self) -> Occupancy:
+        counts = [base.runner.occupancy() for base in list(self._bases.values())]
+        return Occupancy(sum(active for active, _ in counts), sum(waiting for _, waiting in counts))
+
+    def close(self) -> None:
+        bases, self._bases = self._bases, {}
+        for base in bases.values():
+            base.runner.stop(drain=False)
+        for base in bases.values():
+            base.runner.join(limit_seconds=2)
+
+    def _loaded(self, base: str) -> Base:
+        try:
+            return self._bases[base]
+        except KeyError:
+            raise NotLoadedError(f"the base model {base} is not loaded") from None
+
+
+def _prove(model: Any) -> None:
+    """One prompt and one step of a padded batch: a model of another build (recurrent, say) fails here, not later."""
+    try:
+        with torch.inference_mode():
+            batch = PaddedBatch()
+            for length in (1, 2):
+                cache = DynamicCache()
+                prefill(model, cache, [0] * length, 0)
+                batch.add(cache, length)
+            finite = bool(torch.isfinite(batch.step(model, [0, 0])).all())
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UnusableWeightsError(f"this kind of model cannot be served in batches: {error!r}"[:500]) from error
+    if not finite:
+        raise UnusableWeightsError("the base model's answer is not made of finite numbers")
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    return frozenset(token for token in (*ends, tokenizer.eos_token_id) if token is not None)

@@ -1,0 +1,211 @@
+"""The monitor's HTTP side: OTLP/HTTP in, and answers to the gateway about traces, figures and receipts."""
+
+from __future__ import annotations
+
+import hmac
+from collections import defaultdict
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from services.monitor import otlp
+from services.monitor.ingest import BusyError, Ingest
+from services.monitor.metrics import SPANS
+from services.monitor.sketches import Cell, red
+from services.monitor.span_store import SpanStore
+from services.monitor.spans import HOUR_SECONDS, MINUTE_SECONDS, Node, tree, visible_to
+from services.monitor.store import Store
+from sskai.database import Database
+from sskai.http import Problem, install_problem_handlers
+
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+MAX_FIGURE_WINDOWS = 1_500  # a day of minutes
+RETRY_AFTER_SECONDS = "1"
+
+# google.rpc.Code, which OTLP's error bodies carry.
+_INVALID_ARGUMENT, _RESOURCE_EXHAUSTED = 3, 8
+
+WINDOWS = {"1m": MINUTE_SECONDS, "1h": HOUR_SECONDS}
+LABELS = ("service", "name", "model", "model_version", "endpoint_id")
+
+
+def build(database: Database, ingest: Ingest, internal_token: str) -> FastAPI:
+    """The app. Reading needs the internal token and a tenant, which only the gateway sends; OTLP needs neither."""
+    app = FastAPI(title="SSKAI monitor", openapi_url=None)
+    install_problem_handlers(app)
+    _add_otlp(app, ingest)
+    _add_reads(app, database, internal_token)
+    return app
+
+
+def _add_otlp(app: FastAPI, ingest: Ingest) -> None:
+    @app.post("/v1/traces")
+    async def export(request: Request) -> Response:
+        """OTLP/HTTP: 200 with a partial success for what was refused, 4xx for what will never be taken, 503 for later."""
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type not in (otlp.PROTOBUF, otlp.JSON):
+            return _refused(415, _INVALID_ARGUMENT, f"content-type is {otlp.PROTOBUF} or {otlp.JSON}", otlp.PROTOBUF)
+        try:
+            batch = otlp.read(await _body(request), content_type, datetime.now(UTC))
+            await ingest.add(batch.spans)
+        except otlp.TooLargeError as error:
+            return _refused(413, _INVALID_ARGUMENT, str(error), content_type)
+        except otlp.UnreadableError as error:
+            return _refused(400, _INVALID_ARGUMENT, str(error), content_type)
+        except BusyError:
+            return _refused(503, _RESOURCE_EXHAUSTED, "too many spans wait; send them again", content_type)
+        SPANS.labels(outcome="rejected").inc(batch.rejected)
+        answer = ExportTraceServiceResponse()
+        if batch.rejected:
+            answer.partial_success.rejected_spans = batch.rejected
+            answer.partial_success.error_message = batch.reason
+        return _answer(200, answer, content_type)
+
+
+async def _body(request: Request) -> bytes:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_REQUEST_BYTES:
+            raise otlp.TooLargeError(f"over {MAX_REQUEST_BYTES} bytes")
+    match request.headers.get("content-encoding", "identity").lower():
+        case "identity" | "":
+            return bytes(data)
+        case "gzip":
+            return otlp.gunzip(bytes(data), MAX_REQUEST_BYTES)
+        case other:
+            raise otlp.UnreadableError(f"content-encoding {other!r:.40}; known are gzip and identity")
+
+
+def _refused(status: int, code: int, message: str, content_type: str) -> Response:
+    response = _answer(status, Status(code=code, message=message), content_type)
+    if status == 503:
+        response.headers["retry-after"] = RETRY_AFTER_SECONDS
+    return response
+
+
+def _answer(status: int, message: Message, content_type: str) -> Response:
+    if content_type == otlp.JSON:
+        return Response(json_format.MessageToJson(message, indent=None), status, media_type=otlp.JSON)
+    return Response(message.SerializeToString(), status, media_type=otlp.PROTOBUF)
+
+
+def _add_reads(app: FastAPI, database: Database, internal_token: str) -> None:
+    def tenant_of(
+        x_sskai_tenant: Annotated[str, Header()] = "", x_sskai_internal: Annotated[str, Header()] = ""
+    ) -> str:
+        # Without a token set nobody is the gateway: an empty one must not open the door to everybody.
+        if not internal_token or not hmac.compare_digest(x_sskai_internal.encode(), internal_token.encode()):
+            raise Problem(403, "Only the gateway may ask", "X-SSKAI-Internal is missing or wrong")
+        if not x_sskai_tenant:
+            raise Problem(400, "No tenant", "X-SSKAI-Tenant says whose data is asked for")
+        return x_sskai_tenant
+
+    Tenant = Annotated[str, Depends(tenant_of)]  # noqa: N806 (a type)
+
+    @app.get("/v1/traces/{trace_id}")
+    async def trace(trace_id: str, tenant_id: Tenant) -> dict[str, Any]:
+        """A trace in tree order: parents before children, each span with its depth, start offset and duration."""
+        async with database.transaction() as session:
+            spans, counted_only = await SpanStore(session).trace(trace_id.lower())
+        nodes = tree(visible_to(tenant_id, spans))
+        if not nodes:
+            raise Problem(404, "No such trace", f"{trace_id} is not known, not yours, or past its retention")
+        first = min(node.span.started_ns for node in nodes)
+        last = max(node.span.ended_ns for node in nodes)
+        return {
+            "trace_id": trace_id.lower(),
+            "started_at": datetime.fromtimestamp(first / 1e9, UTC),
+            "duration_seconds": (last - first) / 1e9,
+            "services": sorted({node.span.service for node in nodes}),
+            "spans_counted_only": counted_only,
+            "spans": [_node(node) for node in nodes],
+        }
+
+    @app.get("/v1/figures")
+    async def figures(
+        tenant_id: Tenant,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        window: Literal["1m", "1h"] = "1m",
+        group_by: Annotated[str, Query(pattern=f"^({'|'.join(LABELS)})(,({'|'.join(LABELS)}))*$")] = "service,name",
+        whole: bool = False,
+        service: str | None = None,
+        name: str | None = None,
+        model: str | None = None,
+        model_version: str | None = None,
+        endpoint_id: str | None = None,
+    ) -> dict[str, Any]:
+        """RED figures of the tenant's spans by time of their end, grouped by labels; `whole`: one row per group."""
+        step = WINDOWS[window]
+        until = until or datetime.now(UTC)
+        since = since or until - timedelta(hours=1)
+        if since.tzinfo is None or until.tzinfo is None:
+            raise Problem(422, "Time without zone", "since and until are RFC 3339 times with a zone")
+        windows = (until - since).total_seconds() / step
+        if not 0 < windows <= MAX_FIGURE_WINDOWS:
+            raise Problem(422, "Too long a time", f"since to until is 1 to {MAX_FIGURE_WINDOWS} windows of {window}")
+        asked = {
+            "service": service, "name": name, "model": model, "model_version": model_version, "endpoint_id": endpoint_id
+        }  # fmt: skip
+        labels = {label: value for label, value in asked.items() if value is not None}
+        # A window belongs to the answer if any part of it does.
+        first = datetime.fromtimestamp(since.timestamp() // step * step, UTC)
+        async with database.transaction() as session:
+            cells = await SpanStore(session).cells(tenant_id, step, first, until, **labels)
+        groups: dict[tuple[Any, ...], list[tuple[int, Cell]]] = defaultdict(list)
+        wanted = group_by.split(",")
+        for series, start, bucket, cell in cells:
+            groups[(first if whole else start, *(getattr(series, label) for label in wanted))].append((bucket, cell))
+        over_seconds = (until - first).total_seconds() if whole else float(step)
+        return {
+            "window_seconds": over_seconds,
+            "figures": [
+                {"window_start": start, **dict(zip(wanted, values, strict=True)), **asdict(red(group, over_seconds))}
+                for (start, *values), group in sorted(groups.items())
+            ],
+        }
+
+    @app.get("/v1/receipts/{job_id}")
+    async def receipt(job_id: str, tenant_id: Tenant) -> dict[str, Any]:
+        """A job's receipt (null until it has one) and the rows of the ledger that it is the sum of."""
+        async with database.transaction() as session:
+            issued = await Store(session).receipt(job_id, tenant_id)
+            rows = await Store(session).spend(job_id, tenant_id)
+        if issued is None and not rows:
+            raise Problem(404, "No such job", f"{job_id} is not known here, not yours, or has cost nothing yet")
+        return {
+            "job_id": job_id,
+            "receipt": {**issued.body, "issued_at": issued.issued_at} if issued else None,
+            "rows": [{key: getattr(row, key) for key in _ROW_FIELDS} for row in rows],
+        }
+
+
+_ROW_FIELDS = (
+    "interval", "attempt", "machine_id", "cloud", "region", "zone", "instance_type", "capacity_type", "started_at",
+    "ended_at", "price_usd_per_hour", "amount_nano_usd", "on_demand_nano_usd",
+)  # fmt: skip
+
+
+def _node(node: Node) -> dict[str, Any]:
+    span = node.span
+    return {
+        "span_id": span.span_id,
+        "parent_span_id": span.parent_span_id,
+        "depth": node.depth,
+        "service": span.service,
+        "name": span.name,
+        "kind": span.kind,
+        "start_offset_seconds": node.start_offset_seconds,
+        "duration_seconds": span.seconds,
+        "failed": span.failed,
+        "status_message": span.status_message,
+        "attributes": span.attributes,
+        "events": span.events,
+    }

@@ -1,0 +1,252 @@
+"""What the monitor does about each event. The table of contents stands at the foot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.message import Message
+
+from services.monitor import domain, drift
+from services.monitor.domain import NANO_USD_PER_USD, Endpoint
+from services.monitor.metrics import DRIFT_DETECTIONS, DRIFT_P_VALUE, RETRAIN_DECISIONS
+from services.monitor.store import Store
+from services.monitor.tables import JobRow
+from sskai.contract import moment, new_id, timestamp
+from sskai.events import v1 as events
+
+# The ledger
+
+
+async def open_account(event: events.JobSubmitted, store: Store, now: datetime) -> list[Message]:
+    job = await store.job(event.job_id, event.tenant_id)
+    job.submitted_at = moment(event.submitted_at)
+    if event.spec.HasField("budget_usd"):
+        job.budget_nano_usd = domain.nano_usd(event.spec.budget_usd)
+    if event.spec.HasField("retrain_of"):
+        job.retrain_endpoint_id = event.spec.retrain_of.endpoint_id
+        endpoint = await store.endpoint(job.retrain_endpoint_id)
+        if endpoint is not None and endpoint.tenant_id == job.tenant_id:
+            await store.save_endpoint(endpoint.retraining_by(job.job_id))
+    return await _thresholds(job, store, now)
+
+
+async def record_spend(event: events.SpendRecorded, store: Store, now: datetime) -> list[Message]:
+    job = await store.job(event.job_id, event.tenant_id)
+    if not await store.add_spend(event):
+        return []
+    return await _thresholds(job, store, now)
+
+
+async def _thresholds(job: JobRow, store: Store, now: datetime) -> list[Message]:
+    spent = await store.spent_nano_usd(job.job_id)
+    reached = domain.thresholds_reached(spent, job.budget_nano_usd, job.budget_fraction_told)
+    if not reached or job.budget_nano_usd is None:
+        return []
+    job.budget_fraction_told = reached[-1]
+    return [
+        events.BudgetThresholdReached(
+            job_id=job.job_id,
+            tenant_id=job.tenant_id,
+            fraction=fraction,
+            spent_usd=spent / NANO_USD_PER_USD,
+            budget_usd=job.budget_nano_usd / NANO_USD_PER_USD,
+            at=timestamp(now),
+        )
+        for fraction in reached
+    ]
+
+
+async def note_attempt(event: events.AttemptStarted, store: Store, _now: datetime) -> list[Message]:
+    await store.attempt(event.job_id, event.tenant_id, event.attempt)
+    return []
+
+
+async def note_progress(event: events.AttemptProgressed, store: Store, _now: datetime) -> list[Message]:
+    log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
+    await store.save_attempt(event.job_id, log.stepped(event.step, moment(event.at), event.step_seconds))
+    return []
+
+
+async def note_step(event: events.CheckpointCommitted, store: Store, _now: datetime) -> list[Message]:
+    log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
+    await store.save_attempt(event.job_id, log.stepped(event.step, moment(event.at)))
+    return []
+
+
+async def note_resume(event: events.AttemptResumed, store: Store, _now: datetime) -> list[Message]:
+    log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
+    await store.save_attempt(event.job_id, log.resumed(event.from_step, moment(event.at)))
+    return []
+
+
+async def note_drain(event: events.AttemptDrained, store: Store, _now: datetime) -> list[Message]:
+    log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
+    await store.save_attempt(event.job_id, replace(log.stepped(event.step, moment(event.at)), stopped=True))
+    return []
+
+
+async def note_loss(event: events.AttemptLost, store: Store, _now: datetime) -> list[Message]:
+    # Its last known step is the job's as the scheduler knows it, which an earlier attempt may have made.
+    log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
+    await store.save_attempt(event.job_id, replace(log, stopped=True))
+    return []
+
+
+async def note_requeue(event: events.JobRequeued, store: Store, _now: datetime) -> list[Message]:
+    log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
+    await store.save_attempt(event.job_id, replace(log, requeued=True))
+    return []
+
+
+async def note_finish(event: events.AttemptFinished, store: Store, _now: datetime) -> list[Message]:
+    log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
+    log = log.stepped(event.steps, moment(event.at), event.median_step_seconds)
+    await store.save_attempt(event.job_id, replace(log, finished=True))
+    return []
+
+
+async def close_succeeded(event: events.JobSucceeded, store: Store, now: datetime) -> list[Message]:
+    job = await _close(event, "succeeded", store, now)
+    job.final_attempt = event.attempt  # its last word has to be there before the receipt
+    return []
+
+
+async def close_failed(event: events.JobFailed, store: Store, now: datetime) -> list[Message]:
+    await _close(event, "failed", store, now)
+    return []
+
+
+async def close_cancelled(event: events.JobCancelled, store: Store, now: datetime) -> list[Message]:
+    await _close(event, "cancelled", store, now)
+    return []
+
+
+async def _close(event: Any, outcome: str, store: Store, now: datetime) -> JobRow:
+    job = await store.job(event.job_id, event.tenant_id)
+    job.outcome = outcome
+    job.metered_intervals = event.metered_intervals
+    job.ended_at = moment(event.ended_at)
+    job.due_at = now  # the receipt
+    if job.retrain_endpoint_id and (endpoint := await store.endpoint(job.retrain_endpoint_id)):
+        await store.save_endpoint(endpoint.retrain_ended(job.job_id, now))
+    return job
+
+
+# Endpoints and drift
+
+
+async def remember_version(event: events.ModelVersionReady, store: Store, _now: datetime) -> list[Message]:
+    await store.add_model_version(event)
+    return []
+
+
+async def watch_endpoint(event: events.EndpointReady, store: Store, _now: datetime) -> list[Message]:
+    endpoint = await store.endpoint(event.endpoint_id) or Endpoint(event.endpoint_id, event.tenant_id)
+    endpoint = endpoint.serving(event.model_id, event.version)
+    await store.save_endpoint(endpoint)
+    if endpoint.version:
+        await store.want_reference(endpoint)
+    return []
+
+
+async def leave_endpoint(event: events.EndpointDeleted, store: Store, _now: datetime) -> list[Message]:
+    endpoint = await store.endpoint(event.endpoint_id) or Endpoint(event.endpoint_id, event.tenant_id)
+    await store.save_endpoint(replace(endpoint, deleted=True))
+    return []
+
+
+async def test_for_drift(event: events.InferenceSampled, store: Store, now: datetime) -> list[Message]:
+    reference = await store.reference(event.model_id, event.version)
+    if reference is None:
+        return []
+    test = await store.drift_test(event.endpoint_id, event.model_id, event.version)
+    p = drift.p_value(
+        score := reference.novelty(event.input_text),
+        reference.calibration,
+        test.scores,
+        drift.tie_break(event.inference_id),
+    )
+    DRIFT_P_VALUE.observe(p)
+    test = test.observe(score, p)
+    if test.samples < store.rules.drift_min_samples or test.capital < store.rules.drift_threshold:
+        await store.save_drift_test(event, drift.Martingale() if test.samples >= drift.MAX_SAMPLES else test)
+        return []
+    await store.save_drift_test(event, drift.Martingale())
+    DRIFT_DETECTIONS.labels(signal=drift.SIGNAL).inc()
+    return [
+        events.DriftDetected(
+            endpoint_id=event.endpoint_id,
+            tenant_id=event.tenant_id,
+            model_id=event.model_id,
+            version=event.version,
+            signal=drift.SIGNAL,
+            test=drift.TEST,
+            statistic=test.capital,
+            threshold=store.rules.drift_threshold,
+            sample_size=test.samples,
+            reference_size=reference.size,
+            detected_at=timestamp(now),
+        )
+    ]
+
+
+async def decide_retraining(event: events.DriftDetected, store: Store, now: datetime) -> list[Message]:
+    """Anybody may tell DriftDetected; the rules are the same for all."""
+    endpoint = await store.endpoint(event.endpoint_id)
+    if endpoint is None or endpoint.tenant_id != event.tenant_id or endpoint.version != event.version:
+        return []  # not ours, or no longer served
+    made_by = await store.model_version(event.model_id, event.version)
+    parent_job_id = made_by.job_id if made_by else ""
+    spent_usd = await store.retrain_spent_usd(endpoint.endpoint_id, now)
+    refusal = domain.refuse_retrain(endpoint, parent_job_id, spent_usd, store.rules, now)
+    retrain_id = new_id("retrain")
+    RETRAIN_DECISIONS.labels(rule=refusal.rule if refusal else "requested").inc()
+    if refusal:
+        return [
+            events.RetrainDeclined(
+                endpoint_id=endpoint.endpoint_id,
+                tenant_id=endpoint.tenant_id,
+                retrain_id=retrain_id,
+                rule=refusal.rule,
+                detail=refusal.detail,
+                declined_at=timestamp(now),
+            )
+        ]
+    await store.save_endpoint(endpoint.requested(retrain_id, now))
+    return [
+        events.RetrainRequested(
+            endpoint_id=endpoint.endpoint_id,
+            tenant_id=endpoint.tenant_id,
+            retrain_id=retrain_id,
+            model_id=event.model_id,
+            version=event.version,
+            parent_job_id=parent_job_id,
+            reason=f"{event.signal} drifted: {event.test} {event.statistic:.4g} reached {event.threshold:.4g} "
+            f"after {event.sample_size} requests",
+            requested_at=timestamp(now),
+        )
+    ]
+
+
+HANDLERS = {
+    events.JobSubmitted: open_account,
+    events.SpendRecorded: record_spend,
+    events.AttemptStarted: note_attempt,
+    events.AttemptProgressed: note_progress,
+    events.CheckpointCommitted: note_step,
+    events.AttemptResumed: note_resume,
+    events.AttemptDrained: note_drain,
+    events.AttemptLost: note_loss,
+    events.AttemptFinished: note_finish,
+    events.JobRequeued: note_requeue,
+    events.JobSucceeded: close_succeeded,
+    events.JobFailed: close_failed,
+    events.JobCancelled: close_cancelled,
+    events.ModelVersionReady: remember_version,
+    events.EndpointReady: watch_endpoint,
+    events.EndpointDeleted: leave_endpoint,
+    events.InferenceSampled: test_for_drift,
+    events.DriftDetected: decide_retraining,
+}

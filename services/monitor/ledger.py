@@ -1,0 +1,222 @@
+"""A job's account: which of the paid machine time was useful, which was lost, and what it would have cost on demand.
+
+Money is whole nano-USD and time is whole microseconds until the receipt is written, so sums are exact and do not depend on
+the order in which the facts arrived.
+
+Every attempt's metered time M is cut in three, in this order of certainty:
+
+    head      start of the first row -> the first step began       (start-up: image, weights, data, evaluation before)
+    training  executed steps x seconds per step, at most M - head  (what the trainer told)
+    tail      what is left                                         (saving, waiting for the end, evaluation after, publishing)
+
+and training again in two. A step is lost when a later attempt resumed below it and so did it again:
+
+    lost steps of a = last step of a - max(first step of a, lowest step that a later attempt resumed from), at least 0
+
+    useful   = the training time of steps that were not lost           lost = that of the others
+    overhead = all heads and tails                                     useful + lost + overhead = metered time, exactly
+
+The same work on demand is one uninterrupted run: all useful time, one start-up (the head of the first attempt that made a
+step) and one end (the tail of the last attempt), each at the on-demand price of the machine it ran on.
+A lost second costs what its attempt paid for it on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from fractions import Fraction
+from itertools import groupby
+
+_MICROSECOND = timedelta(microseconds=1)
+_MICROSECONDS_PER_SECOND = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metered interval of a machine at one price."""
+
+    interval: int
+    attempt: int
+    started_at: datetime
+    ended_at: datetime
+    amount_nano_usd: int
+    on_demand_nano_usd: int
+
+    @property
+    def microseconds(self) -> int:
+        return (self.ended_at - self.started_at) // _MICROSECOND
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLog:
+    """What is known of an attempt's steps. Every method may be called in any order and any number of times."""
+
+    attempt: int
+    resumed_from_step: int | None = None  # None: a first attempt, or a later one that has made no step yet
+    first_step: tuple[int, datetime] | None = None  # the lowest step that was told, and when it was done
+    last_step: tuple[int, datetime] | None = None
+    step_seconds: tuple[int, float] | None = None  # the newest median, with the step at which it was told
+    stopped: bool = False  # drained or lost
+    requeued: bool = False
+    finished: bool = False
+
+    def stepped(self, step: int, at: datetime, step_seconds: float = 0.0) -> AttemptLog:
+        """`step` steps were done at `at`; the median of the last ones took `step_seconds` (0: not told)."""
+        if step <= 0:
+            return self
+        here = (step, at)
+        pace = (step, step_seconds) if step_seconds > 0 else None
+        return replace(
+            self,
+            # Of two reports of the same step the earlier one is nearer to when the step was done.
+            first_step=min(self.first_step or here, here),
+            last_step=max(self.last_step or here, here, key=lambda told: (told[0], -told[1].timestamp())),
+            step_seconds=max((told for told in (self.step_seconds, pace) if told), default=None),
+        )
+
+    def resumed(self, from_step: int, at: datetime) -> AttemptLog:
+        """The attempt went on from `from_step` and made its first new step at `at`."""
+        return replace(self.stepped(from_step + 1, at), resumed_from_step=from_step)
+
+    @property
+    def from_step(self) -> int | None:
+        if self.attempt == 1:
+            return 0
+        return self.resumed_from_step
+
+    @property
+    def executed_steps(self) -> int:
+        # A later attempt that only loaded its checkpoint tells that checkpoint's step, which it did not execute.
+        if self.last_step is None or self.from_step is None:
+            return 0
+        return max(0, self.last_step[0] - self.from_step)
+
+    @property
+    def seconds_per_step(self) -> Fraction:
+        """The told median; without one, the mean between the first and the last told step."""
+        if self.step_seconds:
+            return Fraction(self.step_seconds[1])
+        if self.first_step and self.last_step and self.last_step[0] > self.first_step[0]:
+            return _seconds(self.last_step[1] - self.first_step[1]) / (self.last_step[0] - self.first_step[0])
+        return Fraction(0)
+
+    def first_step_began_after(self, start: datetime) -> Fraction | None:
+        """Seconds from `start` to the beginning of the first step; None when no step was made."""
+        if self.first_step is None or self.from_step is None or self.executed_steps == 0:
+            return None
+        step, at = self.first_step
+        return _seconds(at - start) - max(0, step - self.from_step) * self.seconds_per_step
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a job cost and why; the sums of money are exact, `useful + lost + overhead = machine` up to a float's last bit."""
+
+    intervals: int
+    attempts: int
+    interruptions: int
+    machine_seconds: float
+    useful_seconds: float
+    lost_seconds: float
+    overhead_seconds: float
+    paid_nano_usd: int
+    lost_nano_usd: int
+    on_demand_nano_usd: int
+    saving_fraction: float  # 1 - paid / on demand; 0 where nothing would have been paid
+
+
+def complete(rows: Iterable[Row], metered_intervals: int) -> bool:
+    """Whether every row that the scheduler metered has arrived."""
+    return set(range(1, metered_intervals + 1)) <= {row.interval for row in rows}
+
+
+def receipt(rows: Sequence[Row], logs: Sequence[AttemptLog]) -> Receipt:
+    """The receipt of a job's rows (each interval once) and its attempts' logs, both in any order."""
+    by_number = {log.attempt: log for log in logs}
+    ordered = sorted(rows, key=lambda row: (row.attempt, row.interval))
+    shares = [
+        _share(list(of_attempt), by_number.get(number, AttemptLog(number)), _resumed_below(logs, number))
+        for number, of_attempt in groupby(ordered, key=lambda row: row.attempt)
+    ]
+    paid = sum(row.amount_nano_usd for row in rows)
+    on_demand = _on_demand_nano_usd(shares)
+    machine = sum((share.machine for share in shares), Fraction(0))
+    useful = sum((share.useful for share in shares), Fraction(0))
+    lost = sum((share.lost for share in shares), Fraction(0))
+    return Receipt(
+        intervals=len(rows),
+        attempts=len({row.attempt for row in rows} | by_number.keys()),
+        interruptions=sum(log.stopped and log.requeued for log in logs),
+        machine_seconds=float(machine),
+        useful_seconds=float(useful),
+        lost_seconds=float(lost),
+        overhead_seconds=float(machine - useful - lost),
+        paid_nano_usd=paid,
+        lost_nano_usd=_half_up(sum((share.lost * share.price for share in shares), Fraction(0))),
+        on_demand_nano_usd=on_demand,
+        saving_fraction=1 - paid / on_demand if on_demand else 0.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """One attempt's metered seconds in parts, and its mean prices in nano-USD a second."""
+
+    machine: Fraction
+    head: Fraction
+    useful: Fraction
+    lost: Fraction
+    price: Fraction
+    on_demand_price: Fraction
+
+    @property
+    def tail(self) -> Fraction:
+        return self.machine - self.head - self.useful - self.lost
+
+
+def _share(rows: Sequence[Row], log: AttemptLog, resumed_below: int | None) -> _Share:
+    machine = sum((Fraction(row.microseconds, _MICROSECONDS_PER_SECOND) for row in rows), Fraction(0))
+    began_after = log.first_step_began_after(min(row.started_at for row in rows))
+    head = machine if began_after is None else min(max(began_after, Fraction(0)), machine)
+    training = min(log.executed_steps * log.seconds_per_step, machine - head)
+    lost_steps = 0
+    if resumed_below is not None and log.last_step is not None and log.from_step is not None:
+        lost_steps = max(0, log.last_step[0] - max(log.from_step, resumed_below))
+    lost = training * lost_steps / log.executed_steps if log.executed_steps else Fraction(0)
+    per_second = 1 / machine if machine else Fraction(0)
+    return _Share(
+        machine=machine,
+        head=head,
+        useful=training - lost,
+        lost=lost,
+        price=sum(row.amount_nano_usd for row in rows) * per_second,
+        on_demand_price=sum(row.on_demand_nano_usd for row in rows) * per_second,
+    )
+
+
+def _resumed_below(logs: Sequence[AttemptLog], attempt: int) -> int | None:
+    """The lowest step from which an attempt after this one made steps; None: nobody did anything again."""
+    later = [
+        log.from_step for log in logs if log.attempt > attempt and log.executed_steps and log.from_step is not None
+    ]
+    return min(later, default=None)
+
+
+def _on_demand_nano_usd(shares: Sequence[_Share]) -> int:
+    trained = [share for share in shares if share.useful or share.lost]
+    if not trained:  # nothing but start-up: the same start-up, once
+        return _half_up(shares[-1].machine * shares[-1].on_demand_price) if shares else 0
+    useful = sum((share.useful * share.on_demand_price for share in shares), Fraction(0))
+    start = trained[0].head * trained[0].on_demand_price
+    end = trained[-1].tail * trained[-1].on_demand_price
+    return _half_up(useful + start + end)
+
+
+def _half_up(value: Fraction) -> int:
+    return int(value + Fraction(1, 2))
+
+
+def _seconds(duration: timedelta) -> Fraction:
+    return Fraction(duration // _MICROSECOND, _MICROSECONDS_PER_SECOND)

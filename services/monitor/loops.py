@@ -1,0 +1,151 @@
+"""What the monitor does by itself: receipts, the cloud's messages, reference texts, and forgetting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy import delete
+
+from services.monitor import domain, drift, ledger, notices
+from services.monitor.metrics import RECEIPTS
+from services.monitor.span_store import DELETE_LIMIT, SpanStore
+from services.monitor.store import Store
+from services.monitor.tables import JobRow, NoticeRow, ReferenceRow
+from sskai import claims
+from sskai.contract import timestamp
+from sskai.database import Database
+from sskai.delivery import tell
+from sskai.events import v1 as events
+from sskai.objects import NotFoundError, Objects, ObjectsUnavailableError
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 2.0
+# Enough for 500 texts of almost any dataset; the sample is drawn from this beginning of the file.
+MAX_REFERENCE_BYTES = 32 * 1024 * 1024
+NOTICE_RETENTION = timedelta(days=14)
+
+
+async def issue_receipts(database: Database, settle_seconds: float) -> None:
+    """Give every ended job its one receipt, as soon as all its rows are there."""
+    for job in await claims.claim(database, JobRow, limit=50):
+        now = datetime.now(UTC)
+        async with database.transaction() as session:
+            store = Store(session)
+            rows, logs = await store.ledger_rows(job.job_id), await store.attempts(job.job_id)
+            ended_for = (now - job.ended_at).total_seconds() if job.ended_at else 0.0
+            last_word = any(one.finished for one in logs if one.attempt == job.final_attempt)
+            if not ledger.complete(rows, job.metered_intervals or 0) or not (last_word or ended_for > settle_seconds):
+                # Soon at first, then less and less often: a row that is missing for an hour will hardly come this second.
+                await claims.release(session, job, due_in_seconds=min(max(ended_for / 10, 0.2), 60))
+                continue
+            if not await claims.release(session, job, due_in_seconds=None):
+                continue
+            receipt = ledger.receipt(rows, logs)
+            await store.add_receipt(job, receipt, now)
+            await tell(session, _receipt_issued(job, receipt, now))
+        RECEIPTS.labels(outcome=job.outcome).inc()
+
+
+def _receipt_issued(job: JobRow, receipt: ledger.Receipt, now: datetime) -> events.ReceiptIssued:
+    return events.ReceiptIssued(
+        job_id=job.job_id,
+        tenant_id=job.tenant_id,
+        outcome=job.outcome or "",
+        intervals=receipt.intervals,
+        attempts=receipt.attempts,
+        interruptions=receipt.interruptions,
+        machine_seconds=receipt.machine_seconds,
+        useful_seconds=receipt.useful_seconds,
+        lost_seconds=receipt.lost_seconds,
+        overhead_seconds=receipt.overhead_seconds,
+        paid_nano_usd=receipt.paid_nano_usd,
+        lost_nano_usd=receipt.lost_nano_usd,
+        on_demand_nano_usd=receipt.on_demand_nano_usd,
+        saving_fraction=receipt.saving_fraction,
+        issued_at=timestamp(now),
+    )
+
+
+async def read_local_cloud(database: Database, cloud: notices.LocalCloud) -> None:
+    """Tell the simulated cloud's new messages. The cursor moves with what was told, or not at all."""
+    async with database.transaction() as session:
+        sequence = await notices.cursor(session, cloud.source)
+    messages = await cloud.after(sequence)
+    if not messages:
+        return
+    async with database.transaction() as session:
+        for _, raw in messages:
+            await notices.take(session, cloud.source, raw, datetime.now(UTC))
+        await notices.move_cursor(session, cloud.source, max(number for number, _ in messages))
+
+
+async def read_queue(database: Database, queue: notices.Queue) -> None:
+    """Tell an SQS queue's messages, and delete them once that is committed."""
+    messages = await asyncio.to_thread(queue.receive)
+    if not messages:
+        return
+    async with database.transaction() as session:
+        for _, raw in messages:
+            await notices.take(session, queue.source, raw, datetime.now(UTC))
+    await asyncio.to_thread(queue.delete, [handle for handle, _ in messages])
+
+
+async def fetch_references(database: Database, objects: Objects) -> None:
+    """Draw the sample of training texts for every served version that has none yet."""
+    for row in await claims.claim(database, ReferenceRow, limit=4, lease_seconds=60):
+        async with database.transaction() as session:
+            version = await Store(session).model_version(row.model_id, row.version)
+        if version is None:  # its event is still on the way
+            async with database.transaction() as session:
+                await claims.release(session, row, due_in_seconds=RETRY_SECONDS)
+            continue
+        texts, problem = None, None
+        due_in_seconds = None
+        try:
+            dice = random.Random(f"{row.model_id}/{row.version}")
+            texts = await asyncio.to_thread(_draw, objects, version.dataset_uri, dice)
+            if len(texts) < drift.MIN_REFERENCE_TEXTS:
+                texts, problem = None, f"{len(texts)} texts are too few; drift needs {drift.MIN_REFERENCE_TEXTS}"
+        except ObjectsUnavailableError as error:
+            problem, due_in_seconds = str(error), RETRY_SECONDS
+        except (NotFoundError, ValueError) as error:
+            problem = f"{version.dataset_uri}: {error}"
+        async with database.transaction() as session:
+            await claims.release(session, row, due_in_seconds=due_in_seconds, texts=texts, problem=problem)
+        log.info("drift reference", model_id=row.model_id, version=row.version, texts=len(texts or ()), problem=problem)
+
+
+def _draw(objects: Objects, uri: str, dice: random.Random) -> list[str]:
+    """A sample of what the rows of a JSON Lines dataset ask. Raises NotFoundError, ValueError, ObjectsUnavailableError."""
+    rows = (json.loads(line) for line in _lines(objects, objects.key(uri)) if line.strip())
+    asked = (domain.asked_text(row) for row in rows if isinstance(row, dict))
+    return domain.sample((text[: drift.MAX_CHARACTERS] for text in asked if text), dice)
+
+
+def _lines(objects: Objects, key: str) -> Iterator[bytes]:
+    """The lines of an object, whole ones only, up to MAX_REFERENCE_BYTES."""
+    rest, read_bytes = b"", 0
+    for chunk in objects.open(key):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        read_bytes += len(chunk)
+        if read_bytes >= MAX_REFERENCE_BYTES:
+            return
+    yield rest
+
+
+async def forget(database: Database, trace_retention_days: float, max_stored_spans: int) -> None:
+    """Delete traces, windows and dealt-with notices past their time or beyond the limit."""
+    now = datetime.now(UTC)
+    gone = DELETE_LIMIT
+    while gone == DELETE_LIMIT:
+        async with database.transaction() as session:
+            gone = await SpanStore(session).forget(now, timedelta(days=trace_retention_days), max_stored_spans)
+    async with database.transaction() as session:
+        await session.execute(delete(NoticeRow).where(NoticeRow.received_at < now - NOTICE_RETENTION))

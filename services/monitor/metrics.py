@@ -1,0 +1,24 @@
+"""The monitor's own Prometheus metrics."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+SPANS = Counter("sskai_spans", "Spans that came in, by what became of them", ["outcome"])
+INGEST_SECONDS = Histogram(
+    "sskai_span_ingest_seconds",
+    "Time to store one batch of spans and add it to the figures",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
+)
+NOTICES = Counter(
+    "sskai_interruption_notices", "Messages of the cloud, by source and what became of them", ["source", "outcome"]
+)
+RECEIPTS = Counter("sskai_receipts", "Receipts issued", ["outcome"])
+# Uniform while requests look like the training data; heaped at the left while they drift.
+DRIFT_P_VALUE = Histogram(
+    "sskai_drift_p_value_ratio",
+    "Conformal p-values of sampled requests",
+    buckets=[tenth / 10 for tenth in range(1, 11)],
+)
+DRIFT_DETECTIONS = Counter("sskai_drift_detections", "Drifts detected", ["signal"])
+RETRAIN_DECISIONS = Counter("sskai_retrain_decisions", "Decisions on drifted models", ["rule"])

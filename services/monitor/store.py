@@ -1,0 +1,224 @@
+"""Loads and saves what handlers and loops decide on, inside their transaction."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.monitor.domain import NANO_USD_PER_USD, Endpoint, Rules
+from services.monitor.drift import Martingale, Reference
+from services.monitor.ledger import AttemptLog, Receipt, Row
+from services.monitor.tables import (
+    AttemptRow,
+    Base,
+    DriftTestRow,
+    EndpointRow,
+    JobRow,
+    ModelVersionRow,
+    ReceiptRow,
+    ReferenceRow,
+    SpendRow,
+)
+from sskai.contract import moment
+from sskai.events import v1 as events
+
+RETRAIN_BUDGET_PERIOD = timedelta(days=30)
+
+# A fitted reference is some 4 MB and never changes: fitting it again for each sample would cost 100 ms.
+MAX_FITTED_REFERENCES = 16
+_fitted: OrderedDict[tuple[str, int], Reference] = OrderedDict()
+
+
+class Store:
+    """One transaction's view of the monitor's tables."""
+
+    def __init__(self, session: AsyncSession, rules: Rules | None = None) -> None:
+        self.session = session
+        self.rules = rules or Rules()
+
+    async def _insert(self, table: type[Base], **values: Any) -> bool:
+        """Insert a row unless its key is taken; whether it was inserted."""
+        statement = upsert(table).values(**values).on_conflict_do_nothing().returning(*table.__table__.primary_key)
+        return (await self.session.execute(statement)).first() is not None
+
+    # Jobs and their accounts
+
+    async def job(self, job_id: str, tenant_id: str) -> JobRow:
+        """The job's account, locked; a new one if this is the first that is heard of the job."""
+        await self._insert(JobRow, job_id=job_id, tenant_id=tenant_id, budget_fraction_told=0.0, due_at=None)
+        return (await self.session.scalars(select(JobRow).filter_by(job_id=job_id).with_for_update())).one()
+
+    async def add_spend(self, event: events.SpendRecorded) -> bool:
+        """Write a row of the ledger; False if this interval of the job was written before."""
+        spot = event.placement.capacity_type == events.CAPACITY_TYPE_SPOT
+        return await self._insert(
+            SpendRow,
+            job_id=event.job_id,
+            interval=event.interval,
+            tenant_id=event.tenant_id,
+            attempt=event.attempt,
+            machine_id=event.machine_id,
+            cloud=event.placement.cloud,
+            region=event.placement.region,
+            zone=event.placement.zone,
+            instance_type=event.placement.instance_type,
+            capacity_type="spot" if spot else "on-demand",
+            started_at=moment(getattr(event, "from")),
+            ended_at=moment(event.to),
+            price_usd_per_hour=event.price_usd_per_hour,
+            amount_nano_usd=event.amount_nano_usd,
+            on_demand_nano_usd=event.on_demand_nano_usd,
+        )
+
+    async def spent_nano_usd(self, job_id: str) -> int:
+        total = await self.session.scalar(select(func.sum(SpendRow.amount_nano_usd)).filter_by(job_id=job_id))
+        return int(total or 0)
+
+    async def ledger_rows(self, job_id: str) -> list[Row]:
+        rows = await self.session.scalars(select(SpendRow).filter_by(job_id=job_id))
+        return [
+            Row(row.interval, row.attempt, row.started_at, row.ended_at, row.amount_nano_usd, row.on_demand_nano_usd)
+            for row in rows
+        ]
+
+    async def add_receipt(self, job: JobRow, receipt: Receipt, now: datetime) -> None:
+        body = {"outcome": job.outcome, **asdict(receipt)}
+        self.session.add(ReceiptRow(job_id=job.job_id, tenant_id=job.tenant_id, body=body, issued_at=now))
+
+    async def receipt(self, job_id: str, tenant_id: str) -> ReceiptRow | None:
+        return (await self.session.scalars(select(ReceiptRow).filter_by(job_id=job_id, tenant_id=tenant_id))).first()
+
+    async def spend(self, job_id: str, tenant_id: str) -> Sequence[SpendRow]:
+        statement = select(SpendRow).filter_by(job_id=job_id, tenant_id=tenant_id).order_by(SpendRow.interval)
+        return (await self.session.scalars(statement)).all()
+
+    # Attempts
+
+    async def attempt(self, job_id: str, tenant_id: str, attempt: int) -> AttemptLog:
+        """What is known of an attempt, locked until the end of the transaction."""
+        await self._insert(
+            AttemptRow,
+            job_id=job_id,
+            attempt=attempt,
+            tenant_id=tenant_id,
+            stopped=False,
+            requeued=False,
+            finished=False,
+        )
+        return _log(await self._attempt_row(job_id, attempt))
+
+    async def attempts(self, job_id: str) -> list[AttemptLog]:
+        rows = await self.session.scalars(select(AttemptRow).filter_by(job_id=job_id).order_by(AttemptRow.attempt))
+        return [_log(row) for row in rows]
+
+    async def save_attempt(self, job_id: str, log: AttemptLog) -> None:
+        row = await self._attempt_row(job_id, log.attempt)
+        row.resumed_from_step = log.resumed_from_step
+        row.first_step, row.first_step_at = log.first_step or (None, None)
+        row.last_step, row.last_step_at = log.last_step or (None, None)
+        row.step_seconds_at_step, row.step_seconds = log.step_seconds or (None, None)
+        row.stopped, row.requeued, row.finished = log.stopped, log.requeued, log.finished
+
+    async def _attempt_row(self, job_id: str, attempt: int) -> AttemptRow:
+        statement = select(AttemptRow).filter_by(job_id=job_id, attempt=attempt).with_for_update()
+        return (await self.session.scalars(statement)).one()
+
+    # Endpoints, the versions they serve, and retraining
+
+    async def endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """The endpoint, locked; None if it is not known."""
+        row = await self.session.get(EndpointRow, endpoint_id, with_for_update=True)
+        return Endpoint(**{field.name: getattr(row, field.name) for field in fields(Endpoint)}) if row else None
+
+    async def save_endpoint(self, endpoint: Endpoint) -> None:
+        await self.session.merge(
+            EndpointRow(**{field.name: getattr(endpoint, field.name) for field in fields(Endpoint)})
+        )
+
+    async def add_model_version(self, event: events.ModelVersionReady) -> None:
+        await self._insert(
+            ModelVersionRow,
+            model_id=event.model_id,
+            version=event.version,
+            tenant_id=event.tenant_id,
+            job_id=event.job_id,
+            dataset_uri=event.dataset_uri,
+        )
+
+    async def model_version(self, model_id: str, version: int) -> ModelVersionRow | None:
+        return await self.session.get(ModelVersionRow, (model_id, version))
+
+    async def retrain_spent_usd(self, endpoint_id: str, now: datetime) -> float:
+        """What the endpoint's retrains cost in the last 30 days."""
+        statement = (
+            select(func.sum(SpendRow.amount_nano_usd))
+            .join(JobRow, JobRow.job_id == SpendRow.job_id)
+            .where(JobRow.retrain_endpoint_id == endpoint_id, SpendRow.ended_at > now - RETRAIN_BUDGET_PERIOD)
+        )
+        return int(await self.session.scalar(statement) or 0) / NANO_USD_PER_USD
+
+    # Drift
+
+    async def want_reference(self, endpoint: Endpoint) -> None:
+        """Have the loop fetch what the served version's training data asks, unless it is there."""
+        await self._insert(
+            ReferenceRow, model_id=endpoint.model_id, version=endpoint.version, tenant_id=endpoint.tenant_id
+        )
+
+    async def reference(self, model_id: str, version: int) -> Reference | None:
+        """The fitted reference of a version; None while (or if) there is none."""
+        key = (model_id, version)
+        if key not in _fitted:
+            row = await self.session.get(ReferenceRow, key)
+            if row is None or row.texts is None:
+                return None
+            _fitted[key] = Reference.fit(row.texts)
+            if len(_fitted) > MAX_FITTED_REFERENCES:
+                _fitted.popitem(last=False)
+        _fitted.move_to_end(key)
+        return _fitted[key]
+
+    async def drift_test(self, endpoint_id: str, model_id: str, version: int) -> Martingale:
+        """The running test of an endpoint, locked; a new one if it serves another version now."""
+        row = await self.session.get(DriftTestRow, endpoint_id, with_for_update=True)
+        if row is None or (row.model_id, row.version) != (model_id, version):
+            return Martingale()
+        return Martingale(tuple(np.frombuffer(row.scores, "<f8").tolist()), tuple(row.stakes))
+
+    async def save_drift_test(self, event: events.InferenceSampled, test: Martingale) -> None:
+        await self.session.merge(
+            DriftTestRow(
+                endpoint_id=event.endpoint_id,
+                tenant_id=event.tenant_id,
+                model_id=event.model_id,
+                version=event.version,
+                scores=np.array(test.scores, "<f8").tobytes(),
+                stakes=list(test.stakes),
+                capital=test.capital,
+            )
+        )
+
+
+def _log(row: AttemptRow) -> AttemptLog:
+    return AttemptLog(
+        attempt=row.attempt,
+        resumed_from_step=row.resumed_from_step,
+        first_step=_pair(row.first_step, row.first_step_at),
+        last_step=_pair(row.last_step, row.last_step_at),
+        step_seconds=_pair(row.step_seconds_at_step, row.step_seconds),
+        stopped=row.stopped,
+        requeued=row.requeued,
+        finished=row.finished,
+    )
+
+
+def _pair(step: int | None, value: Any) -> tuple[int, Any] | None:
+    return None if step is None else (step, value)

@@ -1,0 +1,218 @@
+"""The monitor's tables. Every row of a tenant's names its tenant; times are with time zone, money is whole nano-USD."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, Index, LargeBinary, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sskai.claims import Claimable
+from sskai.database import service_metadata
+
+
+class Base(DeclarativeBase):
+    metadata = service_metadata("monitor")
+    type_annotation_map = {str: Text, datetime: DateTime(timezone=True), float: Double}  # noqa: RUF012
+
+
+class JobRow(Claimable, Base):
+    """A job's account. Made by whichever of its facts arrives first; `due_at` is set while its receipt is due."""
+
+    __tablename__ = "jobs"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    submitted_at: Mapped[datetime | None]
+    budget_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    budget_fraction_told: Mapped[float] = mapped_column(default=0.0)
+    retrain_endpoint_id: Mapped[str | None] = mapped_column(index=True)
+    outcome: Mapped[str | None]
+    metered_intervals: Mapped[int | None]
+    final_attempt: Mapped[int | None]
+    ended_at: Mapped[datetime | None]
+
+
+class SpendRow(Base):
+    """The ledger: one metered interval of a machine at one price."""
+
+    __tablename__ = "spend"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    interval: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    attempt: Mapped[int]
+    machine_id: Mapped[str]
+    cloud: Mapped[str]
+    region: Mapped[str]
+    zone: Mapped[str]
+    instance_type: Mapped[str]
+    capacity_type: Mapped[str]  # "spot" | "on-demand"
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    price_usd_per_hour: Mapped[float]
+    amount_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    on_demand_nano_usd: Mapped[int] = mapped_column(BigInteger)
+
+
+class AttemptRow(Base):
+    """What was told of an attempt's steps."""
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    resumed_from_step: Mapped[int | None]
+    first_step: Mapped[int | None]
+    first_step_at: Mapped[datetime | None]
+    last_step: Mapped[int | None]
+    last_step_at: Mapped[datetime | None]
+    step_seconds: Mapped[float | None]
+    step_seconds_at_step: Mapped[int | None]
+    stopped: Mapped[bool] = mapped_column(default=False)
+    requeued: Mapped[bool] = mapped_column(default=False)
+    finished: Mapped[bool] = mapped_column(default=False)
+
+
+class ReceiptRow(Base):
+    """What ReceiptIssued said; a job has one."""
+
+    __tablename__ = "receipts"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    body: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    issued_at: Mapped[datetime]
+
+
+class EndpointRow(Base):
+    """An endpoint and its retraining."""
+
+    __tablename__ = "endpoints"
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    model_id: Mapped[str]
+    version: Mapped[int]
+    deleted: Mapped[bool] = mapped_column(default=False)
+    retrain_id: Mapped[str] = mapped_column(default="")
+    retrain_requested_at: Mapped[datetime | None]
+    retrain_job_id: Mapped[str] = mapped_column(default="")
+    retrain_ended_at: Mapped[datetime | None]
+
+
+class ModelVersionRow(Base):
+    """Which job made a version of a model, and from which data."""
+
+    __tablename__ = "model_versions"
+
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    job_id: Mapped[str]
+    dataset_uri: Mapped[str]
+
+
+class ReferenceRow(Claimable, Base):
+    """A sample of what a version's training data asks. `due_at` is set while it has still to be fetched."""
+
+    __tablename__ = "drift_references"
+
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    texts: Mapped[list[str] | None] = mapped_column(JSONB)
+    problem: Mapped[str | None]  # why there is none
+
+
+class DriftTestRow(Base):
+    """The running test of an endpoint."""
+
+    __tablename__ = "drift_tests"
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    model_id: Mapped[str]
+    version: Mapped[int]
+    scores: Mapped[bytes] = mapped_column(LargeBinary)  # float64, little-endian
+    stakes: Mapped[list[float]] = mapped_column(JSONB)
+    capital: Mapped[float]
+
+
+class TraceRow(Base):
+    """How many spans a trace holds. Whose it is, its spans say."""
+
+    __tablename__ = "traces"
+
+    trace_id: Mapped[str] = mapped_column(primary_key=True)
+    names: Mapped[dict[str, int]] = mapped_column(JSONB, default=dict)  # kept spans by "service name"
+    spans: Mapped[int] = mapped_column(default=0)  # all of them, kept or only counted
+    last_received_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class SpanRow(Base):
+    """A span; one without a body was counted but not kept, and stands here so that it is not counted twice."""
+
+    __tablename__ = "spans"
+
+    trace_id: Mapped[str] = mapped_column(ForeignKey(TraceRow.trace_id, ondelete="CASCADE"), primary_key=True)
+    span_id: Mapped[str] = mapped_column(primary_key=True)
+    body: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+
+
+class SeriesRow(Base):
+    """Whose durations are counted together."""
+
+    __tablename__ = "series"
+    __table_args__ = (
+        UniqueConstraint(
+            "tenant_id", "service", "name", "model", "model_version", "endpoint_id", name="uq_series_labels"
+        ),
+    )
+
+    series_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    tenant_id: Mapped[str]
+    service: Mapped[str]
+    name: Mapped[str]
+    model: Mapped[str]
+    model_version: Mapped[str]
+    endpoint_id: Mapped[str]
+
+
+class CellRow(Base):
+    """A bucket of a series' histogram in one window. Figures are sums over these."""
+
+    __tablename__ = "cells"
+    __table_args__ = (Index(None, "window_seconds", "window_start"),)
+
+    series_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(SeriesRow.series_id), primary_key=True)
+    window_seconds: Mapped[int] = mapped_column(primary_key=True)
+    window_start: Mapped[datetime] = mapped_column(primary_key=True)
+    bucket: Mapped[int] = mapped_column(primary_key=True)
+    spans: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float]
+
+
+class CursorRow(Base):
+    """How far a source of messages was read."""
+
+    __tablename__ = "cursors"
+
+    source: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+
+
+class NoticeRow(Base):
+    """A message of the cloud that was dealt with; `problem` and `body` of one that was set aside."""
+
+    __tablename__ = "notices"
+
+    notice_id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    problem: Mapped[str | None]
+    body: Mapped[str | None]
+    received_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,0 +1,138 @@
+"""What the optimizer does about each fact. Deciding takes a profile, so handlers only ask for a plan; `loops.py` makes it."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import Counter
+
+from services.optimizer import catalogue, prices
+from services.optimizer.messages import CAPACITY_TYPES
+from services.optimizer.prices import Observed
+from services.optimizer.store import MeasurementRow, Store
+from sskai.contract import moment
+from sskai.events import v1 as events
+
+PRICES = Counter("sskai_optimizer_prices", "Observed prices, by what became of them", ["outcome"])
+
+Told = list[Any]
+# A step that is told to take longer than a day is a broken clock.
+MAX_STEP_SECONDS = 86_400.0
+
+
+async def plan_job(event: events.JobSubmitted, store: Store, now: datetime) -> Told:
+    if await store.job(event.tenant_id, event.job_id) is None:
+        job = await store.add_job(event.job_id, event.tenant_id, event.spec, now)
+        await store.ask_for_plan(job, "submitted", now)
+    return []
+
+
+async def preview_plan(event: events.PlanRequested, store: Store, now: datetime) -> Told:
+    await store.ask_for_preview(event.job_id, event.tenant_id, event.spec, now)
+    return []
+
+
+async def plan_what_is_left(event: events.JobRequeued, store: Store, now: datetime) -> Told:
+    job = await store.job(event.tenant_id, event.job_id)
+    if job is None:
+        job = await store.add_job(event.job_id, event.tenant_id, event.spec, now)
+    if job.ended or event.attempt <= job.after_attempt:
+        return []
+    job.after_attempt = event.attempt
+    job.steps_done = event.steps_done
+    job.spent_usd = event.spent_usd
+    job.updated_at = now
+    await store.ask_for_plan(job, f"attempt {event.attempt}", now)
+    return []
+
+
+async def plan_around_denial(event: events.CapacityDenied, store: Store, now: datetime) -> Told:
+    """Leave the offer out for a while, and look for another one. A plan that still waits will see the denial itself."""
+    if event.offer not in catalogue.offers_by_key():
+        return []
+    denied_at = min(moment(event.denied_at), now)
+    await store.save_denial(event.offer, denied_at)
+    job = await store.job_by_id(event.job_id) if event.job_id else None
+    if job is None or job.ended or await store.is_being_planned(job):
+        return []
+    await store.ask_for_plan(job, f"denied {event.offer} {denied_at.isoformat()}", now)
+    return []
+
+
+async def note_price(event: events.PriceObserved, store: Store, now: datetime) -> Told:
+    capacity_type = next((name for name, number in CAPACITY_TYPES.items() if number == event.capacity_type), "")
+    key = f"{event.cloud}/{event.region}/{event.zone}/{event.instance_type}/{capacity_type}"
+    known = catalogue.offers_by_key().get(key)
+    observed = Observed(event.price_usd_per_hour, moment(event.observed_at), event.source or "unnamed price feed")
+    newest = await store.observed_price(key) if known else None
+    outcome = prices.verdict(known, observed, newest, now)
+    PRICES.labels(outcome=outcome).inc()
+    if outcome == "accepted":
+        await store.save_price(key, observed)
+    return []
+
+
+async def begin_measuring(event: events.AttemptStarted, store: Store, now: datetime) -> Told:
+    plan = await store.newest_plan(event.tenant_id, event.job_id)
+    expected = plan.roofline_step_seconds.get(event.placement.instance_type) if plan else None
+    if plan is None or expected is None:
+        return []
+    hardware, seconds = expected
+    await store.begin_measurement(
+        MeasurementRow(
+            job_id=event.job_id,
+            attempt=event.attempt,
+            tenant_id=event.tenant_id,
+            instance_type=event.placement.instance_type,
+            hardware=hardware,
+            method=plan.method,
+            roofline_step_seconds=seconds,
+            step_seconds=None,
+            started_at=now,
+        )
+    )
+    return []
+
+
+async def note_step_time(event: events.AttemptProgressed, store: Store, now: datetime) -> Told:
+    if event.phase == "training":
+        await _measure(store, event.tenant_id, event.job_id, event.attempt, event.step_seconds)
+    return []
+
+
+async def note_final_step_time(event: events.AttemptFinished, store: Store, now: datetime) -> Told:
+    await _measure(store, event.tenant_id, event.job_id, event.attempt, event.median_step_seconds)
+    return []
+
+
+async def forget_job(
+    event: events.JobSucceeded | events.JobFailed | events.JobCancelled, store: Store, now: datetime
+) -> Told:
+    job = await store.job(event.tenant_id, event.job_id)
+    if job is not None:
+        job.ended = True
+        job.updated_at = now
+        await store.forget_requests(job)
+    return []
+
+
+async def _measure(store: Store, tenant_id: str, job_id: str, attempt: int, step_seconds: float) -> None:
+    if math.isfinite(step_seconds) and 0 < step_seconds < MAX_STEP_SECONDS:
+        await store.measure(tenant_id, job_id, attempt, step_seconds)
+
+
+HANDLERS = {
+    events.JobSubmitted: plan_job,
+    events.PlanRequested: preview_plan,
+    events.JobRequeued: plan_what_is_left,
+    events.CapacityDenied: plan_around_denial,
+    events.PriceObserved: note_price,
+    events.AttemptStarted: begin_measuring,
+    events.AttemptProgressed: note_step_time,
+    events.AttemptFinished: note_final_step_time,
+    events.JobSucceeded: forget_job,
+    events.JobFailed: forget_job,
+    events.JobCancelled: forget_job,
+}

@@ -1,0 +1,184 @@
+"""Between the contract's messages and the values of planning."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.message import Message
+
+from services.optimizer import work
+from services.optimizer.completion import Range
+from services.optimizer.throughput import Machine
+from services.optimizer.values import Candidate, Offer, Plan, Refusal
+from services.optimizer.work import ModelProfile, Request
+from sskai import contract
+from sskai.events import v1 as events
+
+DEFAULT_RANK = 8
+
+CAPACITY_TYPES = {"spot": events.CAPACITY_TYPE_SPOT, "on-demand": events.CAPACITY_TYPE_ON_DEMAND}
+SPOT_POLICIES = {
+    "auto": events.SPOT_POLICY_AUTO,
+    "spot": events.SPOT_POLICY_SPOT,
+    "on-demand": events.SPOT_POLICY_ON_DEMAND,
+}
+OBJECTIVES = {"cheapest": events.OBJECTIVE_CHEAPEST, "fastest": events.OBJECTIVE_FASTEST}
+
+
+def request_of(spec: events.JobSpec) -> Request:
+    """The specification as planning sees it."""
+    wishes, resources = spec.hyperparameters, spec.resources
+    return Request(
+        method=spec.model.method or "lora",
+        rank=spec.model.rank or DEFAULT_RANK,
+        rows=spec.dataset.rows,
+        dataset_bytes=spec.dataset.bytes,
+        estimated_tokens=spec.dataset.estimated_tokens,
+        eval_fraction=spec.dataset.eval_fraction,
+        context_length=_context_length(spec.model.config_json),
+        n_epochs=_given(wishes, "n_epochs"),
+        batch_size=_given(wishes, "batch_size"),
+        learning_rate=_given(wishes, "learning_rate"),
+        sequence_length=_given(wishes, "sequence_length"),
+        max_steps=_given(wishes, "max_steps"),
+        accelerators=resources.accelerators,
+        cpus=resources.cpus,
+        memory=resources.memory,
+        regions=tuple(resources.regions),
+        instance_types=tuple(resources.instance_types),
+        max_price_usd_per_hour=_given(resources, "max_price_usd_per_hour"),
+        spot_policy=_name_of(SPOT_POLICIES, spec.spot_policy, "auto"),
+        objective=_name_of(OBJECTIVES, spec.objective, "cheapest"),
+        budget_usd=_given(spec, "budget_usd"),
+        deadline=contract.moment(spec.deadline).isoformat() if spec.HasField("deadline") else "",
+        checkpoint_interval_steps=spec.checkpoint.interval_steps,
+    )
+
+
+def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
+    """What the profiling worker is asked."""
+    return {
+        "config_json": spec.model.config_json,
+        "method": request.method,
+        "rank": request.rank,
+        "alpha": spec.model.alpha,
+        "target_modules": list(spec.model.target_modules),
+        "sequence_length": work.sequence_length(request)[0],
+    }
+
+
+def profile_key(question: Mapping[str, Any]) -> str:
+    """The name under which the answer is remembered."""
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
+
+
+def proposed(
+    plan: Plan,
+    request: Request,
+    profile: ModelProfile,
+    machines: Mapping[str, Machine],
+    now: datetime,
+    **identity: Any,
+) -> events.PlanProposed:
+    """The plan as it is told. `identity`: job_id, tenant_id, plan_id, preview, after_attempt, snapshot_hash."""
+    best = plan.candidates[0]
+    footprint, job = best.pace.footprint, plan.work
+    return events.PlanProposed(
+        **identity,
+        profile=events.WorkProfile(
+            parameters=profile.parameters,
+            trainable_parameters=profile.trainable_parameters,
+            flops_per_token=profile.flops_per_token,
+            weight_bytes=footprint.weight_bytes,
+            gradient_bytes=footprint.gradient_bytes,
+            optimizer_bytes=footprint.optimizer_bytes,
+            activation_bytes=footprint.activation_bytes,
+            peak_bytes=footprint.peak_bytes,
+            total_steps=job.total_steps,
+            batch_size=job.batch_size,
+            sequence_length=job.sequence_length,
+            total_tokens=job.total_tokens,
+            steps_left=job.steps_left,
+            learning_rate=job.learning_rate,
+        ),
+        candidates=[_candidate(each) for each in plan.candidates],
+        rejections=[
+            events.Rejection(
+                placement=placement(each.offer, machines[each.offer.instance_type]),
+                reason=each.misfit.reason,
+                detail=each.misfit.detail,
+            )
+            for each in plan.rejections
+        ],
+        spot_policy=SPOT_POLICIES[request.spot_policy],
+        checkpoint_interval_steps=best.completion.checkpoint_interval_steps,
+        prices_as_of=contract.timestamp(datetime.fromisoformat(best.offer.price_as_of)),
+        proposed_at=contract.timestamp(now),
+        explanation=plan.explanation,
+        objective=OBJECTIVES[request.objective],
+    )
+
+
+def refused(refusal: Refusal, now: datetime, **identity: Any) -> events.PlanRefused:
+    """The refusal as it is told. `identity`: job_id, tenant_id, plan_id, preview, after_attempt."""
+    return events.PlanRefused(
+        **identity,
+        reason=refusal.reason,
+        detail=refusal.detail,
+        advice=refusal.advice,
+        refused_at=contract.timestamp(now),
+    )
+
+
+def placement(offer: Offer, machine: Machine) -> events.Placement:
+    """An offer as the contract names it."""
+    return events.Placement(
+        cloud=offer.cloud,
+        region=offer.region,
+        zone=offer.zone,
+        instance_type=offer.instance_type,
+        capacity_type=CAPACITY_TYPES[offer.capacity_type],
+        accelerator_name=machine.accelerator_name,
+        accelerator_count=machine.accelerator_count,
+        vcpus=machine.vcpus,
+        memory_gib=machine.memory_gib,
+        price_usd_per_hour=offer.price_usd_per_hour,
+        on_demand_price_usd_per_hour=offer.on_demand_price_usd_per_hour,
+    )
+
+
+def _candidate(candidate: Candidate) -> events.Candidate:
+    return events.Candidate(
+        placement=placement(candidate.offer, candidate.pace.machine),
+        step_seconds=_estimate(candidate.pace.step_seconds),
+        hours=_estimate(candidate.completion.hours),
+        total_usd=_estimate(candidate.total_usd),
+        expected_interruptions=candidate.completion.expected_interruptions,
+        micro_batch_size=candidate.pace.micro_batch_size,
+        bound_by=candidate.pace.bound_by,
+    )
+
+
+def _estimate(value: Range) -> events.Estimate:
+    return events.Estimate(expected=value.expected, low=value.low, high=value.high)
+
+
+def _given(message: Message, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def _name_of(names: Mapping[str, int], number: int, default: str) -> str:
+    return next((name for name, each in names.items() if each == number), default)
+
+
+def _context_length(config_json: str) -> int:
+    """Of a config.json, which may be anything at this point; 0 where it does not say."""
+    try:
+        length = json.loads(config_json).get("max_position_embeddings", 0)
+    except (ValueError, AttributeError):
+        return 0
+    return length if isinstance(length, int) and length > 0 else 0

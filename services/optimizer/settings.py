@@ -1,0 +1,36 @@
+"""What the optimizer is told from outside."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import field_validator
+from pydantic_settings import NoDecode
+
+import sskai.settings
+from services.optimizer.values import Assumptions
+
+
+class Settings(sskai.settings.Settings):
+    """Lists are written with commas: `SSKAI_OFFERED_INSTANCE_TYPES=c5.*,m5.*`."""
+
+    # Shell patterns; a local cluster that plays CPU machines offers only those.
+    offered_instance_types: Annotated[tuple[str, ...], NoDecode] = ("*",)
+    offered_regions: Annotated[tuple[str, ...], NoDecode] = ()  # empty: all of the catalogue
+    # From the order of a machine to the first step's code: boot, join the cluster, pull the image, import torch.
+    machine_start_seconds: float = 120.0
+    denial_seconds: float = 300.0  # how long an offer that had no machine is left out
+    profile_limit_seconds: float = 60.0
+    plan_retention_days: float = 90.0
+    planning_poll_seconds: float = 1.0  # only when an event's wake-up was missed
+
+    @field_validator("offered_instance_types", "offered_regions", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def assumptions(self) -> Assumptions:
+        return Assumptions(self.offered_instance_types, self.offered_regions, self.machine_start_seconds)

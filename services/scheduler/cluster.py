@@ -1,0 +1,77 @@
+"""Where pods run, behind four verbs: `local_cluster`, `kubernetes_cluster`, and a small real fake in the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from sskai.events import v1 as events
+
+
+class NoCapacityError(Exception):
+    """The offer has no machine to give now."""
+
+
+class ClusterUnavailableError(ConnectionError):
+    """The cluster did not answer. That says nothing about the pods: unreachable is not dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One attempt to run. (job_id, attempt) names it: launching the same pod twice gives one machine."""
+
+    job_id: str
+    tenant_id: str
+    attempt: int
+    placement: events.Placement
+    env: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """A DNS label; ids are lower case base 32."""
+        return f"{self.job_id.replace('_', '-')}-{self.attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a launch gave."""
+
+    machine_id: str
+    launched_at: datetime
+
+
+class PodState(StrEnum):
+    RUNNING = "running"
+    EXITED = "exited"
+    GONE = "gone"  # the machine is no more, and the pod with it
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The cluster's word on one pod."""
+
+    machine_id: str
+    job_id: str
+    attempt: int
+    state: PodState
+    exit_code: int | None = None
+    ended_at: datetime | None = None
+
+
+class Cluster(Protocol):
+    """Every method raises ClusterUnavailableError when the cluster does not answer."""
+
+    async def launch(self, pod: Pod) -> Machine:
+        """Start the pod on a machine of its placement; idempotent per (job_id, attempt). Raises NoCapacityError."""
+
+    async def observe(self) -> list[Observation]:
+        """Every pod that is ours, the ended ones included until they are deleted."""
+
+    async def drain(self, machine_id: str) -> None:
+        """SIGTERM to the pod, once: save and stop. A machine that is gone is no error."""
+
+    async def delete(self, machine_id: str) -> None:
+        """Kill the pod and give the machine back; idempotent."""

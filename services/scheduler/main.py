@@ -1,0 +1,80 @@
+"""The scheduler as a process: where settings, database, cluster, handlers and loops meet."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import Message
+
+from services.scheduler.cluster import Cluster, Machine, Observation, Pod
+from services.scheduler.handlers import HANDLERS
+from services.scheduler.local_cluster import LocalCluster
+from services.scheduler.loops import World, drive_jobs, watch_machines
+from services.scheduler.settings import Settings
+from services.scheduler.store import Store
+from sskai.database import Database
+from sskai.service import Service, every
+
+
+class _KubernetesLater:
+    """Connects at the first call: the client needs a running event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._cluster: Cluster | None = None
+
+    async def _connected(self) -> Cluster:
+        if self._cluster is None:
+            from services.scheduler.kubernetes_cluster import KubernetesCluster
+
+            self._cluster = await KubernetesCluster.connect(self._settings)
+        return self._cluster
+
+    async def launch(self, pod: Pod) -> Machine:
+        return await (await self._connected()).launch(pod)
+
+    async def observe(self) -> list[Observation]:
+        return await (await self._connected()).observe()
+
+    async def drain(self, machine_id: str) -> None:
+        await (await self._connected()).drain(machine_id)
+
+    async def delete(self, machine_id: str) -> None:
+        await (await self._connected()).delete(machine_id)
+
+
+def cluster_of(settings: Settings) -> Cluster:
+    """The cluster that the settings name. Raises ValueError with what is missing."""
+    if settings.cluster == "kubernetes":
+        return _KubernetesLater(settings)
+    if not settings.cloud_url:
+        raise ValueError("SSKAI_CLUSTER=local needs SSKAI_CLOUD_URL and SSKAI_CLOUD_TOKEN (`sskai up` sets both)")
+    return LocalCluster(settings.cloud_url, settings.cloud_token.get_secret_value())
+
+
+def build(settings: Settings) -> Service:
+    database = Database(settings.database_url.get_secret_value(), "scheduler")
+    world = World(database, cluster_of(settings), settings)
+    driving = every(0.5, partial(drive_jobs, world))
+
+    def wake(_event: Message, _told: list[Any]) -> None:
+        driving.wake.set()
+
+    return Service(
+        "scheduler",
+        settings,
+        HANDLERS,
+        Store,
+        loops=[driving, every(0.5, partial(watch_machines, world))],
+        after_event=wake,
+        database=database,
+    )
+
+
+def main() -> None:
+    build(Settings()).run()
+
+
+if __name__ == "__main__":
+    main()

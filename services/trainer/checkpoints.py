@@ -1,0 +1,198 @@
+"""A job's checkpoints in the object store: fences, manifests written last, verified reading, retention. No torch here.
+
+jobs/JOB_ID/fences/00002.json                                       attempt 2 began, and where from
+jobs/JOB_ID/checkpoints/attempt-00002/checkpoint-40/MANIFEST.json   names every other file there
+jobs/JOB_ID/artifact/attempt-00002/MANIFEST.json                    the same for the result
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from services.trainer import domain, manifests
+from services.trainer.domain import Fence, Point
+from services.trainer.manifests import MANIFEST, FileEntry, Manifest, ManifestError
+from sskai.objects import AlreadyExistsError, NotFoundError, ObjectInfo
+
+log = structlog.get_logger()
+
+_MANIFEST_KEY = re.compile(r"attempt-(\d+)/checkpoint-(\d+)/MANIFEST\.json$")
+_FENCE_KEY = re.compile(r"(\d+)\.json$")
+CHUNK_BYTES = 1024 * 1024
+
+
+class FencedError(Exception):
+    """A newer attempt of this job has begun, or this one began elsewhere: write nothing more."""
+
+
+class Bucket(Protocol):
+    """What is needed of `sskai.objects.Objects`."""
+
+    def uri(self, key: str) -> str: ...
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> str: ...
+    def put_file(self, key: str, path: Path) -> None: ...
+    def get_bytes(self, key: str) -> bytes: ...
+    def download(self, key: str, path: Path) -> None: ...
+    def list(self, prefix: str) -> list[ObjectInfo]: ...
+    def delete(self, prefix: str) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A verified checkpoint on this machine's disk."""
+
+    point: Point
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What was written: its URI, and the size of its files."""
+
+    uri: str
+    bytes: int
+
+
+class Checkpoints:
+    """Those of one job, as one attempt sees and writes them."""
+
+    def __init__(self, bucket: Bucket, prefix: str, job_id: str, attempt: int) -> None:
+        self._bucket = bucket
+        self._prefix = prefix  # jobs/JOB_ID
+        self._job_id = job_id
+        self._attempt = attempt
+        self._line: list[Point] = []  # usable checkpoints of our lineage, newest first
+
+    def take_over(self, folder: Path) -> Restored | None:
+        """Choose and fetch the newest checkpoint that verifies, then raise our fence. None: begin at step 0.
+
+        Raises FencedError if a newer attempt has begun (or this very one, elsewhere).
+        """
+        self.check_fence()
+        self._line = domain.resume_candidates(self._attempt, self._fences(), self._saved())
+        restored = None
+        while self._line and restored is None:
+            restored = self._fetch(self._line[0], folder)
+            if restored is None:
+                self._line.pop(0)
+        self._raise_fence(restored.point if restored else None)
+        self.check_fence()
+        return restored
+
+    def check_fence(self) -> None:
+        """Raises FencedError if a newer attempt has begun."""
+        newest = max((int(match[1]) for match in self._fence_keys()), default=0)
+        if newest > self._attempt:
+            raise FencedError(f"attempt {newest} of {self._job_id} has begun; this is attempt {self._attempt}")
+
+    def commit(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
+        """Upload a checkpoint's files, then its manifest. It exists only after the last byte of the manifest.
+
+        Raises FencedError; ObjectsUnavailableError leaves files without a manifest, which nobody reads.
+        """
+        point = Point(self._attempt, step)
+        prefix = self._checkpoint_prefix(point)
+        stored = self._write("checkpoint", step, prefix, folder, versions)
+        self._line = [point, *(known for known in self._line if known != point)]
+        return stored
+
+    def publish(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
+        """The same for the result."""
+        return self._write("artifact", step, f"{self._prefix}/artifact/attempt-{self._attempt:05d}/", folder, versions)
+
+    def prune(self, keep: int) -> None:
+        """Delete what retention no longer keeps of our lineage; manifests first, so that none is left half deleted."""
+        self.check_fence()
+        for point in domain.outdated(self._line, keep):
+            prefix = self._checkpoint_prefix(point)
+            self._bucket.delete(prefix + MANIFEST)
+            self._bucket.delete(prefix)
+            self._line.remove(point)
+
+    def _write(self, kind: str, step: int, prefix: str, folder: Path, versions: Mapping[str, str]) -> Stored:
+        self.check_fence()
+        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        files = {path.name: digest_file(path) for path in paths}
+        created_at = datetime.now(UTC).isoformat()
+        manifest = Manifest(kind, self._job_id, self._attempt, step, created_at, files, versions)
+        for path in paths:
+            self._bucket.put_file(prefix + path.name, path)
+        self.check_fence()
+        try:
+            self._bucket.put_bytes(prefix + MANIFEST, manifest.to_json(), if_absent=True)
+        except AlreadyExistsError:
+            # A try before this one wrote it and did not hear so. Only this attempt writes here, and equal steps are
+            # equal bytes but for their time, so what stands is as good.
+            standing = Manifest.from_json(self._bucket.get_bytes(prefix + MANIFEST))
+            if standing.files != manifest.files:
+                raise
+        return Stored(self._bucket.uri(prefix.rstrip("/")), manifest.total_bytes)
+
+    def _fetch(self, point: Point, folder: Path) -> Restored | None:
+        """None if the checkpoint is torn: the one before it is tried then."""
+        target = folder / f"attempt-{point.attempt}-step-{point.step}"
+        try:
+            self._download(point, target)
+        except (ManifestError, NotFoundError) as error:
+            log.warning("checkpoint does not verify", attempt=point.attempt, step=point.step, error=str(error))
+            return None
+        return Restored(point, target)
+
+    def _download(self, point: Point, target: Path) -> None:
+        prefix = self._checkpoint_prefix(point)
+        manifest = Manifest.from_json(self._bucket.get_bytes(prefix + MANIFEST))
+        if (manifest.job_id, manifest.attempt, manifest.step) != (self._job_id, point.attempt, point.step):
+            raise ManifestError(f"it is the manifest of {manifest.job_id} step {manifest.step}")
+        for name in manifest.files:
+            self._bucket.download(prefix + name, target / name)
+            manifests.check_file(name, digest_file(target / name), manifest)
+
+    def _raise_fence(self, origin: Point | None) -> None:
+        key, nonce = f"{self._prefix}/fences/{self._attempt:05d}.json", secrets.token_hex(8)
+        fence = {
+            "attempt": self._attempt,
+            "resumed_from": asdict(origin) if origin else None,
+            "nonce": nonce,
+            "at": datetime.now(UTC).isoformat(),
+        }
+        try:
+            self._bucket.put_bytes(key, json.dumps(fence).encode(), if_absent=True)
+        except AlreadyExistsError as error:
+            # The client's own retry after a lost answer finds our own words there.
+            if json.loads(self._bucket.get_bytes(key)).get("nonce") != nonce:
+                raise FencedError(f"attempt {self._attempt} of {self._job_id} began once before") from error
+
+    def _fences(self) -> list[Fence]:
+        found = []
+        for match in self._fence_keys():
+            document = json.loads(self._bucket.get_bytes(match.string))
+            origin = document["resumed_from"]
+            found.append(Fence(int(match[1]), Point(origin["attempt"], origin["step"]) if origin else None))
+        return found
+
+    def _fence_keys(self) -> list[re.Match[str]]:
+        infos = self._bucket.list(f"{self._prefix}/fences/")
+        return [match for info in infos if (match := _FENCE_KEY.search(info.key))]
+
+    def _saved(self) -> list[Point]:
+        infos = self._bucket.list(f"{self._prefix}/checkpoints/")
+        matches = (_MANIFEST_KEY.search(info.key) for info in infos)
+        return [Point(int(match[1]), int(match[2])) for match in matches if match]
+
+    def _checkpoint_prefix(self, point: Point) -> str:
+        return f"{self._prefix}/checkpoints/attempt-{point.attempt:05d}/checkpoint-{point.step}/"
+
+
+def digest_file(path: Path) -> FileEntry:
+    """Size and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return manifests.digest(iter(lambda: file.read(CHUNK_BYTES), b""))

@@ -1,0 +1,274 @@
+"""What the trainer decides, without doing anything: recipes, batches, saves, what to resume from, how to end.
+
+Both halves use it: the program in the pod (which trains) and the service (which turns results into model versions).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from enum import IntEnum
+from functools import lru_cache
+from typing import Any
+
+from sskai.events import v1 as events
+
+MIN_TRAINING_ROWS = 1
+MAX_EVALUATION_ROWS = 64  # evaluation runs twice and, on a CPU, must stay a small part of the job
+DEFAULT_EVALUATION_FRACTION = 0.05
+DEFAULT_KEPT_CHECKPOINTS = 3
+
+
+class Exit(IntEnum):
+    """How the pod's process ends; the scheduler and Kubernetes' podFailurePolicy read it. Numbers as in sysexits.h."""
+
+    DONE = 0
+    USER_ERROR = 65  # the dataset or the settings are wrong: doing it again changes nothing
+    UNAVAILABLE = 69  # the work is saved, but its result could not be told: do it again
+    INTERNAL = 70  # a bug, or a part that broke: do it again a few times
+    OUT_OF_MEMORY = 71  # do it again only on a larger machine
+    DRAINED = 75  # answered a notice: everything is saved
+    FENCED = 76  # a newer attempt has taken over: nothing to do
+    MISCONFIGURED = 78  # the environment is not what a pod gets
+    KILLED = 143  # a second signal came while saving: the previous checkpoint stands
+
+
+# The reason told in AttemptFinished, and the exit code that goes with it.
+FAILURES = {
+    "dataset": Exit.USER_ERROR,
+    "nan-loss": Exit.USER_ERROR,
+    "user-error": Exit.USER_ERROR,
+    "out-of-memory": Exit.OUT_OF_MEMORY,
+    "error": Exit.INTERNAL,
+}
+
+
+class TrainingFailedError(Exception):
+    """The attempt ends here for a reason of `FAILURES`; the detail names the field or row, and what to do."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.exit = FAILURES[reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The sizes that the optimizer planned; 0 leaves the choice to `resolve`."""
+
+    total_steps: int = 0
+    batch_size: int = 0  # sequences per optimizer step
+    micro_batch_size: int = 0  # sequences per forward pass
+    sequence_length: int = 0  # tokens
+    learning_rate: float = 0.0
+    checkpoint_interval_steps: int = 0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Plan:
+        """Unknown keys are ignored: planner and pod need not be of one version. Raises TypeError, ValueError."""
+        known: dict[str, Any] = {field.name: values.get(field.name) or 0 for field in fields(cls)}
+        return cls(**{name: type(field)(known[name]) for name, field in asdict(cls()).items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Every figure that decides what the run computes. It lies in each checkpoint, so that a resumed run keeps it."""
+
+    total_steps: int
+    batch_size: int
+    micro_batch_size: int
+    sequence_length: int
+    learning_rate: float
+    warmup_steps: int
+    checkpoint_interval_steps: int
+    keep_checkpoints: int
+    evaluation_rows: int
+    seed: int
+    rank: int
+    alpha: int
+    target_modules: tuple[str, ...] = ()  # empty: all linear layers but the head
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Recipe:
+        return cls(**{**values, "target_modules": tuple(values["target_modules"])})
+
+
+def resolve(
+    spec: events.JobSpec,
+    plan: Plan,
+    *,
+    rows: int,
+    longest_row_tokens: int,
+    context_tokens: int,
+    parameters: int,
+    dropout: float = 0.0,
+) -> Recipe:
+    """Settle every hyperparameter: the plan's figure, else the user's, else ours ("auto", reasons beside each).
+
+    Raises TrainingFailedError("dataset") if there are too few rows to train on and to evaluate with.
+    """
+    given = spec.hyperparameters
+    held_out = evaluation_rows(rows, spec.dataset.eval_fraction)
+    training_rows = rows - held_out
+    # 8 sequences: small enough for hundreds of updates on a small dataset, large enough to average a few users' styles.
+    batch_size = plan.batch_size or given.batch_size or 8
+    batch_size = min(batch_size, training_rows)
+    # 3 epochs: what hosted fine-tuning services start with for small datasets; more mostly memorises.
+    epochs = given.n_epochs or 3.0
+    total_steps = plan.total_steps or given.max_steps or max(1, math.ceil(training_rows * epochs / batch_size))
+    sequence_length = plan.sequence_length or given.sequence_length or _power_of_two(longest_row_tokens, 32, 1024)
+    interval = plan.checkpoint_interval_steps or spec.checkpoint.interval_steps or max(1, total_steps // 10)
+    rank = spec.model.rank or 8  # Hu et al. 2021 (LoRA), section 7.2: ranks from 1 to 64 differ little
+    return Recipe(
+        total_steps=total_steps,
+        batch_size=batch_size,
+        # One sequence of 1,024 tokens has some 100 MB of logits in float32 for a vocabulary of 32,000: four at a time.
+        micro_batch_size=min(plan.micro_batch_size or 4, batch_size),
+        sequence_length=min(sequence_length, context_tokens) if context_tokens else sequence_length,
+        learning_rate=plan.learning_rate or given.learning_rate or auto_learning_rate(parameters),
+        # 3 % as in the QLoRA paper's recipes; bounded, because AdamW's second moment settles within 100 steps.
+        warmup_steps=min(100, math.ceil(total_steps * 0.03)),
+        checkpoint_interval_steps=interval,
+        keep_checkpoints=spec.checkpoint.keep or DEFAULT_KEPT_CHECKPOINTS,
+        evaluation_rows=held_out,
+        seed=given.seed,
+        rank=rank,
+        alpha=spec.model.alpha or 2 * rank,
+        target_modules=tuple(spec.model.target_modules),
+        dropout=dropout,
+    )
+
+
+def auto_learning_rate(parameters: int) -> float:
+    """Peak rate for LoRA: 2e-4 up to 13 billion parameters and 1e-4 above (Dettmers et al. 2023, QLoRA, table 9).
+
+    Below a billion we take 5e-4: smaller models stand, and need, larger steps.
+    """
+    if parameters < 1e9:
+        return 5e-4
+    return 2e-4 if parameters <= 13e9 else 1e-4
+
+
+def resumed(saved: Recipe, planned: Recipe) -> Recipe:
+    """The recipe to go on with: the saved one, whatever the new plan says, or the losses would be another run's.
+
+    Only memory may ask for a smaller micro-batch (sums are then rounded differently), and checkpointing is free.
+    """
+    return replace(
+        saved,
+        micro_batch_size=min(saved.micro_batch_size, planned.micro_batch_size),
+        checkpoint_interval_steps=planned.checkpoint_interval_steps,
+        keep_checkpoints=planned.keep_checkpoints,
+    )
+
+
+def evaluation_rows(rows: int, fraction: float) -> int:
+    """How many rows are held out: the user's share, at least one, at most 64."""
+    if rows < 1 + MIN_TRAINING_ROWS:
+        raise TrainingFailedError(
+            "dataset", f"{rows} usable rows; at least 2 are needed: one to train on, one to evaluate with"
+        )
+    wanted = round(rows * (fraction or DEFAULT_EVALUATION_FRACTION))
+    return max(1, min(wanted, MAX_EVALUATION_ROWS, rows - MIN_TRAINING_ROWS))
+
+
+def _power_of_two(at_least: int, lowest: int, highest: int) -> int:
+    return max(lowest, min(highest, 1 << max(0, at_least - 1).bit_length()))
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Of step 1, 2, ...: linear warm-up, then half a cosine down to zero just after the last step."""
+    if step <= recipe.warmup_steps:
+        return recipe.learning_rate * step / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(1, recipe.total_steps - recipe.warmup_steps + 1)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+@lru_cache(maxsize=4)
+def shuffled(count: int, seed: int, label: str) -> tuple[int, ...]:
+    """0 to count - 1 in an order that depends on (seed, label) alone, on no library's version: sorted by SHA-256."""
+    return tuple(sorted(range(count), key=lambda index: hashlib.sha256(f"{seed}:{label}:{index}".encode()).digest()))
+
+
+def split(rows: int, recipe: Recipe) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(training rows, held-out rows), each sorted."""
+    order = shuffled(rows, recipe.seed, "evaluation")
+    return tuple(sorted(order[recipe.evaluation_rows :])), tuple(sorted(order[: recipe.evaluation_rows]))
+
+
+def batch(position: int, size: int, rows: int, seed: int) -> list[int]:
+    """The next `size` of `rows` training rows after `position` samples were consumed; epochs follow one another."""
+    return [shuffled(rows, seed, f"epoch-{at // rows}")[at % rows] for at in range(position, position + size)]
+
+
+def should_save(step: int, saved_step: int, recipe: Recipe) -> bool:
+    """Whether an interval is over. The last step is saved by the end of training itself."""
+    return step < recipe.total_steps and step - saved_step >= recipe.checkpoint_interval_steps
+
+
+def eta_seconds(step: int, total_steps: int, step_seconds: float, evaluation_seconds: float) -> float:
+    """Until the artefact is published: the steps that are left and the second evaluation."""
+    return (total_steps - step) * step_seconds + evaluation_seconds
+
+
+def median(values: Sequence[float]) -> float:
+    """0 for none."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if not ordered:
+        return 0.0
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Point:
+    """A place in a job's life: a step of an attempt."""
+
+    attempt: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """An attempt began, and from where: what older attempts write afterwards does not count."""
+
+    attempt: int
+    resumed_from: Point | None
+
+
+def resume_candidates(attempt: int, fences: Iterable[Fence], saved: Iterable[Point]) -> list[Point]:
+    """Where attempt n may go on from, best first.
+
+    All checkpoints of the newest attempt that began; of the one it resumed from, those up to that step; and so on back.
+    So what an attempt saved after it was fenced is never read.
+    """
+    began = {fence.attempt: fence for fence in fences if fence.attempt < attempt}
+    points = sorted(saved, reverse=True)
+    line: list[Point] = []
+    current, last_step = max(began, default=None), math.inf
+    while current in began:
+        line += [point for point in points if point.attempt == current and point.step <= last_step]
+        origin = began[current].resumed_from
+        if origin is None or origin.attempt >= current:
+            break
+        current, last_step = origin.attempt, origin.step
+    return line
+
+
+def outdated(line: Sequence[Point], keep: int) -> list[Point]:
+    """What retention deletes of a lineage (best first) of verified and new checkpoints."""
+    return list(line[max(1, keep) :])
+
+
+def lost_steps(told_step: int, resumed_step: int) -> int:
+    """Steps that an earlier attempt told of and that have to be done again."""
+    return max(0, told_step - resumed_step)

@@ -1,0 +1,128 @@
+"""Saving off the training path: the run copies its state in memory and goes on; a thread writes, hashes and uploads."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from opentelemetry import context as otel_context
+
+from services.trainer.checkpoints import Checkpoints
+from sskai import telemetry
+from sskai.objects import ObjectsUnavailableError
+
+log = structlog.get_logger()
+
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 10.0
+
+
+class Snapshot(Protocol):
+    """A copy of everything that a run needs to go on from `step`."""
+
+    step: int
+
+    def write(self, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """One checkpoint that is safe now."""
+
+    step: int
+    uri: str
+    bytes: int
+    save_seconds: float
+    stall_seconds: float
+    cause: str  # "interval" | "notice" | "final"
+
+
+class Saver:
+    """At most one save is on its way. While the object store is away it is tried again, and training goes on."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        folder: Path,
+        keep: int,
+        versions: Mapping[str, str],
+        on_saved: Callable[[Save], None],
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._folder = folder
+        self._keep = keep
+        self._versions = versions
+        self._on_saved = on_saved
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._running: Future[None] | None = None
+        self._give_up = threading.Event()
+        self.saved_step = -1  # newest that is known to be safe
+
+    @property
+    def busy(self) -> bool:
+        return self._running is not None and not self._running.done()
+
+    def begin(self, snapshot: Snapshot, cause: str, stalled_since: float) -> None:
+        """Hand a snapshot over (`stalled_since`: time.perf_counter() before it was made). Raises what an earlier save
+        raised, FencedError above all."""
+        self._end_of_last()
+        stall_seconds = time.perf_counter() - stalled_since
+        context = otel_context.get_current()
+        self._running = self._thread.submit(self._save, snapshot, cause, stall_seconds, context)
+
+    def now(self, snapshot: Snapshot, cause: str) -> None:
+        """Save and wait. A save that only waits for the object store makes room: its step is older."""
+        stalled_since = time.perf_counter()
+        self._give_up.set()
+        self._end_of_last()
+        self._give_up.clear()
+        if self.saved_step == snapshot.step:
+            return
+        self.begin(snapshot, cause, stalled_since)
+        self._end_of_last()
+
+    def close(self) -> None:
+        """Forget what is not saved yet."""
+        self._give_up.set()
+        self._thread.shutdown(wait=True)
+
+    def _end_of_last(self) -> None:
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.result()
+
+    def _save(self, snapshot: Snapshot, cause: str, stall_seconds: float, context: otel_context.Context) -> None:
+        started = time.perf_counter()
+        folder = self._folder / f"checkpoint-{snapshot.step}"
+        span = telemetry.tracer().start_as_current_span(
+            "save checkpoint", context=context, attributes={"sskai.step": snapshot.step, "sskai.cause": cause}
+        )
+        with span:
+            snapshot.write(folder)
+            pause_seconds = FIRST_RETRY_SECONDS
+            while True:
+                try:
+                    stored = self._checkpoints.commit(snapshot.step, folder, self._versions)
+                    break
+                except ObjectsUnavailableError as error:
+                    log.warning("checkpoint waits for the object store", step=snapshot.step, error=str(error))
+                    if self._give_up.wait(pause_seconds):
+                        return
+                    pause_seconds = min(pause_seconds * 2, LAST_RETRY_SECONDS)
+        shutil.rmtree(folder)
+        self.saved_step = snapshot.step
+        seconds = time.perf_counter() - started
+        # Until its manifest stood, a final save and one for a notice held up the run as well.
+        stall_seconds += 0 if cause == "interval" else seconds
+        self._on_saved(Save(snapshot.step, stored.uri, stored.bytes, seconds, stall_seconds, cause))
+        try:
+            self._checkpoints.prune(self._keep)
+        except ObjectsUnavailableError as error:
+            log.warning("old checkpoints stay a little longer", error=str(error))

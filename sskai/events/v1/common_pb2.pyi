@@ -1,0 +1,277 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SpotPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SPOT_POLICY_UNSPECIFIED: _ClassVar[SpotPolicy]
+    SPOT_POLICY_AUTO: _ClassVar[SpotPolicy]
+    SPOT_POLICY_SPOT: _ClassVar[SpotPolicy]
+    SPOT_POLICY_ON_DEMAND: _ClassVar[SpotPolicy]
+
+class Objective(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OBJECTIVE_UNSPECIFIED: _ClassVar[Objective]
+    OBJECTIVE_CHEAPEST: _ClassVar[Objective]
+    OBJECTIVE_FASTEST: _ClassVar[Objective]
+
+class CapacityType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CAPACITY_TYPE_UNSPECIFIED: _ClassVar[CapacityType]
+    CAPACITY_TYPE_SPOT: _ClassVar[CapacityType]
+    CAPACITY_TYPE_ON_DEMAND: _ClassVar[CapacityType]
+SPOT_POLICY_UNSPECIFIED: SpotPolicy
+SPOT_POLICY_AUTO: SpotPolicy
+SPOT_POLICY_SPOT: SpotPolicy
+SPOT_POLICY_ON_DEMAND: SpotPolicy
+OBJECTIVE_UNSPECIFIED: Objective
+OBJECTIVE_CHEAPEST: Objective
+OBJECTIVE_FASTEST: Objective
+CAPACITY_TYPE_UNSPECIFIED: CapacityType
+CAPACITY_TYPE_SPOT: CapacityType
+CAPACITY_TYPE_ON_DEMAND: CapacityType
+
+class JobSpec(_message.Message):
+    __slots__ = ("kind", "name", "model", "dataset", "hyperparameters", "resources", "spot_policy", "budget_usd", "deadline", "retry", "checkpoint", "env", "secrets", "objective", "retrain_of")
+    class EnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    HYPERPARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    SPOT_POLICY_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_USD_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    RETRAIN_OF_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    model: ModelRef
+    dataset: DatasetRef
+    hyperparameters: Hyperparameters
+    resources: Resources
+    spot_policy: SpotPolicy
+    budget_usd: float
+    deadline: _timestamp_pb2.Timestamp
+    retry: Retry
+    checkpoint: CheckpointPolicy
+    env: _containers.ScalarMap[str, str]
+    secrets: _containers.RepeatedScalarFieldContainer[str]
+    objective: Objective
+    retrain_of: RetrainOf
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., dataset: _Optional[_Union[DatasetRef, _Mapping]] = ..., hyperparameters: _Optional[_Union[Hyperparameters, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., spot_policy: _Optional[_Union[SpotPolicy, str]] = ..., budget_usd: _Optional[float] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Iterable[str]] = ..., objective: _Optional[_Union[Objective, str]] = ..., retrain_of: _Optional[_Union[RetrainOf, _Mapping]] = ...) -> None: ...
+
+class ModelRef(_message.Message):
+    __slots__ = ("model_id", "uri", "config_json", "method", "rank", "alpha", "target_modules")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    URI_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    TARGET_MODULES_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    uri: str
+    config_json: str
+    method: str
+    rank: int
+    alpha: int
+    target_modules: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model_id: _Optional[str] = ..., uri: _Optional[str] = ..., config_json: _Optional[str] = ..., method: _Optional[str] = ..., rank: _Optional[int] = ..., alpha: _Optional[int] = ..., target_modules: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DatasetRef(_message.Message):
+    __slots__ = ("dataset_id", "name", "version", "uri", "format", "rows", "bytes", "sha256", "estimated_tokens", "eval_fraction")
+    DATASET_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    URI_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    EVAL_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    dataset_id: str
+    name: str
+    version: int
+    uri: str
+    format: str
+    rows: int
+    bytes: int
+    sha256: str
+    estimated_tokens: int
+    eval_fraction: float
+    def __init__(self, dataset_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., uri: _Optional[str] = ..., format: _Optional[str] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., estimated_tokens: _Optional[int] = ..., eval_fraction: _Optional[float] = ...) -> None: ...
+
+class Hyperparameters(_message.Message):
+    __slots__ = ("n_epochs", "batch_size", "learning_rate", "sequence_length", "seed", "max_steps")
+    N_EPOCHS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    n_epochs: float
+    batch_size: int
+    learning_rate: float
+    sequence_length: int
+    seed: int
+    max_steps: int
+    def __init__(self, n_epochs: _Optional[float] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ...) -> None: ...
+
+class Resources(_message.Message):
+    __slots__ = ("accelerators", "cpus", "memory", "regions", "instance_types", "max_price_usd_per_hour")
+    ACCELERATORS_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    REGIONS_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_TYPES_FIELD_NUMBER: _ClassVar[int]
+    MAX_PRICE_USD_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
+    accelerators: str
+    cpus: str
+    memory: str
+    regions: _containers.RepeatedScalarFieldContainer[str]
+    instance_types: _containers.RepeatedScalarFieldContainer[str]
+    max_price_usd_per_hour: float
+    def __init__(self, accelerators: _Optional[str] = ..., cpus: _Optional[str] = ..., memory: _Optional[str] = ..., regions: _Optional[_Iterable[str]] = ..., instance_types: _Optional[_Iterable[str]] = ..., max_price_usd_per_hour: _Optional[float] = ...) -> None: ...
+
+class Retry(_message.Message):
+    __slots__ = ("max_restarts_on_errors", "duration_seconds")
+    MAX_RESTARTS_ON_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    max_restarts_on_errors: int
+    duration_seconds: float
+    def __init__(self, max_restarts_on_errors: _Optional[int] = ..., duration_seconds: _Optional[float] = ...) -> None: ...
+
+class CheckpointPolicy(_message.Message):
+    __slots__ = ("interval_steps", "keep")
+    INTERVAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    interval_steps: int
+    keep: int
+    def __init__(self, interval_steps: _Optional[int] = ..., keep: _Optional[int] = ...) -> None: ...
+
+class RetrainOf(_message.Message):
+    __slots__ = ("endpoint_id", "model_id", "version")
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    model_id: str
+    version: int
+    def __init__(self, endpoint_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class Placement(_message.Message):
+    __slots__ = ("cloud", "region", "zone", "instance_type", "capacity_type", "accelerator_name", "accelerator_count", "vcpus", "memory_gib", "price_usd_per_hour", "on_demand_price_usd_per_hour")
+    CLOUD_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_TYPE_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATOR_NAME_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    VCPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_GIB_FIELD_NUMBER: _ClassVar[int]
+    PRICE_USD_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND_PRICE_USD_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
+    cloud: str
+    region: str
+    zone: str
+    instance_type: str
+    capacity_type: CapacityType
+    accelerator_name: str
+    accelerator_count: int
+    vcpus: int
+    memory_gib: float
+    price_usd_per_hour: float
+    on_demand_price_usd_per_hour: float
+    def __init__(self, cloud: _Optional[str] = ..., region: _Optional[str] = ..., zone: _Optional[str] = ..., instance_type: _Optional[str] = ..., capacity_type: _Optional[_Union[CapacityType, str]] = ..., accelerator_name: _Optional[str] = ..., accelerator_count: _Optional[int] = ..., vcpus: _Optional[int] = ..., memory_gib: _Optional[float] = ..., price_usd_per_hour: _Optional[float] = ..., on_demand_price_usd_per_hour: _Optional[float] = ...) -> None: ...
+
+class Estimate(_message.Message):
+    __slots__ = ("expected", "low", "high")
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    expected: float
+    low: float
+    high: float
+    def __init__(self, expected: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class WorkProfile(_message.Message):
+    __slots__ = ("parameters", "trainable_parameters", "flops_per_token", "weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "peak_bytes", "total_steps", "batch_size", "sequence_length", "total_tokens", "steps_left", "learning_rate")
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    TRAINABLE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    FLOPS_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    parameters: int
+    trainable_parameters: int
+    flops_per_token: float
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int
+    peak_bytes: int
+    total_steps: int
+    batch_size: int
+    sequence_length: int
+    total_tokens: int
+    steps_left: int
+    learning_rate: float
+    def __init__(self, parameters: _Optional[int] = ..., trainable_parameters: _Optional[int] = ..., flops_per_token: _Optional[float] = ..., weight_bytes: _Optional[int] = ..., gradient_bytes: _Optional[int] = ..., optimizer_bytes: _Optional[int] = ..., activation_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., total_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., sequence_length: _Optional[int] = ..., total_tokens: _Optional[int] = ..., steps_left: _Optional[int] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+
+class Candidate(_message.Message):
+    __slots__ = ("placement", "step_seconds", "hours", "total_usd", "expected_interruptions", "micro_batch_size", "bound_by")
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    HOURS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_USD_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_INTERRUPTIONS_FIELD_NUMBER: _ClassVar[int]
+    MICRO_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BOUND_BY_FIELD_NUMBER: _ClassVar[int]
+    placement: Placement
+    step_seconds: Estimate
+    hours: Estimate
+    total_usd: Estimate
+    expected_interruptions: float
+    micro_batch_size: int
+    bound_by: str
+    def __init__(self, placement: _Optional[_Union[Placement, _Mapping]] = ..., step_seconds: _Optional[_Union[Estimate, _Mapping]] = ..., hours: _Optional[_Union[Estimate, _Mapping]] = ..., total_usd: _Optional[_Union[Estimate, _Mapping]] = ..., expected_interruptions: _Optional[float] = ..., micro_batch_size: _Optional[int] = ..., bound_by: _Optional[str] = ...) -> None: ...
+
+class Rejection(_message.Message):
+    __slots__ = ("placement", "reason", "detail")
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    placement: Placement
+    reason: str
+    detail: str
+    def __init__(self, placement: _Optional[_Union[Placement, _Mapping]] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,178 @@
+"""The object store: S3 by boto3, behind a handful of functions. Synchronous; services call it by `asyncio.to_thread`.
+
+Keys are laid out by what they belong to: `tenants/TENANT/datasets/...`, `jobs/JOB_ID/...`, `models/MODEL_ID/...`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.exceptions import RetriesExceededError, S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sskai.settings import Settings
+
+PART_BYTES = 8 * 1024 * 1024
+# Small files go up in one request; larger ones in parallel parts.
+_TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4)
+MAX_SPOOL_BYTES = 16 * 1024 * 1024
+
+
+class NotFoundError(Exception):
+    """No object has this key."""
+
+
+class AlreadyExistsError(Exception):
+    """A conditional write found that somebody else had written the key first."""
+
+
+class ObjectsUnavailableError(ConnectionError):
+    """The object store does not answer, or not sensibly: try again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    key: str
+    bytes: int
+    etag: str
+
+
+class Objects:
+    """One bucket. Raises NotFoundError, AlreadyExistsError, ObjectsUnavailableError."""
+
+    def __init__(self, url: str, bucket: str, access_key: str, secret_key: str) -> None:
+        self.bucket = bucket
+        self._s3: Any = boto3.client(
+            "s3",
+            endpoint_url=url,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            region_name="us-east-1",
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                retries={"max_attempts": 5, "mode": "standard"},
+                connect_timeout=3,
+                read_timeout=60,
+                max_pool_connections=16,
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Objects:
+        return cls(
+            settings.objects_url,
+            settings.objects_bucket,
+            settings.objects_access_key,
+            settings.objects_secret_key.get_secret_value(),
+        )
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+    def key(self, uri: str) -> str:
+        """The key of a URI of this bucket; ValueError for any other."""
+        prefix = f"s3://{self.bucket}/"
+        if not uri.startswith(prefix) or ".." in uri.split("/"):
+            raise ValueError(f"{uri!r} is not in {prefix}")
+        return uri.removeprefix(prefix)
+
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
+        """Write an object whole; returns its ETag. `if_absent`: AlreadyExistsError if the key is taken (atomic)."""
+        condition = {"IfNoneMatch": "*"} if if_absent else {}
+        with _errors(key):
+            etag: str = self._s3.put_object(Bucket=self.bucket, Key=key, Body=data, **condition)["ETag"]
+        return etag
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Upload a file, in parallel parts if it is large."""
+        with _errors(key):
+            self._s3.upload_file(str(path), self.bucket, key, Config=_TRANSFER)
+
+    def put_stream(self, key: str, chunks: Iterable[bytes]) -> int:
+        """Upload what an iterator yields in constant memory; returns the number of bytes. Nothing is kept on error."""
+        size = 0
+        with tempfile.SpooledTemporaryFile(max_size=MAX_SPOOL_BYTES) as spool:
+            for chunk in chunks:
+                size += spool.write(chunk)
+            spool.seek(0)
+            with _errors(key):
+                self._s3.upload_fileobj(spool, self.bucket, key, Config=_TRANSFER)
+        return size
+
+    def get_bytes(self, key: str) -> bytes:
+        """An object whole: for manifests and small documents."""
+        with _errors(key):
+            data: bytes = self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return data
+
+    def open(self, key: str, chunk_bytes: int = 1024 * 1024) -> Iterator[bytes]:
+        """An object's bytes, a chunk at a time."""
+        with _errors(key):
+            body = self._s3.get_object(Bucket=self.bucket, Key=key)["Body"]
+            yield from body.iter_chunks(chunk_bytes)
+
+    def download(self, key: str, path: Path) -> None:
+        """Fetch an object into a file, which appears only when it is whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        with _errors(key):
+            self._s3.download_file(self.bucket, key, str(part), Config=_TRANSFER)
+        part.replace(path)
+
+    def list(self, prefix: str) -> list[ObjectInfo]:
+        """Every object under a prefix, sorted by key."""
+        with _errors(prefix):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            return [
+                ObjectInfo(item["Key"], int(item["Size"]), item["ETag"])
+                for page in pages
+                for item in page.get("Contents", [])
+            ]
+
+    def delete(self, prefix: str) -> int:
+        """Delete every object under a prefix; returns how many. A missing one is no error."""
+        keys = [info.key for info in self.list(prefix)]
+        with _errors(prefix):
+            for key in keys:
+                self._s3.delete_object(Bucket=self.bucket, Key=key)
+        return len(keys)
+
+    def presigned_get(self, key: str, seconds: int = 900) -> str:
+        """A URL that anybody may read this one object by, for at most 15 minutes."""
+        url: str = self._s3.generate_presigned_url(
+            "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=min(seconds, 900)
+        )
+        return url
+
+
+class _errors:  # noqa: N801 (reads as a statement)
+    """Turns botocore's words into ours."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ClientError):
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in ("NoSuchKey", "404", "NotFound"):
+                raise NotFoundError(self._key) from error
+            if code in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
+                raise AlreadyExistsError(self._key) from error
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            if status >= 500 or code == "SlowDown":
+                raise ObjectsUnavailableError(f"{self._key}: {code}") from error
+        elif isinstance(error, BotoCoreError | S3UploadFailedError | RetriesExceededError):
+            raise ObjectsUnavailableError(f"{self._key}: {error}") from error

@@ -1,0 +1,81 @@
+"""Logs, traces and their thread through Kafka: one trace runs from the HTTP request to the trained model.
+
+Traces follow OpenTelemetry's messaging conventions; logs are JSON lines that carry the trace's id.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+# The SDK's default of 2,048 drops spans in a burst; a span is about 2 KB, so this is at most some 40 MB.
+MAX_QUEUED_SPANS = 20_000
+
+
+def setup(service_name: str, otlp_url: str | None, log_level: str = "INFO") -> None:
+    """Logs to standard output as JSON; spans to `otlp_url` + /v1/traces (None: nowhere). Call once per process."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            _add_trace_id,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[log_level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service_name)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
+    if otlp_url:
+        exporter = OTLPSpanExporter(endpoint=otlp_url.rstrip("/") + "/v1/traces", timeout=5)
+        provider.add_span_processor(
+            BatchSpanProcessor(exporter, max_queue_size=MAX_QUEUED_SPANS, schedule_delay_millis=500)
+        )
+        # An absent collector is told once by the exporter's own log and must not fill ours.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    trace.set_tracer_provider(provider)
+
+
+def shutdown() -> None:
+    """Send the spans that wait."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()
+
+
+def tracer() -> trace.Tracer:
+    """The tracer of this process."""
+    return trace.get_tracer("sskai")
+
+
+def current_traceparent() -> str | None:
+    """W3C traceparent of the active span, or None outside of any."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def context_from(traceparent: str | None) -> otel_context.Context:
+    """The context to start a child span in; an absent or broken traceparent starts a new trace."""
+    return propagate.extract({"traceparent": traceparent} if traceparent else {})
+
+
+def _add_trace_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = trace.format_trace_id(context.trace_id)
+    return event

@@ -1,0 +1,115 @@
+"""What the tests share: an in-memory bus, one event through the real path, waiting for a condition, fresh databases."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import psycopg
+from google.protobuf.message import Message
+from sqlalchemy.engine import make_url
+
+from sskai import contract, delivery
+from sskai.bus import Incoming
+from sskai.database import Database, migrate
+
+T = TypeVar("T")
+
+
+def envelope(message: Message, *, source: str = "test", traceparent: str | None = None) -> contract.Envelope:
+    """The message as an event that nobody has seen yet."""
+    return contract.Envelope(message, contract.new_id("evt"), source, datetime.now(UTC), traceparent)
+
+
+def incoming(message: Message, **attributes: Any) -> Incoming:
+    """The message as the bus would hand it over."""
+    record = contract.encode(envelope(message, **attributes))
+    return Incoming(record.topic, 0, 0, record.key, record.value, record.headers)
+
+
+async def handle(
+    handlers: delivery.Handlers,
+    database: Database,
+    store: Callable[[Any], Any],
+    message: Message | contract.Envelope,
+    now: datetime | None = None,
+) -> list[Any]:
+    """One event through inbox, handler and outbox on a real database; returns what was told (a repeated one: [])."""
+    wrapped = message if isinstance(message, contract.Envelope) else envelope(message)
+    return await delivery.handle(database, handlers, store, wrapped, now or datetime.now(UTC)) or []
+
+
+class InMemoryBus:
+    """Stands in for Kafka between handlers of several services: in order, encoded and decoded for real."""
+
+    def __init__(self) -> None:
+        self.told: list[Message] = []
+        self._waiting: deque[contract.Record] = deque()
+        self._receivers: list[tuple[Database, delivery.Handlers, Callable[[Any], Any]]] = []
+
+    def connect(self, database: Database, handlers: delivery.Handlers, store: Callable[[Any], Any]) -> None:
+        """A service that takes part."""
+        self._receivers.append((database, handlers, store))
+
+    async def publish_all(self, envelopes: Iterable[contract.Envelope]) -> None:
+        for one in envelopes:
+            self.told.append(one.message)
+            self._waiting.append(contract.encode(one))
+
+    async def publish(self, *messages: Message) -> None:
+        """Facts from outside."""
+        await self.publish_all(envelope(message) for message in messages)
+
+    async def settle(self, limit: int = 10_000) -> None:
+        """Deliver until nobody has anything more to tell."""
+        for _ in range(limit):
+            for database, _handlers, _store in self._receivers:
+                await delivery.Relay(database, self).publish_batch()
+            if not self._waiting:
+                return
+            record = self._waiting.popleft()
+            event = contract.decode(record.value, record.headers)
+            for database, handlers, store in self._receivers:
+                if type(event.message) in handlers:
+                    await delivery.handle(database, handlers, store, event, datetime.now(UTC))
+        raise AssertionError(f"still events to deliver after {limit}: do two services answer each other for ever?")
+
+
+async def wait_for(
+    condition: Callable[[], T | Awaitable[T]], *, limit_seconds: float = 10, pause_seconds: float = 0.02
+) -> T:
+    """The first true value of `condition` (sync or async); AssertionError after the limit."""
+    deadline = time.monotonic() + limit_seconds
+    while True:
+        value: Any = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value  # type: ignore[no-any-return]
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {limit_seconds} s: {inspect.getsource(condition).strip()}")
+        await asyncio.sleep(pause_seconds)
+
+
+@asynccontextmanager
+async def fresh_database(server_url: str, service: str) -> AsyncIterator[Database]:
+    """A database of its own for one test, with the schema of one service, dropped afterwards."""
+    name = contract.new_id("test")
+    url = make_url(server_url)
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+    database = Database(url.set(database=name).render_as_string(hide_password=False), service, pool_size=5)
+    try:
+        await asyncio.to_thread(migrate, database.url, service)
+        yield database
+    finally:
+        await database.close()
+        async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
+            await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
