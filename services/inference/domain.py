@@ -29,6 +29,8 @@ NEXT_STATES: dict[State, frozenset[State]] = {
 }
 # An endpoint in one of these will answer, now or soon.
 ANSWERING = frozenset({State.REQUESTED, State.LOADING, State.READY})
+# Requests may name these; one that failed says why.
+VISIBLE = ANSWERING | {State.FAILED}
 
 
 class Kind(StrEnum):
@@ -90,7 +92,7 @@ class Endpoint:
     base_uri: str
     artifact_uri: str
     sample_rate: float
-    requested_order: int  # rises with each request; of several endpoints with one name, the newest answers
+    order: int = 0  # rises with each request; of several endpoints with one name, the newest answers
     state: State = State.REQUESTED
     replicas: int = 0
     tries: int = 0
@@ -119,10 +121,7 @@ def kind_of(word: str) -> str:
 def answering(endpoints: Iterable[Endpoint], tenant_id: str, name: str) -> Endpoint | None:
     """Which of a tenant's endpoints a request means: the newest ready one of that name, else the newest at all."""
     named = [one for one in endpoints if one.tenant_id == tenant_id and one.name == name and one.state in VISIBLE]
-    return max(named, key=lambda one: (one.state == State.READY, one.answers, one.requested_order), default=None)
-
-
-VISIBLE = ANSWERING | {State.FAILED}
+    return max(named, key=lambda one: (one.state == State.READY, one.answers, one.order), default=None)
 
 
 @dataclass(frozen=True, slots=True)

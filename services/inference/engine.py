@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,14 +109,11 @@ class Engine(Protocol):
     def load_base(self, base: str, folder: Path) -> None:
         """Load a transformers folder and prove that it answers. Blocks. Raises UnusableWeightsError."""
 
-    def unload_base(self, base: str) -> None:
-        """Accept nothing more for it; what is under way is finished, then its memory is given back."""
-
     def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
         """Put a PEFT LoRA adapter beside a loaded base. Blocks. Raises UnusableWeightsError, NotLoadedError."""
 
-    def detach_adapter(self, base: str, adapter: str) -> None:
-        """Accept nothing more for it; what is under way is finished. An absent one is no error."""
+    def retain(self, used: AbstractSet[tuple[str, str]]) -> None:
+        """Keep only these (base, adapter or ""): the others accept nothing more, finish what is under way, and go."""
 
     def encode_chat(self, base: str, messages: Sequence[dict[str, str]]) -> list[int]:
         """A conversation as tokens, ready for the assistant's turn. Blocks. Raises PromptError, NotLoadedError."""

@@ -36,7 +36,7 @@ class Limits:
     prefill_chunk_tokens: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Answer:
     """One answer under way."""
 
@@ -194,6 +194,8 @@ class Runner:
         ]
 
     def _drop_cancelled(self) -> None:
+        with self._wake:
+            self._waiting = deque(one for one in self._waiting if not one.generation.cancelled)
         self._prefilling = deque(one for one in self._prefilling if not one.generation.cancelled)
         self._keep([not sequence.generation.cancelled for sequence in self._running])
 

@@ -37,7 +37,8 @@ def _draw(logprobs: Tensor, sampling: Sampling, generator: Generator) -> int:
     probabilities = torch.softmax(logprobs / sampling.temperature, dim=-1)
     if sampling.top_p < 1:
         ordered, order = probabilities.sort(descending=True)
-        # The likeliest token always stays: what comes before it sums to nothing.
-        ordered[ordered.cumsum(0) - ordered >= sampling.top_p] = 0
+        outside = ordered.cumsum(0) - ordered >= sampling.top_p
+        outside[0] = False  # the likeliest token always stays
+        ordered[outside] = 0
         probabilities = torch.zeros_like(probabilities).scatter(0, order, ordered)
     return int(torch.multinomial(probabilities, 1, generator=generator))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,24 +80,24 @@ class TransformersEngine:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **safe)
+            return tokenizer, model.to(self._device).eval()
         except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise MemoryError(str(error)) from error
             raise UnusableWeightsError(f"the base model cannot be loaded: {str(error)[:500]}") from error
-        return tokenizer, model.to(self._device).eval()
-
-    def unload_base(self, base: str) -> None:
-        loaded = self._bases.pop(base, None)
-        if loaded is not None:
-            loaded.runner.stop(drain=True)
 
     def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
         loaded = self._loaded(base)
         if adapter not in loaded.adapters:
             loaded.adapters[adapter] = loaded.bank.read(folder)
 
-    def detach_adapter(self, base: str, adapter: str) -> None:
-        if base in self._bases:
-            # Answers under way hold the adapter themselves; its memory goes with the last of them.
-            self._bases[base].adapters.pop(adapter, None)
+    def retain(self, used: AbstractSet[tuple[str, str]]) -> None:
+        bases = {base for base, _ in used}
+        for name in [name for name in self._bases if name not in bases]:
+            self._bases.pop(name).runner.stop(drain=True)
+        for name, base in self._bases.items():
+            # Answers under way hold their adapter themselves; its memory goes with the last of them.
+            base.adapters = {adapter: kept for adapter, kept in base.adapters.items() if (name, adapter) in used}
 
     def encode_chat(self, base: str, messages: Sequence[dict[str, str]]) -> list[int]:
         loaded = self._loaded(base)

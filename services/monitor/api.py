@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import hmac
-from collections import defaultdict
-from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from google.rpc.status_pb2 import Status
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from services.monitor import otlp
+from services.monitor.figures import FigureQuery
 from services.monitor.ingest import BusyError, Ingest
 from services.monitor.metrics import SPANS
-from services.monitor.sketches import Cell, red
 from services.monitor.span_store import SpanStore
-from services.monitor.spans import HOUR_SECONDS, MINUTE_SECONDS, Node, tree, visible_to
+from services.monitor.spans import Node, tree, visible_to
 from services.monitor.store import Store
 from sskai.database import Database
 from sskai.http import Problem, install_problem_handlers
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
-MAX_FIGURE_WINDOWS = 1_500  # a day of minutes
 RETRY_AFTER_SECONDS = "1"
 
 # google.rpc.Code, which OTLP's error bodies carry.
 _INVALID_ARGUMENT, _RESOURCE_EXHAUSTED = 3, 8
-
-WINDOWS = {"1m": MINUTE_SECONDS, "1h": HOUR_SECONDS}
-LABELS = ("service", "name", "model", "model_version", "endpoint_id")
 
 
 def build(database: Database, ingest: Ingest, internal_token: str) -> FastAPI:
@@ -47,7 +41,7 @@ def build(database: Database, ingest: Ingest, internal_token: str) -> FastAPI:
 def _add_otlp(app: FastAPI, ingest: Ingest) -> None:
     @app.post("/v1/traces")
     async def export(request: Request) -> Response:
-        """OTLP/HTTP: 200 with a partial success for what was refused, 4xx for what will never be taken, 503 for later."""
+        """OTLP/HTTP: 200 (with a partial success for refused spans), 4xx for what is never taken, 503 for later."""
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type not in (otlp.PROTOBUF, otlp.JSON):
             return _refused(415, _INVALID_ARGUMENT, f"content-type is {otlp.PROTOBUF} or {otlp.JSON}", otlp.PROTOBUF)
@@ -129,48 +123,12 @@ def _add_reads(app: FastAPI, database: Database, internal_token: str) -> None:
         }
 
     @app.get("/v1/figures")
-    async def figures(
-        tenant_id: Tenant,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        window: Literal["1m", "1h"] = "1m",
-        group_by: Annotated[str, Query(pattern=f"^({'|'.join(LABELS)})(,({'|'.join(LABELS)}))*$")] = "service,name",
-        whole: bool = False,
-        service: str | None = None,
-        name: str | None = None,
-        model: str | None = None,
-        model_version: str | None = None,
-        endpoint_id: str | None = None,
-    ) -> dict[str, Any]:
-        """RED figures of the tenant's spans by time of their end, grouped by labels; `whole`: one row per group."""
-        step = WINDOWS[window]
-        until = until or datetime.now(UTC)
-        since = since or until - timedelta(hours=1)
-        if since.tzinfo is None or until.tzinfo is None:
-            raise Problem(422, "Time without zone", "since and until are RFC 3339 times with a zone")
-        windows = (until - since).total_seconds() / step
-        if not 0 < windows <= MAX_FIGURE_WINDOWS:
-            raise Problem(422, "Too long a time", f"since to until is 1 to {MAX_FIGURE_WINDOWS} windows of {window}")
-        asked = {
-            "service": service, "name": name, "model": model, "model_version": model_version, "endpoint_id": endpoint_id
-        }  # fmt: skip
-        labels = {label: value for label, value in asked.items() if value is not None}
-        # A window belongs to the answer if any part of it does.
-        first = datetime.fromtimestamp(since.timestamp() // step * step, UTC)
+    async def figures(tenant_id: Tenant, query: Annotated[FigureQuery, Query()]) -> dict[str, Any]:
+        """RED figures of the tenant's spans, by the time of their end."""
+        first, until = query.span_of_time(datetime.now(UTC))
         async with database.transaction() as session:
-            cells = await SpanStore(session).cells(tenant_id, step, first, until, **labels)
-        groups: dict[tuple[Any, ...], list[tuple[int, Cell]]] = defaultdict(list)
-        wanted = group_by.split(",")
-        for series, start, bucket, cell in cells:
-            groups[(first if whole else start, *(getattr(series, label) for label in wanted))].append((bucket, cell))
-        over_seconds = (until - first).total_seconds() if whole else float(step)
-        return {
-            "window_seconds": over_seconds,
-            "figures": [
-                {"window_start": start, **dict(zip(wanted, values, strict=True)), **asdict(red(group, over_seconds))}
-                for (start, *values), group in sorted(groups.items())
-            ],
-        }
+            cells = await SpanStore(session).cells(tenant_id, query.step_seconds, first, until, **query.labels)
+        return query.answer(cells, first, until)
 
     @app.get("/v1/receipts/{job_id}")
     async def receipt(job_id: str, tenant_id: Tenant) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class MalformedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message of the cloud: its id (for telling repeats apart) and the facts in it, none if it is not about machines."""
+    """One message of the cloud: its id, which tells repeats apart, and the facts in it (none: not about a loss)."""
 
     id: str
     kind: str  # the detail-type
@@ -41,7 +41,7 @@ class Notice:
 
 
 def parse(raw: bytes | str | Mapping[str, Any], *, source: str, notice_seconds: float | None = None) -> Notice:
-    """Read one message. `notice_seconds` is how long the machine has left where the sender knows better than AWS's usual.
+    """Read one message. `notice_seconds`: how long the machine has left, where the sender knows better than AWS says.
 
     Raises MalformedError. A kind of message that is not known here comes back without facts.
     """
@@ -96,7 +96,7 @@ def _state_change(detail: Mapping[str, Any], at: datetime, _source: str, _notice
 
 
 def _health(detail: Mapping[str, Any], at: datetime, source: str, _notice: float | None) -> list[Fact]:
-    """AWS Health Event: {"service", "eventTypeCategory", "startTime" (RFC 1123), "affectedEntities": [{"entityValue"}]}.
+    """AWS Health Event: {"service", "eventTypeCategory", "startTime": RFC 1123, "affectedEntities": [{"entityValue"}]}.
 
     Only scheduled changes of EC2 (retirement, maintenance) announce the end of a machine.
     """

@@ -1,21 +1,21 @@
-"""Does what users send still look like what the model was trained on? A conformal test martingale on the novelty of texts.
+"""Does what users send still look like what the model was trained on? A conformal test martingale on novelty.
 
 Three steps, each of them old and simple:
 
-1. Novelty. A text becomes a vector of hashed character n-grams; its novelty is one minus its mean cosine similarity to the
-   nearest few of the reference's first part. Frequent words keep their weight: how somebody asks tells as much as what about
-   (with inverse document frequencies the same test was blinder on every pair of topics but one that was tried).
-2. Conformal p-value. The rank of a sample's novelty among those of the reference's second part and of all samples before it,
-   ties broken by a given die. While samples and reference are exchangeable, p-values are independent and uniform, whatever
-   the texts are: nothing is assumed about them.
-3. Betting. Gamblers bet against uniformity by the power functions e p^(e-1); one gambler for each e and each possible
-   beginning of the drift, sample k having the share 1 / (k (k + 1)) of the starting capital, the rest waiting as cash. Their
-   joint capital M is a martingale that starts at 1, so by Ville's inequality P(M ever reaches 1/alpha) <= alpha: the test may
-   be looked at after every sample, and a false alarm stays as rare as asked for, for ever.
+1. Novelty. A text becomes a vector of hashed character n-grams; its novelty is one minus its mean cosine similarity
+   to the nearest few of the reference's first part. Frequent words keep their weight: how somebody asks tells as much
+   as what about.
+2. Conformal p-value. The rank of a sample's novelty among those of the reference's second part and of all samples
+   before it, ties broken by a given die. While samples and reference are exchangeable, p-values are independent and
+   uniform, whatever the texts are: nothing is assumed about them.
+3. Betting. Gamblers bet against uniformity by the power functions e p^(e-1): one gambler for each e and each possible
+   beginning of the drift, sample k having the share 1 / (k (k + 1)) of the starting capital, the rest waiting as
+   cash. Their joint capital M is a martingale that starts at 1, so by Ville's inequality P(M ever reaches 1/alpha) is
+   at most alpha: the test may be looked at after every sample, and a false alarm stays as rare as asked for.
 
-Sources: V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", 2nd ed., 2022, part III; V. Vovk et al.,
-"Retrain or not retrain: conformal test martingales for change-point detection", COPA 2021; the mixture over beginnings is the
-usual one of sequential change detection (Shiryaev-Roberts with a prior that sums to one).
+Sources: V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", 2nd ed., 2022, part III;
+V. Vovk et al., "Retrain or not retrain: conformal test martingales for change-point detection", COPA 2021. The mixture
+over beginnings is the usual one of sequential change detection (Shiryaev-Roberts, with a prior that sums to one).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ NEIGHBOURS = 5
 MAX_CHARACTERS = 2_000
 # The first part must hold neighbours, the second must leave room for small p-values.
 MIN_REFERENCE_TEXTS = 24
-# The capital's share of every gambler's exponent e; small e wins quickly against strong drift, large e against weak.
+# Exponents e of the gamblers: a small one wins quickly against strong drift, a large one against weak.
 EXPONENTS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
-# Ranks need every earlier score, so a test ends after this many samples and the next one starts afresh, with its own alpha.
+# Ranks need all earlier scores, so a test ends after so many samples; the next starts afresh, with its own alpha.
 MAX_SAMPLES = 2_000
 
 _MASKED = re.compile(r"\S+@\S+|\[[a-z_ -]+\]|<[a-z_ -]+>|\d+")
@@ -52,8 +52,8 @@ _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 def features(text: str) -> dict[int, float]:
     """Hashed character 3- to 5-grams of a text's words: {dimension: 1 + ln(count)}.
 
-    Numbers, addresses and the masks that redaction leaves are taken out first: they differ between a dataset and a request
-    for reasons that are not drift.
+    Numbers, addresses and the masks that redaction leaves are taken out first: they differ between a dataset and a
+    request for reasons that are not drift.
     """
     words = _WORD.findall(_MASKED.sub(" ", text[:MAX_CHARACTERS].lower()))
     counts: Counter[int] = Counter()

@@ -14,6 +14,7 @@ from services.monitor.metrics import DRIFT_DETECTIONS, DRIFT_P_VALUE, RETRAIN_DE
 from services.monitor.store import Store
 from services.monitor.tables import JobRow
 from sskai.contract import moment, new_id, timestamp
+from sskai.delivery import Handlers
 from sskai.events import v1 as events
 
 # The ledger
@@ -230,7 +231,7 @@ async def decide_retraining(event: events.DriftDetected, store: Store, now: date
     ]
 
 
-HANDLERS = {
+HANDLERS: Handlers = {
     events.JobSubmitted: open_account,
     events.SpendRecorded: record_spend,
     events.AttemptStarted: note_attempt,

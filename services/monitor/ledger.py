@@ -1,23 +1,23 @@
-"""A job's account: which of the paid machine time was useful, which was lost, and what it would have cost on demand.
+"""A job's account: which paid machine time was useful, which was lost, and what the work would have cost on demand.
 
-Money is whole nano-USD and time is whole microseconds until the receipt is written, so sums are exact and do not depend on
-the order in which the facts arrived.
+Money is whole nano-USD and time is whole microseconds until the receipt is written, so sums are exact and do not
+depend on the order in which the facts arrived.
 
 Every attempt's metered time M is cut in three, in this order of certainty:
 
-    head      start of the first row -> the first step began       (start-up: image, weights, data, evaluation before)
-    training  executed steps x seconds per step, at most M - head  (what the trainer told)
-    tail      what is left                                         (saving, waiting for the end, evaluation after, publishing)
+    head      start of the first row -> the first step began    (start-up: weights, data, evaluation before)
+    training  executed steps x seconds per step, at most M - head               (what the trainer told)
+    tail      what is left                (saving, waiting for the end, evaluation after, publishing)
 
 and training again in two. A step is lost when a later attempt resumed below it and so did it again:
 
     lost steps of a = last step of a - max(first step of a, lowest step that a later attempt resumed from), at least 0
 
-    useful   = the training time of steps that were not lost           lost = that of the others
-    overhead = all heads and tails                                     useful + lost + overhead = metered time, exactly
+    useful   = the training time of steps that were not lost;  lost = that of the others
+    overhead = all heads and tails;                            useful + lost + overhead = metered time, exactly
 
-The same work on demand is one uninterrupted run: all useful time, one start-up (the head of the first attempt that made a
-step) and one end (the tail of the last attempt), each at the on-demand price of the machine it ran on.
+The same work on demand is one uninterrupted run: all useful time, one start-up (the head of the first attempt that
+made a step) and one end (the tail of the last attempt), each at the on-demand price of the machine it ran on.
 A lost second costs what its attempt paid for it on average.
 """
 
@@ -112,7 +112,7 @@ class AttemptLog:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a job cost and why; the sums of money are exact, `useful + lost + overhead = machine` up to a float's last bit."""
+    """What a job cost and why. Sums of money are exact; useful + lost + overhead = machine up to a float's last bit."""
 
     intervals: int
     attempts: int

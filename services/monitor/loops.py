@@ -41,7 +41,7 @@ async def issue_receipts(database: Database, settle_seconds: float) -> None:
             ended_for = (now - job.ended_at).total_seconds() if job.ended_at else 0.0
             last_word = any(one.finished for one in logs if one.attempt == job.final_attempt)
             if not ledger.complete(rows, job.metered_intervals or 0) or not (last_word or ended_for > settle_seconds):
-                # Soon at first, then less and less often: a row that is missing for an hour will hardly come this second.
+                # Soon at first, then less and less often: what is missing for an hour will hardly come this second.
                 await claims.release(session, job, due_in_seconds=min(max(ended_for / 10, 0.2), 60))
                 continue
             if not await claims.release(session, job, due_in_seconds=None):
@@ -105,27 +105,34 @@ async def fetch_references(database: Database, objects: Objects) -> None:
             async with database.transaction() as session:
                 await claims.release(session, row, due_in_seconds=RETRY_SECONDS)
             continue
-        texts, problem = None, None
-        due_in_seconds = None
+        texts: list[str] | None = None
+        problem, due_in_seconds = None, None
         try:
             dice = random.Random(f"{row.model_id}/{row.version}")
             texts = await asyncio.to_thread(_draw, objects, version.dataset_uri, dice)
-            if len(texts) < drift.MIN_REFERENCE_TEXTS:
-                texts, problem = None, f"{len(texts)} texts are too few; drift needs {drift.MIN_REFERENCE_TEXTS}"
         except ObjectsUnavailableError as error:
             problem, due_in_seconds = str(error), RETRY_SECONDS
         except (NotFoundError, ValueError) as error:
             problem = f"{version.dataset_uri}: {error}"
         async with database.transaction() as session:
             await claims.release(session, row, due_in_seconds=due_in_seconds, texts=texts, problem=problem)
-        log.info("drift reference", model_id=row.model_id, version=row.version, texts=len(texts or ()), problem=problem)
+        log.info(
+            "drift reference",
+            model_id=row.model_id,
+            version=row.version,
+            texts=len(texts) if texts else 0,
+            problem=problem,
+        )
 
 
 def _draw(objects: Objects, uri: str, dice: random.Random) -> list[str]:
-    """A sample of what the rows of a JSON Lines dataset ask. Raises NotFoundError, ValueError, ObjectsUnavailableError."""
+    """A sample of what a JSON Lines dataset asks. Raises NotFoundError, ValueError, ObjectsUnavailableError."""
     rows = (json.loads(line) for line in _lines(objects, objects.key(uri)) if line.strip())
     asked = (domain.asked_text(row) for row in rows if isinstance(row, dict))
-    return domain.sample((text[: drift.MAX_CHARACTERS] for text in asked if text), dice)
+    texts = domain.sample((text[: drift.MAX_CHARACTERS] for text in asked if text), dice)
+    if len(texts) < drift.MIN_REFERENCE_TEXTS:
+        raise ValueError(f"{len(texts)} texts are too few; drift needs {drift.MIN_REFERENCE_TEXTS}")
+    return texts
 
 
 def _lines(objects: Objects, key: str) -> Iterator[bytes]:

@@ -57,7 +57,7 @@ class LocalCloud:
 
 
 class Queue:
-    """An SQS queue that EventBridge sends to. A message that is not deleted comes back after the queue's own timeout."""
+    """An SQS queue that EventBridge sends to. A message that is not deleted comes back after the queue's timeout."""
 
     source = "eventbridge"
 
@@ -76,41 +76,32 @@ class Queue:
 
 
 async def take(session: AsyncSession, source: str, raw: Raw, now: datetime) -> None:
-    """Tell what a message says, unless it was told before; set aside what cannot be read. Never raises for its content."""
+    """Tell what a message says, unless it was told before; set aside what cannot be read."""
     try:
         notice = aws_interruptions.parse(raw.body, source=source, notice_seconds=raw.notice_seconds)
     except aws_interruptions.MalformedError as problem:
         text = raw.body if isinstance(raw.body, str) else json.dumps(raw.body, default=str)
         text = text.replace("\0", "")
         name = f"{source}:{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:32]}"
-        if await _remember(session, name, source, now, str(problem), text[:MAX_KEPT_BODY_CHARACTERS]):
+        kept = text[:MAX_KEPT_BODY_CHARACTERS]
+        if await _remember(session, now, notice_id=name, source=source, problem=str(problem), body=kept):
             log.warning("interruption message set aside", source=source, problem=str(problem))
         NOTICES.labels(source=source, outcome="set-aside").inc()
         return
     if not notice.facts:
         NOTICES.labels(source=source, outcome="not-about-losing-machines").inc()
         return
-    if not await _remember(session, notice.id, source, now):
+    if not await _remember(session, now, notice_id=notice.id, source=source):
         NOTICES.labels(source=source, outcome="repeated").inc()
         return
     await tell(session, *notice.facts)
     NOTICES.labels(source=source, outcome="told").inc()
 
 
-async def _remember(
-    session: AsyncSession,
-    notice_id: str,
-    source: str,
-    now: datetime,
-    problem: str | None = None,
-    body: str | None = None,
-) -> bool:
+async def _remember(session: AsyncSession, now: datetime, **columns: str) -> bool:
     """False: this message was dealt with before."""
     statement = (
-        upsert(NoticeRow)
-        .values(notice_id=notice_id, source=source, problem=problem, body=body, received_at=now)
-        .on_conflict_do_nothing()
-        .returning(NoticeRow.notice_id)
+        upsert(NoticeRow).values(**columns, received_at=now).on_conflict_do_nothing().returning(NoticeRow.notice_id)
     )
     return (await session.execute(statement)).first() is not None
 

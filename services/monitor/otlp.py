@@ -1,6 +1,6 @@
 """OpenTelemetry trace data, as OTLP/HTTP and the Collector's Kafka exporter bring it, read into our spans.
 
-Schema: opentelemetry-proto `ExportTraceServiceRequest`; JSON as the OTLP specification writes it (lowerCamelCase, ids in hex).
+Schema: opentelemetry-proto `ExportTraceServiceRequest`; JSON as the OTLP specification writes it (ids in hex).
 Nobody behind this file has heard of OTLP.
 """
 
@@ -57,7 +57,7 @@ class Batch:
 
 
 def gunzip(data: bytes, max_bytes: int) -> bytes:
-    """Unpack gzip data of at most `max_bytes`. Raises UnreadableError, TooLargeError (a bomb is never unpacked whole)."""
+    """Unpack gzip data of at most `max_bytes`, never more. Raises UnreadableError, TooLargeError."""
     unpacker = zlib.decompressobj(wbits=31)
     try:
         plain = unpacker.decompress(data, max_bytes + 1)

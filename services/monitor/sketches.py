@@ -1,8 +1,9 @@
-"""Durations in a few hundred counters that add up: the base-2 exponential histogram of OpenTelemetry at one fixed scale.
+"""Durations in a few hundred counters that add up: OpenTelemetry's base-2 exponential histogram at one fixed scale.
 
-Bucket i counts the durations in (BASE^i, BASE^(i+1)], BASE = 2^(2^-SCALE). Two histograms merge by adding their counts,
-so minutes make hours and replicas make a service, and any quantile is off by at most (BASE - 1) / (BASE + 1) = 1.1 %.
-Source: OpenTelemetry metrics data model, "ExponentialHistogram"; the error bound is DDSketch's (Masson et al., VLDB 2019).
+Bucket i counts the durations in (BASE^i, BASE^(i+1)], BASE = 2^(2^-SCALE). Histograms merge by adding
+their counts, so minutes make hours and replicas make a service; a quantile is off by at most
+(BASE - 1) / (BASE + 1) = 1.1 %. Sources: OpenTelemetry metrics data model, "ExponentialHistogram"; the bound is that of
+DDSketch (Masson et al., VLDB 2019).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 SCALE = 5
-BUCKETS_PER_DOUBLING = 2**SCALE
-BASE = 2 ** (1 / BUCKETS_PER_DOUBLING)
+BUCKETS_PER_DOUBLING: int = 2**SCALE
+BASE: float = 2 ** (1 / BUCKETS_PER_DOUBLING)
 MAX_RELATIVE_ERROR = (BASE - 1) / (BASE + 1)
 # Clocks tell nothing below a nanosecond or above some thirty years; the ends bound the number of buckets.
 MIN_SECONDS, MAX_SECONDS = 1e-9, 1e9
@@ -31,7 +32,7 @@ def seconds_of(bucket: int) -> float:
 
 
 def quantile(counts: Mapping[int, int], fraction: float) -> float | None:
-    """The duration in seconds below which `fraction` (0 to 1) of the counted ones lie (nearest rank); None of nothing."""
+    """The seconds that `fraction` (0 to 1) of the durations do not exceed, by nearest rank; None of nothing."""
     total = sum(counts.values())
     if not total:
         return None

@@ -107,7 +107,7 @@ class SpanStore:
         return int(gone.rowcount)  # type: ignore[attr-defined]
 
     async def _lock_traces(self, trace_ids: Sequence[str], now: datetime) -> dict[str, TraceBook]:
-        """Make the traces' rows and lock them, in one order for everybody, so that no two batches wait for each other."""
+        """Make and lock the traces' rows, in one order for everybody: no two batches ever wait for each other."""
         await self.session.execute(
             text(
                 "INSERT INTO monitor.traces (trace_id, names, spans, last_received_at) "
@@ -210,7 +210,7 @@ class SpanStore:
         made = sorted(set(stands_for.values()))
         await self.session.execute(
             text(
-                "INSERT INTO monitor.series (tenant_id, service, name, model, model_version, endpoint_id) "
+                "INSERT INTO monitor.series (tenant_id, service, name, model, model_version, endpoint_id) "  # noqa: S608
                 f"SELECT * FROM {_UNNEST_LABELS} ON CONFLICT DO NOTHING"
             ),
             _labels(made),

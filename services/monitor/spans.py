@@ -142,7 +142,7 @@ def visible_to(tenant_id: str, spans: Sequence[Span]) -> list[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A span at its place in the tree. `depth` 0 is a root; `start_offset_seconds` counts from the trace's first start."""
+    """A span at its place in the tree; depth 0 is a root, offsets count from the trace's first start."""
 
     span: Span
     depth: int

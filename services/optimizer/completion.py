@@ -1,4 +1,4 @@
-"""From a step time to hours and dollars until a job is complete: start-up, stalls, interruptions, what EC2 bills. Pure."""
+"""From a step time to the hours until a job is complete: start-up, stalls, interruptions, what EC2 bills. Pure."""
 
 from __future__ import annotations
 
@@ -162,9 +162,9 @@ def checkpoint_interval_steps(pace: Pace, steps: int, interruptions_per_hour: fl
 def complete(pace: Pace, job: Work, risk: Hazard, fixed_interval_steps: int = 0) -> Completion:
     """Time to completion on this pace under this risk.
 
-    Expected: each interruption costs a new start-up and half an interval, T = base / (1 - hazard x cost), the first-order
-    solution. High: the slow end of the step time, with as many interruptions as 95 % of such runs have at most, each at
-    the cost of a whole interval. Low: the fast end, undisturbed.
+    Expected: each interruption costs a new start-up and half an interval, T = base / (1 - hazard x cost), the solution
+    to first order. High: the slow end of the step time, with as many interruptions as 95 % of such runs have at most,
+    each at the cost of a whole interval. Low: the fast end, undisturbed.
     """
     interval = min(fixed_interval_steps, max(job.total_steps, 1)) or checkpoint_interval_steps(
         pace, job.total_steps, risk.expected

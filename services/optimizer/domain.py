@@ -6,6 +6,7 @@ by the price, or the time, of the whole job, or refuses and says which constrain
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,7 @@ MAX_CANDIDATES = 20
 MAX_REJECTIONS = 50
 # A type that is short in one zone tends to be short in the next: alternates should not all be one type.
 MAX_ZONES_PER_TYPE = 4
+SAME_TIME_FRACTION = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Limits:
 def plan(
     request: Request,
     profile: ModelProfile,
+    *,
     machines: dict[str, Machine],
     offers: Sequence[Offer],
     assumptions: Assumptions,
@@ -49,7 +52,15 @@ def plan(
         demand = constraints.demand(request, machines)
     except ConstraintError as error:
         return Refusal("resources", str(error), "Correct this field of the job file.")
-    judge = _Judge(request, profile, machines, assumptions, history, demand, limits)
+    judge = _Judge(
+        request,
+        profile,
+        machines=machines,
+        assumptions=assumptions,
+        history=history,
+        demand=demand,
+        limits=limits,
+    )
     fitting: list[Candidate] = []
     rejected: list[Rejection] = []
     for offer in offers:
@@ -98,6 +109,7 @@ class _Judge:
         self,
         request: Request,
         profile: ModelProfile,
+        *,
         machines: dict[str, Machine],
         assumptions: Assumptions,
         history: History,
@@ -191,8 +203,10 @@ def _cheapest_first(candidate: Candidate) -> tuple[float, float, str]:
     return candidate.total_usd.expected, candidate.completion.hours.expected, candidate.offer.key
 
 
-def _fastest_first(candidate: Candidate) -> tuple[float, float, str]:
-    return candidate.completion.hours.expected, candidate.total_usd.expected, candidate.offer.key
+def _fastest_first(candidate: Candidate) -> tuple[int, float, str]:
+    """By time in steps of two per cent: a smaller difference is noise, and not worth a dearer machine."""
+    time_class = round(math.log(candidate.completion.hours.expected) / math.log1p(SAME_TIME_FRACTION))
+    return time_class, candidate.total_usd.expected, candidate.offer.key
 
 
 def _without_denied(fitting: list[Candidate], history: History) -> tuple[list[Candidate], list[Candidate]]:

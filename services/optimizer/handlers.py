@@ -1,4 +1,4 @@
-"""What the optimizer does about each fact. Deciding takes a profile, so handlers only ask for a plan; `loops.py` makes it."""
+"""What the optimizer does about each fact. Deciding takes a while, so handlers ask for a plan and `loops.py` decides."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from services.optimizer.messages import CAPACITY_TYPES
 from services.optimizer.prices import Observed
 from services.optimizer.store import MeasurementRow, Store
 from sskai.contract import moment
+from sskai.delivery import Handlers
 from sskai.events import v1 as events
 
 PRICES = Counter("sskai_optimizer_prices", "Observed prices, by what became of them", ["outcome"])
@@ -96,13 +97,13 @@ async def begin_measuring(event: events.AttemptStarted, store: Store, now: datet
     return []
 
 
-async def note_step_time(event: events.AttemptProgressed, store: Store, now: datetime) -> Told:
+async def note_step_time(event: events.AttemptProgressed, store: Store, _now: datetime) -> Told:
     if event.phase == "training":
         await _measure(store, event.tenant_id, event.job_id, event.attempt, event.step_seconds)
     return []
 
 
-async def note_final_step_time(event: events.AttemptFinished, store: Store, now: datetime) -> Told:
+async def note_final_step_time(event: events.AttemptFinished, store: Store, _now: datetime) -> Told:
     await _measure(store, event.tenant_id, event.job_id, event.attempt, event.median_step_seconds)
     return []
 
@@ -123,7 +124,7 @@ async def _measure(store: Store, tenant_id: str, job_id: str, attempt: int, step
         await store.measure(tenant_id, job_id, attempt, step_seconds)
 
 
-HANDLERS = {
+HANDLERS: Handlers = {
     events.JobSubmitted: plan_job,
     events.PlanRequested: preview_plan,
     events.JobRequeued: plan_what_is_left,

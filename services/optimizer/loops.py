@@ -114,7 +114,7 @@ class Planner:
             await claims.release(session, row, due_in_seconds=2.0**row.tries, tries=row.tries + 1)
 
     async def _profile(self, spec: events.JobSpec, request: Request) -> ModelProfile:
-        """Remembered, or counted by the worker. Refusals are not remembered: a newer transformers may know the model."""
+        """Remembered, or counted by the worker. A refusal is not remembered: a newer transformers may know it."""
         question = messages.profile_question(spec, request)
         key = messages.profile_key(question)
         now = datetime.now(UTC)
@@ -134,10 +134,22 @@ class Planner:
             market = self._market_at(await store.observed_prices())
         inputs = Inputs(request, profile, self.settings.assumptions, now, history)
         with DECISION_SECONDS.time():
-            outcome = domain.plan(request, profile, market.machines, market.offers, inputs.assumptions, now, history)
+            outcome = domain.plan(
+                request,
+                profile,
+                machines=market.machines,
+                offers=market.offers,
+                assumptions=inputs.assumptions,
+                now=now,
+                history=history,
+            )
         text, sha256 = snapshot.freeze(inputs, market)
         plan_id = new_id("plan")
-        event = _event(row, plan_id, outcome, inputs, market, sha256)
+        event: Message
+        if isinstance(outcome, Refusal):
+            event = messages.refused(outcome, now, **_identity(row, plan_id))
+        else:
+            event = messages.proposed(outcome, inputs, market, snapshot_hash=sha256, **_identity(row, plan_id))
         decided = _row(row, plan_id, request, event, now)
         decided.inputs, decided.market_sha256, decided.snapshot_sha256 = text, market.hash, sha256
         if isinstance(outcome, Plan):
@@ -161,17 +173,6 @@ class Planner:
             self._market = Market(known.machines, prices.current(known, observed))
             self._observed = observed
         return self._market
-
-
-def _event(
-    row: PlanningRow, plan_id: str, outcome: Plan | Refusal, inputs: Inputs, market: Market, sha256: str
-) -> Message:
-    identity = _identity(row, plan_id)
-    if isinstance(outcome, Refusal):
-        return messages.refused(outcome, inputs.now, **identity)
-    return messages.proposed(
-        outcome, inputs.request, inputs.profile, market.machines, inputs.now, snapshot_hash=sha256, **identity
-    )
 
 
 def _identity(row: PlanningRow, plan_id: str) -> dict[str, Any]:

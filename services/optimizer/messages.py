@@ -12,9 +12,10 @@ from google.protobuf.message import Message
 
 from services.optimizer import work
 from services.optimizer.completion import Range
+from services.optimizer.snapshot import Inputs, Market
 from services.optimizer.throughput import Machine
 from services.optimizer.values import Candidate, Offer, Plan, Refusal
-from services.optimizer.work import ModelProfile, Request
+from services.optimizer.work import Request
 from sskai import contract
 from sskai.events import v1 as events
 
@@ -76,17 +77,10 @@ def profile_key(question: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 
-def proposed(
-    plan: Plan,
-    request: Request,
-    profile: ModelProfile,
-    machines: Mapping[str, Machine],
-    now: datetime,
-    **identity: Any,
-) -> events.PlanProposed:
+def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> events.PlanProposed:
     """The plan as it is told. `identity`: job_id, tenant_id, plan_id, preview, after_attempt, snapshot_hash."""
-    best = plan.candidates[0]
-    footprint, job = best.pace.footprint, plan.work
+    best, job, profile = plan.candidates[0], plan.work, inputs.profile
+    footprint = best.pace.footprint
     return events.PlanProposed(
         **identity,
         profile=events.WorkProfile(
@@ -108,18 +102,18 @@ def proposed(
         candidates=[_candidate(each) for each in plan.candidates],
         rejections=[
             events.Rejection(
-                placement=placement(each.offer, machines[each.offer.instance_type]),
+                placement=placement(each.offer, market.machines[each.offer.instance_type]),
                 reason=each.misfit.reason,
                 detail=each.misfit.detail,
             )
             for each in plan.rejections
         ],
-        spot_policy=SPOT_POLICIES[request.spot_policy],
+        spot_policy=SPOT_POLICIES[inputs.request.spot_policy],
         checkpoint_interval_steps=best.completion.checkpoint_interval_steps,
         prices_as_of=contract.timestamp(datetime.fromisoformat(best.offer.price_as_of)),
-        proposed_at=contract.timestamp(now),
+        proposed_at=contract.timestamp(inputs.now),
         explanation=plan.explanation,
-        objective=OBJECTIVES[request.objective],
+        objective=OBJECTIVES[inputs.request.objective],
     )
 
 

@@ -1,7 +1,7 @@
 """What a model asks of any machine: parameters, FLOPs and bytes, counted on the meta device without a single weight.
 
-A worker process of its own (`python -m services.optimizer.profile`): JSON lines in on standard input, one answer line each
-on standard output. It keeps the seconds that importing torch takes away from every request, and takes a hostile or
+A worker process of its own (`python -m services.optimizer.profile`): JSON lines in on standard input, an answer line
+each on standard output. It keeps the seconds that importing torch takes away from every request, and takes a hostile or
 broken model configuration down with itself instead of with the service. Nothing is downloaded and no model code from
 outside runs: the configuration must name an architecture that transformers ships.
 """
@@ -27,9 +27,9 @@ class ModelError(ValueError):
 def profile(request: dict[str, Any]) -> dict[str, Any]:
     """Count one forward and backward pass of one sequence.
 
-    `request`: config_json (text of a transformers config.json), method ("lora"), rank, alpha, target_modules (empty: all
-    linear layers), sequence_length. Returns the fields of `domain.ModelProfile`; activation bytes are those of float32
-    with fused attention. Raises ModelError.
+    `request`: config_json (text of a transformers config.json), method ("lora"), rank, alpha, target_modules (empty:
+    all linear layers), sequence_length. Returns the fields of `work.ModelProfile`; activation bytes are those of
+    float32 with fused attention. Raises ModelError.
     """
     import torch
     from peft import LoraConfig, get_peft_model
@@ -64,7 +64,7 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
         "trainable_parameters": trainable,
         "layers": int(getattr(text_config, "num_hidden_layers", 1)),
         "flops_per_token": counter.get_total_flops() / length,
-        # The meta device has no fused attention, so it keeps a score for every pair of tokens, which real kernels do not.
+        # The meta device has no fused attention: it keeps a score for every pair of tokens, which real kernels do not.
         # a*s + b*s^2 measured at s and at s/2 gives the linear part: a*s = 4*A(s/2) - A(s).
         "activation_bytes_per_sequence": max(4 * half - whole, 0),
         "logits_bytes_per_sequence": 4 * length * int(text_config.vocab_size),
@@ -86,19 +86,18 @@ def _build(config_json: str) -> Any:
         fields.pop(remote, None)
     try:
         config = AutoConfig.for_model(model_type, **fields)
-        if getattr(config.get_text_config(), "num_hidden_layers", 1) > MAX_LAYERS:
-            raise ModelError(f"more than {MAX_LAYERS} layers")
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    except ModelError:
-        raise
+        layers = getattr(config.get_text_config(), "num_hidden_layers", 1)
+        if layers <= MAX_LAYERS:
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except Exception as error:  # whatever a broken configuration makes transformers raise is the user's to read
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"transformers cannot build a {model_type!r} from this config.json: {reason}") from error
+    raise ModelError(f"{layers} layers; the limit is {MAX_LAYERS}")
 
 
 def _saved_bytes(torch: Any, model: Any, length: int) -> int:
-    """Bytes that one sequence's forward pass keeps for its backward pass, which runs too (so that FLOPs are counted)."""
+    """Bytes that one sequence's forward pass keeps for its backward pass, which runs too, for the FLOP counter."""
     weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
     saved: dict[int, Any] = {}
 
@@ -111,7 +110,7 @@ def _saved_bytes(torch: Any, model: Any, length: int) -> int:
     tokens = torch.zeros((1, length), dtype=torch.long, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model(input_ids=tokens, labels=tokens).loss
-    size = sum(storage.nbytes() for storage in saved.values())
+    size: int = sum(storage.nbytes() for storage in saved.values())
     loss.backward()
     model.zero_grad()
     return size

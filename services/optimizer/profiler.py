@@ -1,4 +1,4 @@
-"""The service's side of the profiling worker: one warm process, restarted when it dies, killed when it takes too long."""
+"""The service's side of the profiling worker: one warm process, restarted when it dies, killed when it hangs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Profiler:
             await self._ensure_started()
 
     async def profile(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The counts of `services.optimizer.profile.profile`. Raises ProfileError (the user's) or WorkerError (ours)."""
+        """What `services.optimizer.profile.profile` counts. Raises ProfileError (the user's) or WorkerError (ours)."""
         async with self._turn:
             process = await self._ensure_started()
             answer = await self._ask(process, json.dumps(request), self._limit_seconds)

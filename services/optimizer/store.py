@@ -1,4 +1,4 @@
-"""What the optimizer remembers: jobs, planning requests, plans with their inputs, prices, denials and measured steps."""
+"""What the optimizer remembers: jobs, planning requests, plans with their inputs, prices, denials, measured steps."""
 
 from __future__ import annotations
 
@@ -173,14 +173,32 @@ class Store:
         return row
 
     async def ask_for_plan(self, job: JobRow, cause: str, now: datetime) -> None:
-        """Have the job planned as it stands now."""
+        """Have the job planned as it stands now. One and the same cause asks once."""
         await self._ask(
-            job.job_id, job.tenant_id, job.spec, cause, now, job.after_attempt, job.steps_done, job.spent_usd
+            now,
+            job_id=job.job_id,
+            tenant_id=job.tenant_id,
+            cause=cause,
+            preview=False,
+            after_attempt=job.after_attempt,
+            spec=job.spec,
+            steps_done=job.steps_done,
+            spent_usd=job.spent_usd,
         )
 
     async def ask_for_preview(self, job_id: str, tenant_id: str, spec: events.JobSpec, now: datetime) -> None:
         """Have a plan made that nothing will be launched for."""
-        await self._ask(job_id, tenant_id, spec.SerializeToString(deterministic=True), "preview", now, 0, 0, 0.0)
+        await self._ask(
+            now,
+            job_id=job_id,
+            tenant_id=tenant_id,
+            cause="preview",
+            preview=True,
+            after_attempt=0,
+            spec=spec.SerializeToString(deterministic=True),
+            steps_done=0,
+            spent_usd=0.0,
+        )
 
     async def is_being_planned(self, job: JobRow) -> bool:
         """Whether a plan is on its way that will see everything known by now."""
@@ -304,29 +322,12 @@ class Store:
         )
         await self._session.execute(delete(JobRow).where(JobRow.updated_at < moment, JobRow.ended))
 
-    async def _ask(
-        self,
-        job_id: str,
-        tenant_id: str,
-        spec: bytes,
-        cause: str,
-        now: datetime,
-        after_attempt: int,
-        steps_done: int,
-        spent_usd: float,
-    ) -> None:
+    async def _ask(self, now: datetime, **columns: Any) -> None:
         statement = upsert(PlanningRow).values(
             request_id=new_id("req"),
-            job_id=job_id,
-            tenant_id=tenant_id,
-            cause=cause,
-            preview=cause == "preview",
-            after_attempt=after_attempt,
-            spec=spec,
-            steps_done=steps_done,
-            spent_usd=spent_usd,
             tries=0,
             traceparent=telemetry.current_traceparent(),
             requested_at=now,
+            **columns,
         )
         await self._session.execute(statement.on_conflict_do_nothing())

@@ -1,8 +1,8 @@
 """How long one optimizer step takes: a roofline, and what measured jobs taught about it. Pure.
 
-Roofline (Williams, Waterman, Patterson 2009): a micro-batch needs the longer of its arithmetic at the machine's reachable
-rate and its memory traffic at the reachable bandwidth. The reachable share of the arithmetic peak starts from a cited
-figure (`data/README.md`) and is corrected by measured step times.
+Roofline (Williams, Waterman, Patterson 2009): a micro-batch takes the longer of its arithmetic at the machine's
+reachable rate and its memory traffic at the reachable bandwidth. The reachable share of the arithmetic peak starts from
+a cited figure (`data/README.md`) and is corrected by measured step times.
 """
 
 from __future__ import annotations

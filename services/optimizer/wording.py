@@ -57,10 +57,11 @@ def explanation(request: Request, ranked: Sequence[Candidate], work: Work, now: 
     if on_demand and offer.capacity_type == "spot":
         reference = min(on_demand, key=lambda each: (each.total_usd.expected, each.offer.key))
         saving = 1 - best.total_usd.expected / reference.total_usd.expected
-        text += (
-            f", {saving:.0%} below the cheapest on-demand placement "
-            f"({reference.offer.instance_type}, {usd(reference.total_usd.expected)})"
-        )
+        if saving > 0:
+            text += (
+                f", {saving:.0%} below the cheapest on-demand placement "
+                f"({reference.offer.instance_type}, {usd(reference.total_usd.expected)})"
+            )
     age_seconds = (now - datetime.fromisoformat(offer.price_as_of)).total_seconds()
     stale = f" ({duration(age_seconds)} old)" if age_seconds > STALE_SECONDS else ""
     text += f". Price: {offer.price_source}, {offer.price_as_of[:10]}{stale}."
@@ -80,7 +81,7 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86400:.1f} days"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86400:.0f} days"
 
 
 def _place(region: str, zone: str) -> str:

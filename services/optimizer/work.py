@@ -179,8 +179,8 @@ def usable_bytes(machine: Machine) -> int:
 def micro_batch_size(profile: ModelProfile, machine: Machine, batch_size: int, pinned: int = 0) -> int:
     """The largest micro-batch that fits (0: not even one sequence); accumulation makes up the rest of the batch.
 
-    `pinned`, the size of an earlier attempt, is kept where it fits: another split would add the same gradients in another
-    order, and the resumed run would no longer be equal to the bit.
+    `pinned`, the size of an earlier attempt, is kept where it fits: another split would add the same gradients in
+    another order, and the resumed run would no longer be equal to the bit.
     """
     fixed = footprint(profile, machine, 0).peak_bytes
     each = footprint(profile, machine, 1).peak_bytes - fixed

@@ -19,7 +19,7 @@ from typing import Protocol
 import structlog
 
 from services.trainer import domain, manifests
-from services.trainer.domain import Fence, Point
+from services.trainer.domain import Fence, FencedError, Point
 from services.trainer.manifests import MANIFEST, FileEntry, Manifest, ManifestError
 from sskai.objects import AlreadyExistsError, NotFoundError, ObjectInfo
 
@@ -30,14 +30,11 @@ _FENCE_KEY = re.compile(r"(\d+)\.json$")
 CHUNK_BYTES = 1024 * 1024
 
 
-class FencedError(Exception):
-    """A newer attempt of this job has begun, or this one began elsewhere: write nothing more."""
-
-
 class Bucket(Protocol):
     """What is needed of `sskai.objects.Objects`."""
 
     def uri(self, key: str) -> str: ...
+    def key(self, uri: str) -> str: ...
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> str: ...
     def put_file(self, key: str, path: Path) -> None: ...
     def get_bytes(self, key: str) -> bytes: ...
@@ -71,6 +68,7 @@ class Checkpoints:
         self._job_id = job_id
         self._attempt = attempt
         self._line: list[Point] = []  # usable checkpoints of our lineage, newest first
+        self.resumed_step = 0  # known once `take_over` has chosen
 
     def take_over(self, folder: Path) -> Restored | None:
         """Choose and fetch the newest checkpoint that verifies, then raise our fence. None: begin at step 0.
@@ -86,6 +84,7 @@ class Checkpoints:
                 self._line.pop(0)
         self._raise_fence(restored.point if restored else None)
         self.check_fence()
+        self.resumed_step = restored.point.step if restored else 0
         return restored
 
     def check_fence(self) -> None:

@@ -153,7 +153,7 @@ def _encode_messages(numbered: list[tuple[int, dict[str, Any]]], tokenizer: Any)
 
 
 def _render(number: int, document: dict[str, Any], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
-    """The conversation as the model reads it, and the spans of characters that the assistant said, end mark included."""
+    """The conversation as the model reads it, and the spans of characters that the assistant said, with end marks."""
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise TrainingFailedError("dataset", f"row {number}: messages must be a list that is not empty")

@@ -55,6 +55,10 @@ class TrainingFailedError(Exception):
         self.exit = FAILURES[reason]
 
 
+class FencedError(Exception):
+    """A newer attempt of this job has begun, or this one began elsewhere: write nothing more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The sizes that the optimizer planned; 0 leaves the choice to `resolve`."""
@@ -107,8 +111,7 @@ def resolve(
     plan: Plan,
     *,
     rows: int,
-    longest_row_tokens: int,
-    context_tokens: int,
+    sequence_length: int,
     parameters: int,
     dropout: float = 0.0,
 ) -> Recipe:
@@ -125,7 +128,6 @@ def resolve(
     # 3 epochs: what hosted fine-tuning services start with for small datasets; more mostly memorises.
     epochs = given.n_epochs or 3.0
     total_steps = plan.total_steps or given.max_steps or max(1, math.ceil(training_rows * epochs / batch_size))
-    sequence_length = plan.sequence_length or given.sequence_length or _power_of_two(longest_row_tokens, 32, 1024)
     interval = plan.checkpoint_interval_steps or spec.checkpoint.interval_steps or max(1, total_steps // 10)
     rank = spec.model.rank or 8  # Hu et al. 2021 (LoRA), section 7.2: ranks from 1 to 64 differ little
     return Recipe(
@@ -133,7 +135,7 @@ def resolve(
         batch_size=batch_size,
         # One sequence of 1,024 tokens has some 100 MB of logits in float32 for a vocabulary of 32,000: four at a time.
         micro_batch_size=min(plan.micro_batch_size or 4, batch_size),
-        sequence_length=min(sequence_length, context_tokens) if context_tokens else sequence_length,
+        sequence_length=sequence_length,
         learning_rate=plan.learning_rate or given.learning_rate or auto_learning_rate(parameters),
         # 3 % as in the QLoRA paper's recipes; bounded, because AdamW's second moment settles within 100 steps.
         warmup_steps=min(100, math.ceil(total_steps * 0.03)),
@@ -146,6 +148,16 @@ def resolve(
         target_modules=tuple(spec.model.target_modules),
         dropout=dropout,
     )
+
+
+def sequence_length(spec: events.JobSpec, plan: Plan, *, longest_row_tokens: int, context_tokens: int) -> int:
+    """The plan's, else the user's, else the power of two that holds the longest row, from 32 to 1,024 tokens.
+
+    Never longer than the model's context (`context_tokens` 0: it names none).
+    """
+    wanted = plan.sequence_length or spec.hyperparameters.sequence_length
+    wanted = wanted or max(32, min(1024, 1 << max(0, longest_row_tokens - 1).bit_length()))
+    return min(wanted, context_tokens) if context_tokens else wanted
 
 
 def auto_learning_rate(parameters: int) -> float:
@@ -179,10 +191,6 @@ def evaluation_rows(rows: int, fraction: float) -> int:
         )
     wanted = round(rows * (fraction or DEFAULT_EVALUATION_FRACTION))
     return max(1, min(wanted, MAX_EVALUATION_ROWS, rows - MIN_TRAINING_ROWS))
-
-
-def _power_of_two(at_least: int, lowest: int, highest: int) -> int:
-    return max(lowest, min(highest, 1 << max(0, at_least - 1).bit_length()))
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:

@@ -1,7 +1,7 @@
 """LoRA on a causal language model: the model, one optimizer step, evaluation, and the exact state between two steps.
 
-On a CPU everything is deterministic: same recipe, same rows, same number of threads, same kind of processor give the same
-bits. A snapshot holds all that the next step depends on, so a resumed run's losses equal the uninterrupted run's.
+On a CPU everything is deterministic: same recipe, same rows, same number of threads, same kind of processor give the
+same bits. A snapshot holds all that the next step depends on, so a resumed run's losses equal the uninterrupted run's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
 STATE = "state.json"
 CURVE = "losses.jsonl"
-WRITABLE_METADATA = {"format": "pt"}
+PYTORCH_METADATA = {"format": "pt"}
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
@@ -94,9 +94,9 @@ class Snapshot:
     def write(self, folder: Path) -> None:
         """Files of safetensors and JSON; the adapter's are PEFT's own, so that a checkpoint is a usable model."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.adapter, folder / ADAPTER, metadata=WRITABLE_METADATA)
-        save_file(self.optimizer, folder / OPTIMIZER, metadata=WRITABLE_METADATA)
-        save_file(self.random, folder / RANDOM, metadata=WRITABLE_METADATA)
+        save_file(self.adapter, folder / ADAPTER, metadata=PYTORCH_METADATA)
+        save_file(self.optimizer, folder / OPTIMIZER, metadata=PYTORCH_METADATA)
+        save_file(self.random, folder / RANDOM, metadata=PYTORCH_METADATA)
         (folder / ADAPTER_CONFIG).write_bytes(self.adapter_config)
         (folder / STATE).write_text(json.dumps(self.state, indent=1))
         (folder / CURVE).write_bytes(self.curve)
@@ -158,14 +158,14 @@ class FineTuning:
         self._random = _random_state(self._device)
         return Step(loss, sum(len(row.tokens) for row in rows))
 
-    @torch.no_grad()
     def evaluate(self, rows: Sequence[Row], between: Callable[[], None]) -> float:
-        """Mean loss over the targets of all rows, nats."""
+        """Mean loss over the targets of all rows, nats; draws nothing from any generator."""
         self._model.eval()
         total = 0.0
         for micro in self._micro_batches(rows):
             between()
-            total += self._loss(micro).item()
+            with torch.no_grad():
+                total += self._loss(micro).item()
         return total / sum(row.targets for row in rows)
 
     def snapshot(self, state: Mapping[str, Any], curve: bytes) -> Snapshot:
@@ -200,6 +200,18 @@ class FineTuning:
         self.step = int(state["step"])
         self._random = _RandomState(load_file(folder / RANDOM), state["random"])
         self._random.restore(self._device)
+
+    def peak_memory_bytes(self) -> int:
+        """The most that was held at once: of the GPU's memory on a GPU, else resident on this machine."""
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux tells it in KiB
+
+    def write_adapter(self, folder: Path) -> None:
+        """The adapter alone, as PEFT's two files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.adapter(), folder / ADAPTER, metadata=PYTORCH_METADATA)
+        (folder / ADAPTER_CONFIG).write_bytes(self.adapter_config())
 
     def adapter(self) -> Tensors:
         """A copy of the adapter's weights under PEFT's names, float32."""
@@ -283,13 +295,6 @@ def _not_finite(what: str, rows: Sequence[Row], recipe: Recipe) -> TrainingFaile
 
 def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, set | frozenset) else str(value)
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """The most that was held at once: of the GPU's memory on a GPU, else resident on this machine."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux tells it in KiB
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,8 +14,7 @@ from types import FrameType
 
 import structlog
 
-from services.trainer.checkpoints import FencedError
-from services.trainer.domain import Exit
+from services.trainer.domain import Exit, FencedError
 
 log = structlog.get_logger()
 

@@ -27,7 +27,8 @@ LAST_RETRY_SECONDS = 10.0
 class Snapshot(Protocol):
     """A copy of everything that a run needs to go on from `step`."""
 
-    step: int
+    @property
+    def step(self) -> int: ...
 
     def write(self, folder: Path) -> None: ...
 

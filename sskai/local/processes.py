@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, TypedDict
+from typing import Self, TypedDict
 
 import psutil
 
@@ -194,7 +194,7 @@ def _leash(child: Child) -> subprocess.Popen[bytes]:
     A shell waits on a pipe whose other end only this process holds: its end closes with us, also after kill -9. The
     kernel's parent-death signal would not do, because it fires when the *thread* ends that started the child.
     """
-    script = f"read _; kill -KILL -- -{child.identity.pid} 2>/dev/null"
+    script = f"read _; kill -KILL -{child.identity.pid} 2>/dev/null"
     return subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True)
 
 
@@ -250,16 +250,13 @@ def remove_leftovers(program: Program) -> None:
         path.unlink(missing_ok=True)
 
 
-def tail(path: Path, lines: int = 15, window_bytes: int = 65_536) -> str:
-    """The last lines of a text file, read from its end; empty when there is none."""
+def tail(path: Path, lines: int = 15, *, end: int | None = None, window_bytes: int = 65_536) -> str:
+    """The last lines of a text file (of its first `end` bytes), read from the back; empty when there is no file."""
     try:
         with path.open("rb") as file:
-            return _last_lines(file, lines, window_bytes)
+            stop = file.seek(0, os.SEEK_END) if end is None else end
+            start = file.seek(max(0, stop - window_bytes))
+            text = file.read(stop - start).decode(errors="replace")
     except FileNotFoundError:
         return ""
-
-
-def _last_lines(file: IO[bytes], lines: int, window_bytes: int) -> str:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - window_bytes))
-    return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-lines:])

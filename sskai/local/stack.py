@@ -100,13 +100,13 @@ def logs(name: str, home: Path | None = None, *, lines: int = 100, follow: bool 
     if not log.exists():
         known = sorted(file.stem for file in log.parent.glob("*.log"))
         raise StartError(f"there is no log of {name}; there are: {', '.join(known) or 'none'}")
-    yield from tail(log, lines, window_bytes=4 * 1024 * 1024).splitlines()
+    size = log.stat().st_size
+    yield from tail(log, lines, end=size, window_bytes=4 * 1024 * 1024).splitlines()
     if follow:
-        yield from _new_lines(log)
+        yield from _lines_after(log, size)
 
 
-def _new_lines(log: Path) -> Iterator[str]:
-    position = log.stat().st_size
+def _lines_after(log: Path, position: int) -> Iterator[str]:
     while True:
         size = log.stat().st_size
         if size < position:

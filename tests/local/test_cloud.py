@@ -170,7 +170,7 @@ def test_deleting_is_idempotent_and_the_unknown_is_not_found(cloud):
     assert cloud.client.delete("/machines/i-unknown").status_code == 404
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}])
 def test_nobody_without_the_token_gets_in(cloud, headers):
     for path in ("/machines", "/market", "/prices", "/interruptions"):
         assert httpx2.get(cloud.layout.url("cloud") + path, headers=headers).status_code == 401
@@ -206,26 +206,6 @@ def test_a_pods_log_stays_within_its_limit(cloud):
     assert cloud.log(machine["machine_id"]).endswith("the end")
     folder = parts.cloud_folder(cloud.layout.home) / "machines" / machine["machine_id"]
     assert sum(file.stat().st_size for file in folder.glob("pod.log*")) < 10 * 1024 * 1024 + 65_536
-
-
-def test_a_zone_without_capacity_gives_notice_and_takes_its_spot_machines(tmp_path, monkeypatch):
-    """A record with 1 s of capacity in every 100 s, replayed: the machine is warned for 2 s and then taken."""
-    record = {"metadata": {"gap_seconds": 2000}, "data": [1] + [0] * 49}
-    (tmp_path / "traces" / "use1-az2").mkdir(parents=True)
-    (tmp_path / "traces" / "use1-az2" / "record.json").write_text(json.dumps(record))
-    monkeypatch.setenv("SSKAI_MARKET_TRACE", str(tmp_path / "traces"))
-    monkeypatch.setenv("SSKAI_MARKET_SPEED", "1000")
-    replay = CloudProcess(tmp_path)
-    try:
-        machine = replay.launch("sleep 600", "traced")
-        assert machine.status_code == 201
-        machine_id = machine.json()["machine_id"]
-        assert wait_until(lambda: replay.machine(machine_id)["state"] == "interrupted", 5)
-        assert len(replay.client.get("/interruptions").json()["messages"]) == 1
-        assert replay.launch("true", "too-late").status_code == 409
-        assert wait_until(lambda: replay.machine(machine_id)["state"] == "gone", 5)
-    finally:
-        replay.end()
 
 
 def test_prices_are_the_tables(tmp_path, monkeypatch):

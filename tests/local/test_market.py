@@ -43,7 +43,7 @@ def test_denied_offers_are_refused(denied, zone, instance_type, capacity_type, r
         (1005, "on-demand", False),
         (1008, "spot", False),  # the third tick
         (1012.5, "spot", False),  # the record begins again
-        (1015, "spot", True),
+        (1017, "spot", True),
     ],
 )
 def test_a_record_is_replayed_at_its_speed_for_spot_only(now, capacity_type, refused):

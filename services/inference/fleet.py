@@ -1,0 +1,123 @@
+"""What is loaded in this process: which endpoints, on which bases and adapters. Several endpoints share what they can."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from services.inference.artifacts import Artifacts, LoadError
+from services.inference.domain import Endpoint, FailureReason, Kind
+from services.inference.engine import Engine, NotLoadedError, UnusableWeightsError
+from sskai.objects import ObjectsUnavailableError
+
+log = structlog.get_logger()
+
+
+class Fleet:
+    """`new_engine` is called at the first load, in a thread: it imports torch, which takes seconds."""
+
+    def __init__(self, new_engine: Callable[[], Engine], artifacts: Artifacts) -> None:
+        self._new_engine = new_engine
+        self._artifacts = artifacts
+        self._engine: Engine | None = None
+        self._loaded: dict[str, Endpoint] = {}
+        self._used_at: dict[str, float] = {}
+        # One load at a time: two at once would need the memory and the cores twice.
+        self._loading = asyncio.Lock()
+        self._changed = asyncio.Condition()
+
+    @property
+    def engine(self) -> Engine:
+        """Raises NotLoadedError while nothing was ever loaded."""
+        if self._engine is None:
+            raise NotLoadedError("nothing is loaded here yet")
+        return self._engine
+
+    @property
+    def endpoint_ids(self) -> frozenset[str]:
+        return frozenset(self._loaded)
+
+    def is_loaded(self, endpoint_id: str) -> bool:
+        return endpoint_id in self._loaded
+
+    def touch(self, endpoint_id: str) -> None:
+        """Somebody asks it now."""
+        self._used_at[endpoint_id] = time.monotonic()
+
+    def idle(self, idle_seconds: float) -> list[Endpoint]:
+        """Serverless endpoints that nobody asked for so long."""
+        limit = time.monotonic() - idle_seconds
+        return [one for one in self._loaded.values() if one.serverless and self._used_at[one.endpoint_id] < limit]
+
+    async def load(self, endpoint: Endpoint, manifest_sha256: str | None) -> None:
+        """Make it answer here; at once if it does already. Raises LoadError."""
+        if endpoint.kind not in set(Kind):
+            raise LoadError(FailureReason.UNSUPPORTED_KIND, f"kind {endpoint.kind!r} is not served")
+        async with self._loading:
+            if endpoint.endpoint_id in self._loaded:
+                return
+            started = time.perf_counter()
+            try:
+                await asyncio.to_thread(self._load, endpoint, manifest_sha256)
+            except BaseException:
+                self._release_unused()
+                raise
+            self._loaded[endpoint.endpoint_id] = endpoint
+            self.touch(endpoint.endpoint_id)
+        log.info("loaded", endpoint=endpoint.endpoint_id, seconds=round(time.perf_counter() - started, 3))
+        await self.announce()
+
+    def _load(self, endpoint: Endpoint, manifest_sha256: str | None) -> None:
+        try:
+            adapter = None
+            if endpoint.artifact_uri:
+                adapter = self._artifacts.adapter(endpoint.artifact_uri, manifest_sha256)
+            base = self._artifacts.base(endpoint.base_uri)
+            if self._engine is None:
+                self._engine = self._new_engine()
+            self._engine.load_base(endpoint.base_uri, base)
+            if adapter is not None:
+                self._engine.attach_adapter(endpoint.base_uri, endpoint.artifact_uri, adapter)
+        except LoadError:
+            raise
+        except UnusableWeightsError as error:
+            raise LoadError(FailureReason.UNUSABLE_WEIGHTS, str(error)) from error
+        except ObjectsUnavailableError as error:
+            raise LoadError(FailureReason.UNAVAILABLE, str(error)) from error
+        except MemoryError as error:
+            raise LoadError(FailureReason.OUT_OF_MEMORY, "the weights do not fit into memory") from error
+        except Exception as error:
+            log.exception("loading failed", endpoint=endpoint.endpoint_id)
+            raise LoadError(FailureReason.INTERNAL, f"{type(error).__name__}: {error}"[:500]) from error
+
+    async def unload(self, endpoint_id: str) -> None:
+        """Answer no more for it; answers under way are finished. An absent one is no error."""
+        async with self._loading:
+            if self._loaded.pop(endpoint_id, None) is not None:
+                self._used_at.pop(endpoint_id, None)
+                self._release_unused()
+
+    def _release_unused(self) -> None:
+        """Give back bases and adapters that no endpoint uses."""
+        if self._engine is not None:
+            used = {(one.base_uri, one.artifact_uri) for one in self._loaded.values()}
+            self._engine.retain(used)
+
+    async def announce(self) -> None:
+        """Wake who waits in `wait_for_change`."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def wait_for_change(self, limit_seconds: float) -> None:
+        """Return when an endpoint was loaded or the routing table was read, or after the limit."""
+        async with self._changed:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), limit_seconds)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()

@@ -1,0 +1,65 @@
+"""What inference does with what it hears. The loops make it real."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from google.protobuf.message import Message
+
+from services.inference.domain import Endpoint, State, kind_of
+from services.inference.store import ModelVersionRow, Store
+from sskai.contract import moment
+from sskai.events import v1 as events
+
+
+async def remember_endpoint(event: events.EndpointRequested, store: Store, now: datetime) -> list[Message]:
+    """Somebody wants a name that answers."""
+    endpoint = Endpoint(
+        endpoint_id=event.endpoint_id,
+        tenant_id=event.tenant_id,
+        name=event.name,
+        kind=kind_of(event.kind),
+        model_id=event.model_id,
+        version=event.version,
+        base_model_id=event.base_model_id,
+        base_uri=event.base_uri,
+        artifact_uri=event.artifact_uri,
+        sample_rate=event.sample_rate,
+    )
+    await store.add(endpoint, now)
+    return []
+
+
+async def begin_deletion(event: events.EndpointDeletionRequested, store: Store, _now: datetime) -> list[Message]:
+    """Stop routing to it at once; the loop gives its memory back."""
+    endpoint = await store.endpoint(event.endpoint_id, event.tenant_id)
+    if endpoint is None or endpoint.state in (State.DELETING, State.DELETED):
+        return []
+    await store.save(endpoint.to(State.DELETING))
+    return []
+
+
+async def remember_version(event: events.ModelVersionReady, store: Store, _now: datetime) -> list[Message]:
+    """Know where a version comes from, before anybody asks for an endpoint of it."""
+    await store.remember_version(
+        ModelVersionRow(
+            model_id=event.model_id,
+            version=event.version,
+            tenant_id=event.tenant_id,
+            name=event.name,
+            job_id=event.job_id,
+            base_model_id=event.base_model_id,
+            dataset_id=event.dataset_id,
+            artifact_uri=event.artifact_uri,
+            manifest_sha256=event.manifest_sha256,
+            ready_at=moment(event.ready_at),
+        )
+    )
+    return []
+
+
+HANDLERS = {
+    events.EndpointRequested: remember_endpoint,
+    events.EndpointDeletionRequested: begin_deletion,
+    events.ModelVersionReady: remember_version,
+}

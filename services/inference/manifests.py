@@ -1,0 +1,61 @@
+"""Reading manifests, and which files are safe to load. Pure: bytes in, values out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+MANIFEST = "MANIFEST.json"
+FORMAT = "sskai.manifest/1"
+MAX_FILES = 1000
+WEIGHTS = ".safetensors"
+# Weights are safetensors and the rest is text or a tokenizer's tables: nothing here can run when it is loaded.
+SAFE_SUFFIXES = frozenset({WEIGHTS, ".json", ".jsonl", ".md", ".txt", ".jinja", ".model"})
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+class ManifestError(ValueError):
+    """An artefact is not what it should be; the text says which file and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    bytes: int
+    sha256: str
+
+
+def parse(data: bytes) -> dict[str, FileEntry]:
+    """The files of a MANIFEST.json, by name. Raises ManifestError."""
+    try:
+        manifest = json.loads(data)
+        if manifest["format"] != FORMAT:
+            raise ManifestError(f"the manifest's format is {manifest['format']!r}, not {FORMAT}")
+        files = {str(name): FileEntry(int(it["bytes"]), str(it["sha256"])) for name, it in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise error if isinstance(error, ManifestError) else ManifestError(f"not a manifest: {error!r}") from error
+    check_names(files)
+    return files
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises ManifestError unless all are plain names of safe files, at least one of them weights."""
+    names = list(names)
+    if len(names) > MAX_FILES:
+        raise ManifestError(f"{len(names)} files, over {MAX_FILES}")
+    for name in names:
+        path = PurePosixPath(name)
+        if name != path.name or name in ("", ".", ".."):
+            raise ManifestError(f"{name!r} is not a plain file name")
+        if path.suffix not in SAFE_SUFFIXES:
+            raise ManifestError(f"{name} is refused: only {', '.join(sorted(SAFE_SUFFIXES))} are safe to load")
+    if not any(name.endswith(WEIGHTS) for name in names):
+        raise ManifestError(f"there are no {WEIGHTS} weights")
+
+
+def check_adapter(files: Mapping[str, FileEntry]) -> None:
+    """Raises ManifestError unless the two files of a PEFT adapter are there."""
+    for name in ADAPTER_FILES:
+        if name not in files:
+            raise ManifestError(f"{name} is missing")

@@ -1,0 +1,89 @@
+"""From a tenant and a name to an endpoint that answers here. Requests that come too early wait, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from services.inference import domain
+from services.inference.domain import Endpoint, State
+from services.inference.fleet import Fleet
+
+
+class UnknownEndpointError(Exception):
+    """The tenant has no endpoint of this name."""
+
+
+class FailedEndpointError(Exception):
+    """The endpoint cannot answer, and waiting will not help."""
+
+
+class StillLoadingError(Exception):
+    """The endpoint is not loaded yet: try again later."""
+
+
+class Router:
+    """The routing table is the database's, read by a loop: `replace`. `wake_reader`, `wake_loader`: those loops' bells."""
+
+    def __init__(self, fleet: Fleet, wake_reader: asyncio.Event, wake_loader: asyncio.Event) -> None:
+        self._fleet = fleet
+        self._wake_reader = wake_reader
+        self._wake_loader = wake_loader
+        self._endpoints: list[Endpoint] = []
+        self._readings = 0
+        self._wanted: set[str] = set()
+
+    async def replace(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = list(endpoints)
+        self._readings += 1
+        self._wanted &= {endpoint.endpoint_id for endpoint in endpoints}
+        await self._fleet.announce()
+
+    def endpoints(self, tenant_id: str) -> list[Endpoint]:
+        """What a tenant may name, the newest of each name."""
+        names = {one.name for one in self._endpoints if one.tenant_id == tenant_id}
+        found = (domain.answering(self._endpoints, tenant_id, name) for name in sorted(names))
+        return [endpoint for endpoint in found if endpoint is not None]
+
+    def to_load(self) -> list[Endpoint]:
+        """Ready endpoints that should be loaded here and are not; serverless ones only when somebody waits for them."""
+        return [
+            one
+            for one in self._endpoints
+            if one.state == State.READY
+            and not self._fleet.is_loaded(one.endpoint_id)
+            and (not one.serverless or one.endpoint_id in self._wanted)
+        ]
+
+    def surplus(self) -> set[str]:
+        """Loaded here, but gone from the table."""
+        return set(self._fleet.endpoint_ids) - {one.endpoint_id for one in self._endpoints if one.answers}
+
+    async def find(self, tenant_id: str, name: str, limit_seconds: float) -> Endpoint:
+        """An endpoint that is loaded here. Raises UnknownEndpointError, FailedEndpointError, StillLoadingError."""
+        deadline = time.monotonic() + limit_seconds
+        seen = self._readings
+        while True:
+            endpoint = domain.answering(self._endpoints, tenant_id, name)
+            if endpoint is not None and endpoint.state == State.FAILED:
+                raise FailedEndpointError(endpoint.failure)
+            if endpoint is not None and endpoint.state == State.READY and self._fleet.is_loaded(endpoint.endpoint_id):
+                self._fleet.touch(endpoint.endpoint_id)
+                self._wanted.discard(endpoint.endpoint_id)
+                return endpoint
+            # One reading may have been under way already when the endpoint was made; the second one must show it.
+            if endpoint is None and self._readings >= seen + 2:
+                raise UnknownEndpointError(name)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise StillLoadingError(name)
+            self._ask_for(endpoint)
+            await self._fleet.wait_for_change(left)
+
+    def _ask_for(self, endpoint: Endpoint | None) -> None:
+        if endpoint is None:
+            self._wake_reader.set()
+        elif endpoint.state == State.READY:
+            self._wanted.add(endpoint.endpoint_id)
+            self._wake_loader.set()

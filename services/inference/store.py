@@ -1,0 +1,168 @@
+"""Inference's tables, and the way from rows to values and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import BigInteger, DateTime, Double, Identity, Integer, Text, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from services.inference.domain import VISIBLE, Endpoint, State
+from sskai.claims import Claimable
+from sskai.database import service_metadata
+
+
+class Base(DeclarativeBase):
+    metadata = service_metadata("inference")
+
+
+class EndpointRow(Claimable, Base):
+    __tablename__ = "endpoints"
+
+    endpoint_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    order: Mapped[int] = mapped_column(BigInteger, Identity())
+    tenant_id: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    model_id: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer)
+    base_model_id: Mapped[str] = mapped_column(Text)
+    base_uri: Mapped[str] = mapped_column(Text)
+    artifact_uri: Mapped[str] = mapped_column(Text)
+    sample_rate: Mapped[float] = mapped_column(Double)
+    state: Mapped[str] = mapped_column(Text, index=True)
+    replicas: Mapped[int] = mapped_column(Integer)
+    tries: Mapped[int] = mapped_column(Integer)
+    failure: Mapped[str] = mapped_column(Text)
+    requested_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    ready_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class ModelVersionRow(Base):
+    """Where a version comes from: which manifest its artefact must have, and what `/v1/models` tells of it."""
+
+    __tablename__ = "model_versions"
+
+    model_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    job_id: Mapped[str] = mapped_column(Text)
+    base_model_id: Mapped[str] = mapped_column(Text)
+    dataset_id: Mapped[str] = mapped_column(Text)
+    artifact_uri: Mapped[str] = mapped_column(Text)
+    manifest_sha256: Mapped[str] = mapped_column(Text)
+    ready_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+_FIELDS = (
+    "endpoint_id",
+    "tenant_id",
+    "name",
+    "kind",
+    "model_id",
+    "version",
+    "base_model_id",
+    "base_uri",
+    "artifact_uri",
+    "sample_rate",
+    "replicas",
+    "tries",
+    "failure",
+)
+
+
+def endpoint_of(row: EndpointRow) -> Endpoint:
+    values = {field: getattr(row, field) for field in _FIELDS}
+    return Endpoint(**values, order=row.order, state=State(row.state))
+
+
+class Store:
+    """One transaction's view of the tables."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    async def endpoint(self, endpoint_id: str, tenant_id: str) -> Endpoint | None:
+        row = await self.session.get(EndpointRow, endpoint_id)
+        return endpoint_of(row) if row is not None and row.tenant_id == tenant_id else None
+
+    async def visible_endpoints(self) -> list[Endpoint]:
+        """All that requests may name, oldest first."""
+        statement = select(EndpointRow).where(EndpointRow.state.in_(VISIBLE)).order_by(EndpointRow.order)
+        return [endpoint_of(row) for row in await self.session.scalars(statement)]
+
+    async def add(self, endpoint: Endpoint, now: datetime) -> None:
+        """Remember a new endpoint, due at once; one that is known already stays as it is."""
+        values = {field: getattr(endpoint, field) for field in _FIELDS}
+        await self.session.execute(
+            upsert(EndpointRow)
+            .values(**values, state=endpoint.state, requested_at=now)
+            .on_conflict_do_nothing(index_elements=["endpoint_id"])
+        )
+
+    async def save(self, endpoint: Endpoint) -> None:
+        """Write its state and take it from whoever has claimed it: their result is dropped, and it is due again."""
+        await self.session.execute(
+            update(EndpointRow)
+            .where(EndpointRow.endpoint_id == endpoint.endpoint_id)
+            .values(
+                state=endpoint.state,
+                replicas=endpoint.replicas,
+                failure=endpoint.failure,
+                due_at=EndpointRow.requested_at,
+                lease_until=None,
+                lease_token=None,
+            )
+        )
+
+    async def begin_loading(self, row: EndpointRow, endpoint: Endpoint) -> bool:
+        """Record a try under the claim's token; False: somebody else has the row."""
+        result = await self.session.execute(
+            update(EndpointRow)
+            .where(EndpointRow.endpoint_id == endpoint.endpoint_id, EndpointRow.lease_token == row.lease_token)
+            .values(state=endpoint.state, tries=endpoint.tries)
+            .returning(EndpointRow.endpoint_id)
+        )
+        return result.first() is not None
+
+    async def scale(self, endpoint: Endpoint, replicas: int) -> bool:
+        """Record how many replicas a ready endpoint has; False: it has so many already, or is no longer ready."""
+        result = await self.session.execute(
+            update(EndpointRow)
+            .where(EndpointRow.endpoint_id == endpoint.endpoint_id)
+            .where(EndpointRow.state == State.READY, EndpointRow.replicas != replicas)
+            .values(replicas=replicas)
+            .returning(EndpointRow.endpoint_id)
+        )
+        return result.first() is not None
+
+    async def fail(self, endpoint: Endpoint) -> bool:
+        """Record that a ready endpoint cannot answer any more; False: it is no longer ready."""
+        result = await self.session.execute(
+            update(EndpointRow)
+            .where(EndpointRow.endpoint_id == endpoint.endpoint_id, EndpointRow.state == State.READY)
+            .values(state=endpoint.state, failure=endpoint.failure, replicas=0)
+            .returning(EndpointRow.endpoint_id)
+        )
+        return result.first() is not None
+
+    async def remember_version(self, row: ModelVersionRow) -> None:
+        values = {column.key: getattr(row, column.key) for column in ModelVersionRow.__table__.columns}
+        await self.session.execute(upsert(ModelVersionRow).values(**values).on_conflict_do_nothing())
+
+    async def version(self, endpoint: Endpoint) -> ModelVersionRow | None:
+        """Where an endpoint's version comes from; None: the base itself, or not told yet."""
+        row = await self.session.get(ModelVersionRow, (endpoint.model_id, endpoint.version))
+        return row if row is not None and row.tenant_id == endpoint.tenant_id else None
+
+    async def versions(self, endpoints: Sequence[Endpoint]) -> dict[tuple[str, int], ModelVersionRow]:
+        """The versions behind several endpoints of one tenant."""
+        statement = select(ModelVersionRow).where(
+            ModelVersionRow.tenant_id.in_({endpoint.tenant_id for endpoint in endpoints}),
+            ModelVersionRow.model_id.in_({endpoint.model_id for endpoint in endpoints}),
+        )
+        return {(row.model_id, row.version): row for row in await self.session.scalars(statement)}

@@ -1,0 +1,246 @@
+"""The life of one attempt: fetch, take over, evaluate, train, evaluate, publish. A new job and a resumed one alike."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from services.trainer import domain, modelcard
+from services.trainer.checkpoints import Bucket, Checkpoints, Stored
+from services.trainer.domain import Point
+from services.trainer.interruption import Interruption, NoticeError
+from services.trainer.loading import CURVE, Loaded, load
+from services.trainer.progress import Progress
+from services.trainer.saving import Save, Saver
+from services.trainer.settings import PodSettings
+from sskai import contract, telemetry
+from sskai.events import v1 as events
+from sskai.objects import ObjectsUnavailableError
+
+if TYPE_CHECKING:
+    from services.trainer.finetune import Snapshot
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 2.0
+
+
+def run(settings: PodSettings, bucket: Bucket, progress: Progress, interruption: Interruption, folder: Path) -> None:
+    """Ends when the result was stored and told. Raises NoticeError (saved and told), FencedError, TrainingFailedError,
+    ObjectsUnavailableError."""
+    checkpoints = Checkpoints(bucket, bucket.key(settings.work_uri), settings.job_id, settings.attempt)
+    spec = settings.spec()
+    try:
+        with telemetry.tracer().start_as_current_span("load"):
+            loaded = load(settings, spec, bucket, checkpoints=checkpoints, interruption=interruption, folder=folder)
+    except NoticeError:
+        progress.tell(_drained(settings, checkpoints.resumed_step))
+        raise
+    Attempt(settings, spec, checkpoints, loaded, progress=progress, interruption=interruption, folder=folder).run()
+
+
+class Attempt:
+    """A loaded attempt at work."""
+
+    def __init__(
+        self,
+        settings: PodSettings,
+        spec: events.JobSpec,
+        checkpoints: Checkpoints,
+        loaded: Loaded,
+        *,
+        progress: Progress,
+        interruption: Interruption,
+        folder: Path,
+    ) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._checkpoints = checkpoints
+        self._progress = progress
+        self._interruption = interruption
+        self._folder = folder
+        self._loaded = loaded
+        self._tuning = loaded.tuning
+        self._running = loaded.running
+        self._about = _about(settings)
+        self._saver = Saver(
+            checkpoints, folder / "saving", self._tuning.recipe.keep_checkpoints, loaded.versions, self._tell_saved
+        )
+        self._saver.saved_step = self._tuning.step
+
+    def run(self) -> None:
+        recipe = self._tuning.recipe
+        log.info("loaded", step=self._tuning.step, recipe=recipe.to_json(), rows=len(self._loaded.data.rows))
+        self._progress.phase("starting", step=self._tuning.step, total_steps=recipe.total_steps)
+        self._interruption.watch_fence(self._checkpoints.check_fence)
+        try:
+            eval_loss_after = self._evaluate_and_train()
+        except NoticeError:
+            self._drain()
+            raise
+        finally:
+            self._interruption.stop_watching()
+            self._saver.close()
+        self._publish(eval_loss_after)
+
+    def _evaluate_and_train(self) -> float:
+        """Returns the second evaluation's loss."""
+        tuning, running = self._tuning, self._running
+        if self._loaded.restored is None:
+            running.eval_loss_before = self._evaluate("evaluate before")
+        self._progress.phase("training")
+        with telemetry.tracer().start_as_current_span("train", attributes={"sskai.from_step": tuning.step}):
+            while tuning.step < tuning.recipe.total_steps:
+                self._make_step()
+                if domain.should_save(tuning.step, self._saver.saved_step, tuning.recipe) and not self._saver.busy:
+                    self._saver.begin(self._snapshot(), "interval", time.perf_counter())
+        self._progress.phase("saving")
+        self._saver.now(self._snapshot(), "final")
+        return self._evaluate("evaluate after")
+
+    def _evaluate(self, name: str) -> float:
+        self._progress.phase("evaluating")
+        started = time.perf_counter()
+        with telemetry.tracer().start_as_current_span(name, attributes={"sskai.rows": len(self._loaded.held_out)}):
+            loss = self._tuning.evaluate(self._loaded.held_out, self._interruption.check)
+        self._running.evaluation_seconds = time.perf_counter() - started
+        return loss
+
+    def _make_step(self) -> None:
+        tuning, running, recipe = self._tuning, self._running, self._tuning.recipe
+        training = self._loaded.training
+        chosen = domain.batch(tuning.step * recipe.batch_size, recipe.batch_size, len(training), recipe.seed)
+        rate = domain.learning_rate(tuning.step + 1, recipe)
+        started = time.perf_counter()
+        made = tuning.learn([training[index] for index in chosen], rate, self._interruption.check)
+        seconds = time.perf_counter() - started
+        running.tokens += made.tokens
+        running.train_seconds += seconds
+        running.step_seconds.append(seconds)
+        entry = {
+            "step": tuning.step,
+            "loss": made.loss,
+            "learning_rate": rate,
+            "tokens": made.tokens,
+            "seconds": round(seconds, 6),
+            "attempt": self._settings.attempt,
+        }
+        line = json.dumps(entry).encode() + b"\n"
+        running.curve += line
+        with (self._folder / CURVE).open("ab") as curve:
+            curve.write(line)
+        self._tell_resumed()
+        step_seconds = domain.median(running.step_seconds)
+        self._progress.stepped(
+            tuning.step,
+            loss=made.loss,
+            learning_rate=rate,
+            step_seconds=step_seconds,
+            tokens_per_second=made.tokens / seconds,
+            eta_seconds=domain.eta_seconds(tuning.step, recipe.total_steps, step_seconds, running.evaluation_seconds),
+        )
+
+    def _tell_resumed(self) -> None:
+        """After the first step of a later attempt."""
+        if len(self._running.step_seconds) > 1 or self._settings.attempt == 1:
+            return
+        origin = self._loaded.restored.point if self._loaded.restored else Point(0, 0)
+        previous, now = self._settings.previous, datetime.now(UTC)
+        self._progress.tell(
+            events.AttemptResumed(
+                **self._about,
+                from_attempt=origin.attempt,
+                from_step=origin.step,
+                lost_steps=domain.lost_steps(previous.step, origin.step) if previous else 0,
+                gap_seconds=max(0.0, (now - previous.at).total_seconds()) if previous else 0.0,
+                at=contract.timestamp(now),
+            )
+        )
+
+    def _snapshot(self) -> Snapshot:
+        return self._tuning.snapshot(self._running.to_json(), self._running.curve)
+
+    def _tell_saved(self, save: Save) -> None:
+        log.info("checkpoint committed", step=save.step, cause=save.cause, seconds=round(save.save_seconds, 3))
+        self._progress.tell(
+            events.CheckpointCommitted(
+                **self._about,
+                step=save.step,
+                uri=save.uri,
+                bytes=save.bytes,
+                save_seconds=save.save_seconds,
+                stall_seconds=save.stall_seconds,
+                cause=save.cause,
+                at=contract.timestamp(datetime.now(UTC)),
+            )
+        )
+
+    def _drain(self) -> None:
+        """Answer the notice: save what is not saved, say so."""
+        self._progress.phase("saving")
+        if self._tuning.step > self._saver.saved_step:
+            self._saver.now(self._snapshot(), "notice")
+        self._progress.tell(_drained(self._settings, self._tuning.step))
+
+    def _publish(self, eval_loss_after: float) -> None:
+        self._progress.phase("publishing")
+        tuning, running = self._tuning, self._running
+        with telemetry.tracer().start_as_current_span("publish"):
+            stored = self._store_artifact(eval_loss_after)
+        self._progress.tell(
+            events.AttemptFinished(
+                **self._about,
+                succeeded=True,
+                artifact_uri=stored.uri,
+                steps=tuning.step,
+                tokens=running.tokens,
+                train_seconds=running.train_seconds,
+                eval_loss_before=running.eval_loss_before,
+                eval_loss_after=eval_loss_after,
+                median_step_seconds=domain.median(running.step_seconds),
+                peak_memory_bytes=tuning.peak_memory_bytes(),
+                at=contract.timestamp(datetime.now(UTC)),
+            )
+        )
+
+    def _store_artifact(self, eval_loss_after: float) -> Stored:
+        folder = self._folder / "artifact"
+        losses = self._running.losses()
+        training = modelcard.Training(
+            steps=self._tuning.step,
+            tokens=self._running.tokens,
+            seconds=self._running.train_seconds,
+            first_loss=losses[0],
+            last_loss=losses[-1],
+            eval_loss_before=self._running.eval_loss_before,
+            eval_loss_after=eval_loss_after,
+            truncated_rows=self._loaded.data.truncated_rows,
+            rows_without_target=self._loaded.data.rows_without_target,
+            lineage=tuple(self._running.lineage),
+        )
+        card = modelcard.write(self._settings.job_id, self._spec, self._tuning.recipe, training)
+        self._tuning.write_adapter(folder)
+        (folder / "README.md").write_text(card)
+        (folder / "training_curve.jsonl").write_bytes(self._running.curve)
+        give_up_at = time.monotonic() + self._settings.unavailable_seconds
+        while True:
+            try:
+                return self._checkpoints.publish(self._tuning.step, folder, self._loaded.versions)
+            except ObjectsUnavailableError as error:
+                if time.monotonic() > give_up_at:
+                    raise
+                log.warning("the result waits for the object store", error=str(error))
+                time.sleep(RETRY_SECONDS)
+
+
+def _about(settings: PodSettings) -> dict[str, Any]:
+    return {"job_id": settings.job_id, "tenant_id": settings.tenant_id, "attempt": settings.attempt}
+
+
+def _drained(settings: PodSettings, step: int) -> events.AttemptDrained:
+    return events.AttemptDrained(**_about(settings), step=step, at=contract.timestamp(datetime.now(UTC)))

@@ -1,0 +1,60 @@
+"""What an attempt reads: the base model's folder and the dataset's file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from services.trainer.checkpoints import CHUNK_BYTES, Bucket
+from services.trainer.domain import TrainingFailedError
+from sskai.events import v1 as events
+from sskai.objects import NotFoundError
+
+BUILTIN = "builtin://"
+# Weights are safetensors; the rest of a transformers folder is text. Pickles and Python files are left where they are.
+MODEL_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
+
+
+def model_folder(reference: events.ModelRef, models_dir: Path, bucket: Bucket, cache: Path) -> Path:
+    """The base model on this machine's disk. Raises TrainingFailedError("user-error")."""
+    if reference.uri.startswith(BUILTIN):
+        name = reference.uri.removeprefix(BUILTIN)
+        folder = models_dir / name
+        if name != PurePosixPath(name).name or not (folder / "config.json").is_file():
+            raise TrainingFailedError("user-error", f"model.uri: {reference.uri} is not installed on this machine")
+        return folder
+    prefix = _key(reference.uri, bucket, "model.uri").rstrip("/") + "/"
+    folder = cache / "model"
+    infos = [info for info in bucket.list(prefix) if PurePosixPath(info.key).suffix in MODEL_SUFFIXES]
+    for info in infos:
+        name = info.key.removeprefix(prefix)
+        if "/" not in name:
+            bucket.download(info.key, folder / name)
+    if not (folder / "config.json").is_file():
+        raise TrainingFailedError("user-error", f"model.uri: there is no config.json under {reference.uri}")
+    return folder
+
+
+def dataset_file(reference: events.DatasetRef, bucket: Bucket, cache: Path) -> Path:
+    """The dataset on this machine's disk, the very bytes that were validated. Raises TrainingFailedError("dataset")."""
+    path = cache / "dataset.jsonl"
+    try:
+        bucket.download(_key(reference.uri, bucket, "dataset.uri"), path)
+    except NotFoundError as error:
+        raise TrainingFailedError("dataset", f"dataset.uri: there is nothing at {reference.uri}") from error
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            sha256.update(chunk)
+    if reference.sha256 and sha256.hexdigest() != reference.sha256:
+        raise TrainingFailedError(
+            "dataset", f"dataset.uri: {reference.uri} is not what was validated (SHA-256 {sha256.hexdigest()})"
+        )
+    return path
+
+
+def _key(uri: str, bucket: Bucket, field: str) -> str:
+    try:
+        return bucket.key(uri)
+    except ValueError as error:
+        raise TrainingFailedError("user-error", f"{field}: {error}") from error

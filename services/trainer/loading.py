@@ -1,0 +1,156 @@
+"""From an empty machine to the step that comes next: fetch, take over, load, restore."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from services.trainer import datasets, domain, inputs
+from services.trainer.checkpoints import Bucket, Checkpoints, Restored
+from services.trainer.domain import Point, Recipe
+from services.trainer.interruption import Interruption
+from services.trainer.settings import PodSettings
+from sskai.events import v1 as events
+
+if TYPE_CHECKING:
+    from services.trainer.finetune import FineTuning
+
+CURVE = "losses.jsonl"
+STATE = "state.json"
+RECENT_STEPS = 100  # whose median is told as the time of a step
+
+
+@dataclass
+class Running:
+    """Figures of the whole job, which each checkpoint carries on."""
+
+    eval_loss_before: float = 0.0
+    evaluation_seconds: float = 0.0
+    tokens: int = 0
+    train_seconds: float = 0.0
+    threads: int = 1
+    lineage: list[Point] = field(default_factory=list)  # each attempt, and the step it went on from
+    curve: bytes = b""  # a line of JSON per step
+    step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))  # of this attempt
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "eval_loss_before": self.eval_loss_before,
+            "evaluation_seconds": self.evaluation_seconds,
+            "tokens": self.tokens,
+            "train_seconds": self.train_seconds,
+            "threads": self.threads,
+            "lineage": [[point.attempt, point.step] for point in self.lineage],
+        }
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any], curve: bytes) -> Running:
+        return cls(
+            eval_loss_before=state["eval_loss_before"],
+            evaluation_seconds=state["evaluation_seconds"],
+            tokens=state["tokens"],
+            train_seconds=state["train_seconds"],
+            threads=state["threads"],
+            lineage=[Point(*pair) for pair in state["lineage"]],
+            curve=curve,
+        )
+
+    def losses(self) -> list[float]:
+        return [json.loads(line)["loss"] for line in self.curve.splitlines()]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """All that training needs; `tuning.step` is where it goes on."""
+
+    tuning: FineTuning
+    running: Running
+    restored: Restored | None
+    data: datasets.Prepared
+    training: list[datasets.Row]
+    held_out: list[datasets.Row]
+    versions: dict[str, str]  # of the libraries, for manifests
+
+
+def load(
+    settings: PodSettings,
+    spec: events.JobSpec,
+    bucket: Bucket,
+    *,
+    checkpoints: Checkpoints,
+    interruption: Interruption,
+    folder: Path,
+) -> Loaded:
+    """Downloads run while the libraries are imported: those take most of the time between start and first step.
+
+    Raises NoticeError, FencedError, TrainingFailedError, ObjectsUnavailableError.
+    """
+    with ThreadPoolExecutor(3) as pool:
+        taking_over = pool.submit(checkpoints.take_over, folder / "restored")
+        fetching_data = pool.submit(inputs.dataset_file, spec.dataset, bucket, folder)
+        fetching_model = pool.submit(inputs.model_folder, spec.model, settings.models_dir, bucket, folder)
+        from services.trainer import finetune
+
+        interruption.check()
+        restored = taking_over.result()
+        running, saved = _carry_on(restored, settings)
+        finetune.make_deterministic(running.threads)
+        device = finetune.device_of_this_machine()
+        base, tokenizer = finetune.load_base(fetching_model.result(), device)
+        interruption.check()
+        with fetching_data.result().open("rb") as lines:
+            rows = datasets.encode(lines, spec.dataset.format, tokenizer)
+    recipe, data = _settle(settings, spec, rows, base, saved)
+    training, held_out = domain.split(len(data.rows), recipe)
+    pad_token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    tuning = finetune.FineTuning(base, spec.model.model_id or spec.model.uri, recipe, device, pad_token)
+    if restored:
+        tuning.restore(restored.folder)
+    (folder / CURVE).write_bytes(running.curve)
+    interruption.check()
+    return Loaded(
+        tuning=tuning,
+        running=running,
+        restored=restored,
+        data=data,
+        training=[data.rows[index] for index in training],
+        held_out=[data.rows[index] for index in held_out],
+        versions=finetune.versions(),
+    )
+
+
+def _carry_on(restored: Restored | None, settings: PodSettings) -> tuple[Running, Recipe | None]:
+    recipe = None
+    running = Running(threads=settings.trainer_threads)
+    if restored:
+        state = json.loads((restored.folder / STATE).read_text())
+        running = Running.from_json(state, (restored.folder / CURVE).read_bytes())
+        recipe = Recipe.from_json(state["recipe"])
+    running.lineage.append(Point(settings.attempt, restored.point.step if restored else 0))
+    return running, recipe
+
+
+def _settle(
+    settings: PodSettings, spec: events.JobSpec, rows: list[datasets.Row], base: Any, saved: Recipe | None
+) -> tuple[Recipe, datasets.Prepared]:
+    plan = settings.planned()
+    length = domain.sequence_length(
+        spec,
+        plan,
+        longest_row_tokens=max((len(row.tokens) for row in rows), default=0),
+        context_tokens=getattr(base.config, "max_position_embeddings", 0) or 0,
+    )
+    data = datasets.cut(rows, saved.sequence_length if saved else length)
+    recipe = domain.resolve(
+        spec,
+        plan,
+        rows=len(data.rows),
+        sequence_length=length,
+        parameters=base.num_parameters(),
+        dropout=settings.lora_dropout,
+    )
+    return (domain.resumed(saved, recipe) if saved else recipe), data

@@ -1,0 +1,123 @@
+"""The program in a training pod: `python -m services.trainer.pod`, one attempt of one job, told all by `SSKAI_*`.
+
+Its exit codes stand in `domain.Exit`. Needs no database; Kafka and the object store may be away for a while.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.trainer.domain import Exit, FencedError, TrainingFailedError
+from services.trainer.interruption import Interruption, NoticeError
+
+if TYPE_CHECKING:
+    from services.trainer.progress import Progress
+    from services.trainer.settings import PodSettings
+
+DRAINED_FLUSH_SECONDS = 20.0  # the machine goes away soon, and the checkpoint is safe whether or not it is told
+
+
+def main() -> int:
+    """Train; returns the exit code."""
+    interruption = Interruption()
+    interruption.install()  # before the seconds that the libraries take to load
+
+    import structlog
+    from opentelemetry import context as otel_context
+
+    from services.trainer.progress import Progress
+    from services.trainer.settings import PodSettings
+    from sskai import telemetry
+
+    try:
+        settings = PodSettings()
+        settings.spec(), settings.planned()
+    except ValueError as error:
+        print(f"the environment is not a pod's: {error}", file=sys.stderr)
+        return Exit.MISCONFIGURED
+    telemetry.setup("trainer", settings.otlp_url, settings.log_level)
+    structlog.contextvars.bind_contextvars(job_id=settings.job_id, attempt=settings.attempt)
+    otel_context.attach(telemetry.context_from(os.environ.get("TRACEPARENT")))
+    folder = settings.work_dir or Path(tempfile.mkdtemp(prefix="sskai-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    attributes: dict[str, str | int] = {
+        "sskai.job": settings.job_id,
+        "sskai.tenant": settings.tenant_id,
+        "sskai.attempt": settings.attempt,
+        "sskai.machine": settings.machine_id,
+    }
+    with telemetry.tracer().start_as_current_span(f"attempt {settings.attempt}", attributes=attributes):
+        progress = Progress(settings.kafka_bootstrap, settings.job_id, settings.tenant_id, settings.attempt, folder)
+        progress.start()
+        code = run(settings, progress, interruption, folder)
+    progress.close()
+    telemetry.shutdown()
+    if settings.work_dir is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    structlog.get_logger().info("ended", exit=code.name)
+    return code
+
+
+def run(settings: PodSettings, progress: Progress, interruption: Interruption, folder: Path) -> Exit:
+    """Run the attempt and tell its end; whatever happens becomes one of the exit codes."""
+    import structlog
+
+    from services.trainer import attempt
+    from sskai.objects import Objects, ObjectsUnavailableError
+
+    log = structlog.get_logger()
+    try:
+        attempt.run(settings, Objects.from_settings(settings), progress, interruption, folder)
+    except NoticeError:
+        progress.flush(DRAINED_FLUSH_SECONDS)
+        return Exit.DRAINED
+    except FencedError as error:
+        log.warning("fenced", error=str(error))
+        progress.silence()
+        return Exit.FENCED
+    except ObjectsUnavailableError as error:
+        log.warning("the object store is away", error=str(error))
+        return Exit.UNAVAILABLE
+    except Exception as error:
+        return _fail(error, settings, progress)
+    return Exit.DONE if progress.flush(settings.unavailable_seconds) else Exit.UNAVAILABLE
+
+
+def _fail(error: Exception, settings: PodSettings, progress: Progress) -> Exit:
+    from datetime import UTC, datetime
+
+    import structlog
+
+    from services.trainer.finetune import is_out_of_memory
+    from sskai import contract
+    from sskai.events import v1 as events
+
+    log = structlog.get_logger()
+    if is_out_of_memory(error):
+        error = TrainingFailedError("out-of-memory", f"{error}; choose a larger machine or a smaller micro-batch")
+    elif not isinstance(error, TrainingFailedError):
+        log.exception("attempt failed")
+        error = TrainingFailedError("error", repr(error))
+    log.error("attempt failed", reason=error.reason, detail=error.detail)
+    progress.tell(
+        events.AttemptFinished(
+            job_id=settings.job_id,
+            tenant_id=settings.tenant_id,
+            attempt=settings.attempt,
+            succeeded=False,
+            reason=error.reason,
+            detail=error.detail[:2000],
+            at=contract.timestamp(datetime.now(UTC)),
+        )
+    )
+    progress.flush(settings.unavailable_seconds)
+    return error.exit
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""What the trainer is told from outside: the service, and the pod of one attempt."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from pydantic import BaseModel, Field, field_validator
+
+import sskai.settings
+from services.trainer.domain import Plan
+from sskai.events import v1 as events
+
+
+class Settings(sskai.settings.Settings):
+    """The service's."""
+
+    # A user may still want to look at, or go on from, the checkpoints of a job that has just ended.
+    checkpoint_retention_hours: float = Field(default=24.0, ge=0)
+
+
+class Previous(BaseModel):
+    """The last step that an earlier attempt told, and when."""
+
+    attempt: int
+    step: int
+    at: datetime
+
+
+class PodSettings(sskai.settings.Settings):
+    """The environment that the scheduler gives a pod (`SSKAI_` and the name)."""
+
+    job_id: str = Field(min_length=1)
+    tenant_id: str = Field(min_length=1)
+    attempt: int = Field(ge=1)
+    machine_id: str = ""
+    job_spec: str  # JobSpec in protobuf's JSON
+    plan: str = "{}"  # JSON, see domain.Plan
+    work_uri: str  # s3://BUCKET/jobs/JOB_ID
+    previous: Previous | None = None
+    # On a CPU the number of threads is part of the result, so a resumed attempt keeps its predecessor's.
+    trainer_threads: int = Field(default=os.cpu_count() or 1, ge=1)
+    # 0: at a few hundred rows and 3 epochs it costs more time on a CPU than it saves loss.
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    work_dir: Path | None = None  # None: a temporary folder, removed at the end
+    # How long the result waits for a broker or object store that is away, before the attempt ends without telling it.
+    unavailable_seconds: float = Field(default=600.0, gt=0)
+
+    @field_validator("previous", mode="before")
+    @classmethod
+    def _nothing_is_none(cls, value: Any) -> Any:
+        return value or None
+
+    def spec(self) -> events.JobSpec:
+        """Raises ValueError."""
+        try:
+            return json_format.Parse(self.job_spec, events.JobSpec(), ignore_unknown_fields=True)
+        except json_format.ParseError as error:
+            raise ValueError(f"SSKAI_JOB_SPEC is not a JobSpec: {error}") from error
+
+    def planned(self) -> Plan:
+        """Raises ValueError."""
+        try:
+            return Plan.from_json(json.loads(self.plan))
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"SSKAI_PLAN is not a plan: {error}") from error

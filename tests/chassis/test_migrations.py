@@ -1,0 +1,41 @@
+"""What the migrations make is what the models say, for every service; and they can be run by many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+
+from sskai import contract
+from sskai.database import SERVICES, migrate
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_models_and_migrations_agree(service: str, postgres: str) -> None:
+    name = contract.new_id("test")
+    plain = make_url(postgres).set(drivername="postgresql").render_as_string(hide_password=False)
+    async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
+        await connection.execute(f'CREATE DATABASE "{name}"')
+    url = make_url(postgres).set(database=name).render_as_string(hide_password=False)
+    await asyncio.gather(*(asyncio.to_thread(migrate, url, service) for _ in range(3)))
+    metadata = importlib.import_module(f"services.{service}.store").Base.metadata
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "include_name": lambda named, kind, _: kind != "schema" or named == service,
+                "include_object": lambda _object, named, kind, *_: not (kind == "table" and named == "alembic_version"),
+                "compare_type": True,
+            },
+        )
+        differences = compare_metadata(context, metadata)
+    engine.dispose()
+    assert not differences
