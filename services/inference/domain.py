@@ -59,7 +59,7 @@ class FailureReason(StrEnum):
 
 _ADVICE = {
     FailureReason.UNSUPPORTED_KIND: f"choose one of the kinds {', '.join(Kind)}",
-    FailureReason.UNUSABLE_WEIGHTS: "publish the version again as safetensors for the base it names, then ask for a new endpoint",
+    FailureReason.UNUSABLE_WEIGHTS: "publish the version again, as safetensors for the base it names",
     FailureReason.NOT_FOUND: "check that the base model is installed and the version's artefact was not deleted",
     FailureReason.OUT_OF_MEMORY: "delete an endpoint of another base, or give the service more memory",
     FailureReason.UNAVAILABLE: "the object store did not answer for too long; ask for the endpoint again when it does",
@@ -75,7 +75,7 @@ def retry_in_seconds(reason: FailureReason, tries: int) -> float | None:
     """When to try again after so many tries; None: the endpoint has failed."""
     if not reason.retries or tries >= MAX_LOAD_TRIES:
         return None
-    return min(0.5 * 2 ** (tries - 1), LONGEST_RETRY_SECONDS)
+    return min(0.5 * 2.0 ** (tries - 1), LONGEST_RETRY_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Endpoint:
 
 
 def kind_of(word: str) -> str:
-    """What an endpoint of this kind is; an absent kind is the ordinary one. Unknown words stay, to be refused by name."""
+    """An absent kind is the ordinary one. Unknown words stay as they are, to be refused by name."""
     return word or Kind.ADAPTER
 
 
@@ -140,7 +140,7 @@ class AdapterConfig:
     def parse(cls, config: Any) -> Self:
         """Raises ValueError for whatever would need more than low-rank matrices beside linear layers."""
         if not isinstance(config, Mapping):
-            raise ValueError("adapter_config.json is not an object")
+            raise ValueError("adapter_config.json is not an object")  # noqa: TRY004 (the file's fault, not the code's)
         if config.get("peft_type") != "LORA":
             raise ValueError(f"peft_type is {config.get('peft_type')!r}: only LORA is served")
         rank, alpha = config.get("r"), config.get("lora_alpha")
@@ -201,10 +201,10 @@ MAX_SAMPLE_CHARACTERS = 2_000
 _REDACTIONS = (
     # Before the e-mail address, whose rule would leave the user's name of a URL behind.
     (re.compile(r"(?<=://)[^\s/@:]{1,256}:[^\s/@]{1,256}(?=@)"), "[credentials]"),
-    (re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"), "[email]"),
+    (re.compile(r"[^\s@<>\"(),:;\[\]\\]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"), "[email]"),
     (re.compile(r"\b(?:sk|pk|rk|sskai|ghp|gho|ghs|github_pat|glpat|hf|xox[abprs])[-_][\w-]{8,}"), "[key]"),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "[key]"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "[key]"),
+    (re.compile(r"\beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*"), "[key]"),
     (re.compile(r"(?i)\b(bearer)\s+[\w.~+/-]{8,}=*"), r"\1 [key]"),
     # Telephone, card, account and identity numbers: seven digits or more, also in groups.
     (re.compile(r"\+?\d(?:[ .()/-]{0,2}\d){6,}"), "[number]"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class PromptError(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. `temperature` 0: always the likeliest. `stop`: texts that end the answer, left out of it."""
+    """How tokens are drawn. `temperature` 0: the likeliest one. `stop`: what ends the answer, and is left out of it."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -81,7 +81,7 @@ class Generation:
         with suppress(RuntimeError):  # the event loop is gone, and its listener with it
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
         """The pieces as they come; raises EngineError. Leaving early cancels the generation."""
         try:
             while True:

@@ -1,4 +1,4 @@
-"""What is loaded in this process: which endpoints, on which bases and adapters. Several endpoints share what they can."""
+"""What is loaded in this process: which endpoints, on which bases and adapters. What can be shared, is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 
 from services.inference.artifacts import Artifacts, LoadError
 from services.inference.domain import Endpoint, FailureReason, Kind
-from services.inference.engine import Engine, NotLoadedError, UnusableWeightsError
+from services.inference.engine import Engine, NotLoadedError, Occupancy, UnusableWeightsError
 from sskai.objects import ObjectsUnavailableError
 
 log = structlog.get_logger()
@@ -36,6 +36,10 @@ class Fleet:
         if self._engine is None:
             raise NotLoadedError("nothing is loaded here yet")
         return self._engine
+
+    def occupancy(self) -> Occupancy:
+        """Sequences under way and waiting."""
+        return self._engine.occupancy() if self._engine is not None else Occupancy(0, 0)
 
     @property
     def endpoint_ids(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from services.inference.domain import Endpoint, State, kind_of
 from services.inference.store import ModelVersionRow, Store
 from sskai.contract import moment
+from sskai.delivery import Handlers
 from sskai.events import v1 as events
 
 
@@ -58,7 +59,7 @@ async def remember_version(event: events.ModelVersionReady, store: Store, _now: 
     return []
 
 
-HANDLERS = {
+HANDLERS: Handlers = {
     events.EndpointRequested: remember_endpoint,
     events.EndpointDeletionRequested: begin_deletion,
     events.ModelVersionReady: remember_version,

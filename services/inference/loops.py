@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
@@ -36,14 +37,14 @@ class World:
     router: Router
     samples: Samples
     idle_seconds: float
+    # Routes are read by several loops; one at a time, so that an older reading never replaces a newer one.
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 async def settle_endpoints(world: World) -> None:
     """Load what was requested and unload what was deleted, one at a time, and tell how it ended."""
     wanted = EndpointRow.state.in_([State.REQUESTED, State.LOADING, State.DELETING])
-    while rows := await claims.claim(
-        world.database, EndpointRow, limit=1, lease_seconds=LEASE_SECONDS, where=wanted
-    ):
+    while rows := await claims.claim(world.database, EndpointRow, limit=1, lease_seconds=LEASE_SECONDS, where=wanted):
         endpoint = endpoint_of(rows[0])
         if endpoint.state == State.DELETING:
             await _delete(world, rows[0], endpoint)
@@ -131,9 +132,10 @@ async def _manifest_sha256(world: World, endpoint: Endpoint) -> str | None:
 
 async def read_routes(world: World) -> None:
     """Route by what the database says now; what is gone from there gives its memory back."""
-    async with world.database.transaction() as session:
-        endpoints = await Store(session).visible_endpoints()
-    await world.router.replace(endpoints)
+    async with world.reading:
+        async with world.database.transaction() as session:
+            endpoints = await Store(session).visible_endpoints()
+        await world.router.replace(endpoints)
     for endpoint_id in world.router.surplus():
         await world.fleet.unload(endpoint_id)
 
@@ -158,8 +160,10 @@ async def keep_loaded(world: World) -> None:
 async def sleep_idle(world: World) -> None:
     """Take serverless endpoints that nobody asks out of memory."""
     for endpoint in world.fleet.idle(world.idle_seconds):
-        await world.fleet.unload(endpoint.endpoint_id)
+        # Told and known to the routes first: else the loop that keeps endpoints loaded would load it again.
         await _scale(world, endpoint, replicas=0, reason="idle")
+        await read_routes(world)
+        await world.fleet.unload(endpoint.endpoint_id)
 
 
 async def _scale(world: World, endpoint: Endpoint, *, replicas: int, reason: str) -> None:

@@ -1,9 +1,8 @@
 """Low-rank adapters beside the linear layers of one base; each row of a batch may use another one, or none.
 
-y = W x + s B A x (Hu et al. 2021, arXiv:2106.09685), with s = alpha / r, or alpha / sqrt(r) for rsLoRA (Kalajdzievski 2023,
-arXiv:2312.03732). The files are PEFT's. Its own mixed batches give the same numbers, but put hooks on all layers at each
-step, which costs more than the step of a small model (benchmarks/inference.py measures both), and only forward hooks
-that stay are needed for that.
+y = W x + s B A x (Hu et al. 2021, arXiv:2106.09685), with s = alpha / r, or alpha / sqrt(r) for rsLoRA (Kalajdzievski
+2023, arXiv:2312.03732). The files are PEFT's, and so are the numbers (a test compares them). PEFT's own mixed batches
+put hooks on all layers anew at each step, which costs several times the step of a small model; these hooks stay.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class AdapterBank:
             layer.register_forward_hook(self._hook(name))
 
     def select(self, rows: Sequence[Adapter | None]) -> None:
-        """Adapters of the batch's rows, in order. Adapters are held by their sequences: a detached one is still used."""
+        """The adapters of the next batches' rows, in order. A detached adapter works for whoever still holds it."""
         adapters = {id(adapter): adapter for adapter in rows if adapter is not None}
         self._selected = []
         for adapter in adapters.values():

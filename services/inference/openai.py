@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 MAX_TEXT_CHARACTERS = 1_000_000
 MAX_MESSAGES = 1_000
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
+Zero = Annotated[float, Field(ge=0, le=0)]
 Stop = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
@@ -72,8 +73,8 @@ class _Request(_Strict):
     stream_options: StreamOptions | None = None
 
     n: Literal[1] | None = None
-    presence_penalty: Literal[0] | None = None
-    frequency_penalty: Literal[0] | None = None
+    presence_penalty: Zero | None = None
+    frequency_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
     user: str | None = None
@@ -96,7 +97,7 @@ class ChatRequest(_Request):
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    response_format: Annotated[dict[Literal["type"], Literal["text"]], Field()] | None = None
+    response_format: dict[Literal["type"], Literal["text"]] | None = None
     modalities: list[Literal["text"]] | None = None
     store: Literal[False] | None = None
 

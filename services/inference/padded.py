@@ -1,8 +1,8 @@
 """The key-value caches of sequences that are stepped together: one batch, padded on the left, all ending in one column.
 
-    row 0   . . a b c d        every row's next token goes into the same new column, so a sequence joins by padding
-    row 1   e f g h i j        the shorter side on the left, and leaves by dropping its row and the columns that only
-    row 2   . k l m n o        it had used
+row 0   . . a b c d        every row's next token goes into the same new column, so a sequence joins by padding
+row 1   e f g h i j        the shorter side on the left, and leaves by dropping its row and the columns that only
+row 2   . k l m n o        it had used
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PaddedBatch:
         if not self.lengths:
             self._cache, self.lengths = cache, [length]
             return
-        width = max(max(self.lengths), length)
+        width = max(*self.lengths, length)
         self._cache = _rebuilt(
             (torch.cat([_padded(ours, width), _padded(theirs, width)]) for ours, theirs in zip(mine, new, strict=True))
             for mine, new in zip(_layers(self._cache), _layers(cache), strict=True)

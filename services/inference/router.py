@@ -10,6 +10,8 @@ from services.inference import domain
 from services.inference.domain import Endpoint, State
 from services.inference.fleet import Fleet
 
+LOOK_AGAIN_SECONDS = 0.5  # also without a change that was announced
+
 
 class UnknownEndpointError(Exception):
     """The tenant has no endpoint of this name."""
@@ -24,7 +26,7 @@ class StillLoadingError(Exception):
 
 
 class Router:
-    """The routing table is the database's, read by a loop: `replace`. `wake_reader`, `wake_loader`: those loops' bells."""
+    """The routing table is the database's, read by a loop. `wake_reader`, `wake_loader`: the loops' bells."""
 
     def __init__(self, fleet: Fleet, wake_reader: asyncio.Event, wake_loader: asyncio.Event) -> None:
         self._fleet = fleet
@@ -47,13 +49,13 @@ class Router:
         return [endpoint for endpoint in found if endpoint is not None]
 
     def to_load(self) -> list[Endpoint]:
-        """Ready endpoints that should be loaded here and are not; serverless ones only when somebody waits for them."""
+        """Ready endpoints that should be loaded here and are not; sleeping ones only when somebody waits for them."""
         return [
             one
             for one in self._endpoints
             if one.state == State.READY
             and not self._fleet.is_loaded(one.endpoint_id)
-            and (not one.serverless or one.endpoint_id in self._wanted)
+            and (one.replicas > 0 or one.endpoint_id in self._wanted)
         ]
 
     def surplus(self) -> set[str]:
@@ -79,7 +81,7 @@ class Router:
             if left <= 0:
                 raise StillLoadingError(name)
             self._ask_for(endpoint)
-            await self._fleet.wait_for_change(left)
+            await self._fleet.wait_for_change(min(left, LOOK_AGAIN_SECONDS))
 
     def _ask_for(self, endpoint: Endpoint | None) -> None:
         if endpoint is None:

@@ -87,6 +87,7 @@ class Runner:
         model: Any,
         bank: AdapterBank,
         decode: Callable[[Sequence[int]], str],
+        *,
         end_tokens: frozenset[int],
         limits: Limits,
     ) -> None:

@@ -8,8 +8,8 @@ from collections import deque
 from opentelemetry import context as otel_context
 from prometheus_client import Counter
 
-from sskai.delivery import tell
 from sskai.database import Database
+from sskai.delivery import tell
 from sskai.events import v1 as events
 
 DROPPED = Counter("sskai_inference_samples_dropped", "Sampled inferences dropped because too many waited")

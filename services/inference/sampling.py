@@ -1,4 +1,4 @@
-"""Drawing tokens: temperature, then the nucleus (Holtzman et al. 2019, arXiv:1904.09751), each row with dice of its own."""
+"""Drawing tokens: temperature, then the nucleus (Holtzman et al. 2019, arXiv:1904.09751); each row has its own dice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Generator, Tensor
 
 from services.inference.engine import Sampling
-
 
 # Below it the likeliest token is the only one left, and dividing by it could overflow.
 LEAST_TEMPERATURE = 1e-3
@@ -25,7 +24,7 @@ def dice(seed: int | None) -> Generator:
 
 
 def draw(logits: Tensor, rows: Sequence[tuple[Sampling, Generator]]) -> list[tuple[int, float]]:
-    """One token for each row of `logits` (rows x vocabulary), with its log-probability before temperature and nucleus."""
+    """One token for each row of `logits` (rows x vocabulary), with its log-probability at temperature 1, top_p 1."""
     logprobs = torch.log_softmax(logits.float().cpu(), dim=-1)
     tokens = [_draw(row, sampling, generator) for row, (sampling, generator) in zip(logprobs, rows, strict=True)]
     return [(token, float(row[token])) for row, token in zip(logprobs, tokens, strict=True)]

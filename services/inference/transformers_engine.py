@@ -69,7 +69,7 @@ class TransformersEngine:
                 text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
             return text
 
-        runner = Runner(base, model, bank, decode, _end_tokens(model, tokenizer), self._limits)
+        runner = Runner(base, model, bank, decode, end_tokens=_end_tokens(model, tokenizer), limits=self._limits)
         context = min(int(getattr(config, "max_position_embeddings", math.inf)), self._max_context_tokens)
         self._bases[base] = Base(runner, bank, tokenizer, tokenizing, context)
 

@@ -32,9 +32,10 @@ _INVALID_ARGUMENT, _RESOURCE_EXHAUSTED = 3, 8
 def build(database: Database, ingest: Ingest, internal_token: str) -> FastAPI:
     """The app. Reading needs the internal token and a tenant, which only the gateway sends; OTLP needs neither."""
     app = FastAPI(title="SSKAI monitor", openapi_url=None)
+    app.state.internal_token = internal_token
     install_problem_handlers(app)
     _add_otlp(app, ingest)
-    _add_reads(app, database, internal_token)
+    _add_reads(app, database)
     return app
 
 
@@ -90,19 +91,22 @@ def _answer(status: int, message: Message, content_type: str) -> Response:
     return Response(message.SerializeToString(), status, media_type=otlp.PROTOBUF)
 
 
-def _add_reads(app: FastAPI, database: Database, internal_token: str) -> None:
-    def tenant_of(
-        x_sskai_tenant: Annotated[str, Header()] = "", x_sskai_internal: Annotated[str, Header()] = ""
-    ) -> str:
-        # Without a token set nobody is the gateway: an empty one must not open the door to everybody.
-        if not internal_token or not hmac.compare_digest(x_sskai_internal.encode(), internal_token.encode()):
-            raise Problem(403, "Only the gateway may ask", "X-SSKAI-Internal is missing or wrong")
-        if not x_sskai_tenant:
-            raise Problem(400, "No tenant", "X-SSKAI-Tenant says whose data is asked for")
-        return x_sskai_tenant
+def _tenant(
+    request: Request, x_sskai_tenant: Annotated[str, Header()] = "", x_sskai_internal: Annotated[str, Header()] = ""
+) -> str:
+    token: str = request.app.state.internal_token
+    # Without a token set nobody is the gateway: an empty one must not open the door to everybody.
+    if not token or not hmac.compare_digest(x_sskai_internal.encode(), token.encode()):
+        raise Problem(403, "Only the gateway may ask", "X-SSKAI-Internal is missing or wrong")
+    if not x_sskai_tenant:
+        raise Problem(400, "No tenant", "X-SSKAI-Tenant says whose data is asked for")
+    return x_sskai_tenant
 
-    Tenant = Annotated[str, Depends(tenant_of)]  # noqa: N806 (a type)
 
+Tenant = Annotated[str, Depends(_tenant)]
+
+
+def _add_reads(app: FastAPI, database: Database) -> None:
     @app.get("/v1/traces/{trace_id}")
     async def trace(trace_id: str, tenant_id: Tenant) -> dict[str, Any]:
         """A trace in tree order: parents before children, each span with its depth, start offset and duration."""

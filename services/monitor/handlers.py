@@ -78,7 +78,7 @@ async def note_step(event: events.CheckpointCommitted, store: Store, _now: datet
 
 async def note_resume(event: events.AttemptResumed, store: Store, _now: datetime) -> list[Message]:
     log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
-    await store.save_attempt(event.job_id, log.resumed(event.from_step, moment(event.at)))
+    await store.save_attempt(event.job_id, log.resumed_from(event.from_step, moment(event.at)))
     return []
 
 
@@ -109,30 +109,32 @@ async def note_finish(event: events.AttemptFinished, store: Store, _now: datetim
 
 
 async def close_succeeded(event: events.JobSucceeded, store: Store, now: datetime) -> list[Message]:
-    job = await _close(event, "succeeded", store, now)
-    job.final_attempt = event.attempt  # its last word has to be there before the receipt
-    return []
+    # The last word of this attempt has to be there before the receipt.
+    return await _close(event, "succeeded", store, now, final_attempt=event.attempt)
 
 
 async def close_failed(event: events.JobFailed, store: Store, now: datetime) -> list[Message]:
-    await _close(event, "failed", store, now)
-    return []
+    return await _close(event, "failed", store, now)
 
 
 async def close_cancelled(event: events.JobCancelled, store: Store, now: datetime) -> list[Message]:
-    await _close(event, "cancelled", store, now)
-    return []
+    return await _close(event, "cancelled", store, now)
 
 
-async def _close(event: Any, outcome: str, store: Store, now: datetime) -> JobRow:
+async def _close(
+    event: Any, outcome: str, store: Store, now: datetime, *, final_attempt: int | None = None
+) -> list[Message]:
     job = await store.job(event.job_id, event.tenant_id)
+    if job.outcome is not None:
+        return []  # a job has one end and one receipt
     job.outcome = outcome
     job.metered_intervals = event.metered_intervals
+    job.final_attempt = final_attempt
     job.ended_at = moment(event.ended_at)
-    job.due_at = now  # the receipt
+    job.closed_at = job.due_at = now  # the receipt is due
     if job.retrain_endpoint_id and (endpoint := await store.endpoint(job.retrain_endpoint_id)):
         await store.save_endpoint(endpoint.retrain_ended(job.job_id, now))
-    return job
+    return []
 
 
 # Endpoints and drift

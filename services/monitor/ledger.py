@@ -54,7 +54,7 @@ class AttemptLog:
     """What is known of an attempt's steps. Every method may be called in any order and any number of times."""
 
     attempt: int
-    resumed_from_step: int | None = None  # None: a first attempt, or a later one that has made no step yet
+    resumed: tuple[int, datetime] | None = None  # a later attempt's checkpoint, and when its first new step was done
     first_step: tuple[int, datetime] | None = None  # the lowest step that was told, and when it was done
     last_step: tuple[int, datetime] | None = None
     step_seconds: tuple[int, float] | None = None  # the newest median, with the step at which it was told
@@ -76,19 +76,25 @@ class AttemptLog:
             step_seconds=max((told for told in (self.step_seconds, pace) if told), default=None),
         )
 
-    def resumed(self, from_step: int, at: datetime) -> AttemptLog:
-        """The attempt went on from `from_step` and made its first new step at `at`."""
-        return replace(self.stepped(from_step + 1, at), resumed_from_step=from_step)
+    def resumed_from(self, step: int, at: datetime) -> AttemptLog:
+        """The attempt went on from `step` and made its first new step at `at`."""
+        return replace(self.stepped(step + 1, at), resumed=(step, at))
 
     @property
     def from_step(self) -> int | None:
+        """The step after which this attempt began; None: a later attempt that has made no step (yet)."""
         if self.attempt == 1:
             return 0
-        return self.resumed_from_step
+        return self.resumed[0] if self.resumed else None
+
+    @property
+    def first_made(self) -> tuple[int, datetime] | None:
+        """The first step that this attempt is known to have made, and when."""
+        # A later attempt also tells the step of the checkpoint that it loads, before it makes any.
+        return (self.resumed[0] + 1, self.resumed[1]) if self.resumed else self.first_step
 
     @property
     def executed_steps(self) -> int:
-        # A later attempt that only loaded its checkpoint tells that checkpoint's step, which it did not execute.
         if self.last_step is None or self.from_step is None:
             return 0
         return max(0, self.last_step[0] - self.from_step)
@@ -98,16 +104,17 @@ class AttemptLog:
         """The told median; without one, the mean between the first and the last told step."""
         if self.step_seconds:
             return Fraction(self.step_seconds[1])
-        if self.first_step and self.last_step and self.last_step[0] > self.first_step[0]:
-            return _seconds(self.last_step[1] - self.first_step[1]) / (self.last_step[0] - self.first_step[0])
+        first, last = self.first_made, self.last_step
+        if first and last and last[0] > first[0]:
+            return _seconds(last[1] - first[1]) / (last[0] - first[0])
         return Fraction(0)
 
     def first_step_began_after(self, start: datetime) -> Fraction | None:
         """Seconds from `start` to the beginning of the first step; None when no step was made."""
-        if self.first_step is None or self.from_step is None or self.executed_steps == 0:
+        if self.first_made is None or self.from_step is None or self.executed_steps == 0:
             return None
-        step, at = self.first_step
-        return _seconds(at - start) - max(0, step - self.from_step) * self.seconds_per_step
+        step, at = self.first_made
+        return _seconds(at - start) - (step - self.from_step) * self.seconds_per_step
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from sskai.objects import NotFoundError, Objects, ObjectsUnavailableError
 log = structlog.get_logger()
 
 RETRY_SECONDS = 2.0
+# A job succeeds by its trainer's last word, so that is on its way; after this time it was lost, and the receipt does without.
+LAST_WORD_SECONDS = 600.0
 # Enough for 500 texts of almost any dataset; the sample is drawn from this beginning of the file.
 MAX_REFERENCE_BYTES = 32 * 1024 * 1024
 NOTICE_RETENTION = timedelta(days=14)
@@ -38,11 +40,15 @@ async def issue_receipts(database: Database, settle_seconds: float) -> None:
         async with database.transaction() as session:
             store = Store(session)
             rows, logs = await store.ledger_rows(job.job_id), await store.attempts(job.job_id)
-            ended_for = (now - job.ended_at).total_seconds() if job.ended_at else 0.0
-            last_word = any(one.finished for one in logs if one.attempt == job.final_attempt)
-            if not ledger.complete(rows, job.metered_intervals or 0) or not (last_word or ended_for > settle_seconds):
+            # Not since the job ended: a monitor that was away hears of ends before it has read all that led to them.
+            waited_seconds = (now - job.closed_at).total_seconds() if job.closed_at else 0.0
+            patience_seconds = settle_seconds if job.final_attempt is None else LAST_WORD_SECONDS
+            settled = any(one.finished for one in logs if one.attempt == job.final_attempt)
+            if not ledger.complete(rows, job.metered_intervals or 0) or not (
+                settled or waited_seconds >= patience_seconds
+            ):
                 # Soon at first, then less and less often: what is missing for an hour will hardly come this second.
-                await claims.release(session, job, due_in_seconds=min(max(ended_for / 10, 0.2), 60))
+                await claims.release(session, job, due_in_seconds=min(max(waited_seconds / 10, 0.2), 60))
                 continue
             if not await claims.release(session, job, due_in_seconds=None):
                 continue

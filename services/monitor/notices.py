@@ -39,8 +39,9 @@ class LocalCloud:
 
     source = "local"
 
-    def __init__(self, url: str, token: str) -> None:
-        self._client = httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+    def __init__(self, url: str, token: str, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        headers = {"Authorization": f"Bearer {token}"}
+        self._client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=5, transport=transport)
 
     async def after(self, sequence: int) -> list[tuple[int, Raw]]:
         """Messages after a sequence number, in order. Raises ConnectionError while the cloud is away."""
@@ -51,9 +52,6 @@ class LocalCloud:
             return [(item["sequence"], Raw(item["body"], item.get("notice_seconds"))) for item in messages]
         except (httpx2.HTTPError, KeyError, TypeError, ValueError) as error:
             raise ConnectionError(f"the local cloud does not answer: {error!r}") from error
-
-    async def close(self) -> None:
-        await self._client.aclose()
 
 
 class Queue:

@@ -86,7 +86,7 @@ class SpanStore:
                 cell.bucket,
                 Cell(cell.spans, cell.errors, cell.seconds),
             )
-            for row, cell in (await self.session.execute(statement)).tuples()
+            for row, cell in await self.session.execute(statement)
         ]
 
     async def forget(self, now: datetime, retention: timedelta, max_spans: int) -> int:
@@ -121,7 +121,7 @@ class SpanStore:
             .order_by(TraceRow.trace_id)
             .with_for_update()
         )
-        return {trace_id: TraceBook(names) for trace_id, names in (await self.session.execute(statement)).tuples()}
+        return {trace_id: TraceBook(names) for trace_id, names in await self.session.execute(statement)}
 
     async def _known(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         found = await self.session.execute(

@@ -121,7 +121,7 @@ class Store:
 
     async def save_attempt(self, job_id: str, log: AttemptLog) -> None:
         row = await self._attempt_row(job_id, log.attempt)
-        row.resumed_from_step = log.resumed_from_step
+        row.resumed_from_step, row.resumed_at = log.resumed or (None, None)
         row.first_step, row.first_step_at = log.first_step or (None, None)
         row.last_step, row.last_step_at = log.last_step or (None, None)
         row.step_seconds_at_step, row.step_seconds = log.step_seconds or (None, None)
@@ -210,7 +210,7 @@ class Store:
 def _log(row: AttemptRow) -> AttemptLog:
     return AttemptLog(
         attempt=row.attempt,
-        resumed_from_step=row.resumed_from_step,
+        resumed=_pair(row.resumed_from_step, row.resumed_at),
         first_step=_pair(row.first_step, row.first_step_at),
         last_step=_pair(row.last_step, row.last_step_at),
         step_seconds=_pair(row.step_seconds_at_step, row.step_seconds),

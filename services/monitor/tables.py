@@ -33,6 +33,7 @@ class JobRow(Claimable, Base):
     metered_intervals: Mapped[int | None]
     final_attempt: Mapped[int | None]
     ended_at: Mapped[datetime | None]
+    closed_at: Mapped[datetime | None]  # when the monitor heard of the end
 
 
 class SpendRow(Base):
@@ -66,6 +67,7 @@ class AttemptRow(Base):
     attempt: Mapped[int] = mapped_column(primary_key=True)
     tenant_id: Mapped[str]
     resumed_from_step: Mapped[int | None]
+    resumed_at: Mapped[datetime | None]
     first_step: Mapped[int | None]
     first_step_at: Mapped[datetime | None]
     last_step: Mapped[int | None]

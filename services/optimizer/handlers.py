@@ -1,4 +1,4 @@
-"""What the optimizer does about each fact. Deciding takes a while, so handlers ask for a plan and `loops.py` decides."""
+"""What the optimizer does about each fact. Deciding takes a while: handlers ask for a plan, `loops.py` decides."""
 
 from __future__ import annotations
 

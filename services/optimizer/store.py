@@ -252,7 +252,7 @@ class Store:
             .group_by(*keys)
             .order_by(*keys)
         )
-        return tuple(Measured(*values) for values in (await self._session.execute(statement)).tuples())
+        return tuple(Measured(*values) for values in await self._session.execute(statement))
 
     async def observed_prices(self) -> dict[str, Observed]:
         rows = await self._session.scalars(select(PriceRow))

@@ -98,9 +98,9 @@ class Attempt:
             while tuning.step < tuning.recipe.total_steps:
                 self._make_step()
                 if domain.should_save(tuning.step, self._saver.saved_step, tuning.recipe) and not self._saver.busy:
-                    self._saver.begin(self._snapshot(), "interval", time.perf_counter())
+                    self._saver.begin(self._snapshot, "interval")
         self._progress.phase("saving")
-        self._saver.now(self._snapshot(), "final")
+        self._saver.now(self._snapshot, tuning.step, "final")
         return self._evaluate("evaluate after")
 
     def _evaluate(self, name: str) -> float:
@@ -183,8 +183,7 @@ class Attempt:
     def _drain(self) -> None:
         """Answer the notice: save what is not saved, say so."""
         self._progress.phase("saving")
-        if self._tuning.step > self._saver.saved_step:
-            self._saver.now(self._snapshot(), "notice")
+        self._saver.now(self._snapshot, self._tuning.step, "notice")
         self._progress.tell(_drained(self._settings, self._tuning.step))
 
     def _publish(self, eval_loss_after: float) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Any
 
@@ -280,3 +280,17 @@ def outdated(line: Sequence[Point], keep: int) -> list[Point]:
 def lost_steps(told_step: int, resumed_step: int) -> int:
     """Steps that an earlier attempt told of and that have to be done again."""
     return max(0, told_step - resumed_step)
+
+
+class ResultState(StrEnum):
+    """Of a job's result, in the service."""
+
+    WAITING = "waiting"
+    PUBLISHED = "published"
+    REFUSED = "refused"
+
+
+def deletable(keys: Iterable[str], artifact_key: str) -> list[str]:
+    """The checkpoint folders among `keys` that may go: all but the one that is the job's result (a budget stop's)."""
+    folders = {key.rpartition("/")[0] + "/" for key in keys}
+    return sorted(folders - {artifact_key.rstrip("/") + "/"})

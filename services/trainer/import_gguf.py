@@ -25,9 +25,9 @@ def convert(gguf: Path, folder: Path) -> None:
         del model.config.quantization_config
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for file in folder.iterdir():
+    for written in folder.iterdir():
         # Services may run as another user than the one who fetched the weights.
-        file.chmod(0o644)
+        written.chmod(0o644)
 
 
 if __name__ == "__main__":

@@ -70,24 +70,23 @@ class Saver:
     def busy(self) -> bool:
         return self._running is not None and not self._running.done()
 
-    def begin(self, snapshot: Snapshot, cause: str, stalled_since: float) -> None:
-        """Hand a snapshot over (`stalled_since`: time.perf_counter() before it was made). Raises what an earlier save
-        raised, FencedError above all."""
+    def begin(self, snapshot: Callable[[], Snapshot], cause: str) -> None:
+        """Copy the state and hand the copy over. Raises what an earlier save raised, FencedError above all."""
         self._end_of_last()
+        stalled_since = time.perf_counter()
+        copy = snapshot()
         stall_seconds = time.perf_counter() - stalled_since
         context = otel_context.get_current()
-        self._running = self._thread.submit(self._save, snapshot, cause, stall_seconds, context)
+        self._running = self._thread.submit(self._save, copy, cause, stall_seconds, context)
 
-    def now(self, snapshot: Snapshot, cause: str) -> None:
-        """Save and wait. A save that only waits for the object store makes room: its step is older."""
-        stalled_since = time.perf_counter()
+    def now(self, snapshot: Callable[[], Snapshot], step: int, cause: str) -> None:
+        """Save step `step`, unless it is saved, and wait. A save that waits for the object store makes room for it."""
         self._give_up.set()
         self._end_of_last()
         self._give_up.clear()
-        if self.saved_step == snapshot.step:
-            return
-        self.begin(snapshot, cause, stalled_since)
-        self._end_of_last()
+        if step > self.saved_step:
+            self.begin(snapshot, cause)
+            self._end_of_last()
 
     def close(self) -> None:
         """Forget what is not saved yet."""

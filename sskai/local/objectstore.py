@@ -111,7 +111,7 @@ def program(folder: Path, ports: Ports, credentials: Credentials, log: Path) -> 
         name="objects",
         command=[weed_program(), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in flags.items())],
         log=log,
-        ready=lambda: answers(ports.s3),
+        ready=lambda: answers(ports.s3) and has_bucket(ports.filer),
         folder=folder,
         # Its clean stop takes seconds and saves nothing: every write is on disk once it is answered.
         stop_limit_seconds=5,
@@ -128,6 +128,13 @@ def sockets(ports: Ports) -> list[Path]:
 def answers(s3_port: int) -> bool:
     """Whether the S3 endpoint says that it is healthy. Raises OSError."""
     with urllib.request.urlopen(f"http://127.0.0.1:{s3_port}/healthz", timeout=2) as response:
+        return bool(response.status == 200)
+
+
+def has_bucket(filer_port: int) -> bool:
+    """Whether the bucket is made: the server does so some tenths of a second after its S3 endpoint answers."""
+    request = urllib.request.Request(f"http://127.0.0.1:{filer_port}/buckets/{BUCKET}/", method="HEAD")
+    with urllib.request.urlopen(request, timeout=2) as response:
         return bool(response.status == 200)
 
 

@@ -153,7 +153,7 @@ class Child:
         remove_leftovers(self.program)
 
     def _sweep_if_ended(self) -> None:
-        """Kill what a dead leader left in its group (PostgreSQL's backends), while its number cannot yet be reused."""
+        """Kill what a dead leader left in its group, while its number cannot yet be reused."""
         with contextlib.suppress(ChildProcessError, ProcessLookupError, PermissionError):
             if os.waitid(os.P_PID, self.identity.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 os.killpg(self.identity.pid, signal.SIGKILL)
@@ -166,16 +166,19 @@ class Server:
         self.child = child
         self.folder = folder
         self._folder_is_ours = folder_is_ours
-        self._leash = _leash(child)
-        child.wait_ready()
+        self._leash = _leash(child, [folder] if folder_is_ours else [])
+        try:
+            child.wait_ready()
+        except StartError:
+            self.stop()
+            raise
         self.start_seconds = time.monotonic() - started
 
     def stop(self) -> None:
         """Stop the process and remove its folder if `start` made it."""
         self.child.stop()
-        if self._leash.stdin:
-            self._leash.stdin.close()
-        self._leash.wait()
+        self._leash.kill()
+        self._leash.communicate()
         if self._folder_is_ours:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -188,14 +191,16 @@ class Server:
         self.stop()
 
 
-def _leash(child: Child) -> subprocess.Popen[bytes]:
-    """Kill the child when this process dies, however it dies.
+def _leash(child: Child, folders: Sequence[Path]) -> subprocess.Popen[bytes]:
+    """Kill the child and remove what it leaves when this process dies, however it dies.
 
     A shell waits on a pipe whose other end only this process holds: its end closes with us, also after kill -9. The
     kernel's parent-death signal would not do, because it fires when the *thread* ends that started the child.
     """
-    script = f"read _; kill -KILL -{child.identity.pid} 2>/dev/null"
-    return subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True)
+    script = 'read _; kill -KILL -"$0"; sleep 1; rm -rf "$@"'
+    leftovers = [str(path) for path in (*folders, *child.program.leftovers)]
+    command = ["/bin/sh", "-c", script, str(child.identity.pid), *leftovers]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def wait_until(condition: Callable[[], bool], limit_seconds: float, pause_seconds: float = 0.02) -> bool:

@@ -18,8 +18,8 @@ from filelock import FileLock
 from sskai.local import objectstore, parts, postgres
 from sskai.local.layout import SERVICES, SOURCE_FOLDER, Layout
 from sskai.local.paths import home_folder
-from sskai.local.processes import ProcessIdentity, StartError, tail, wait_until
-from sskai.local.state import StackState, read_state, state_file
+from sskai.local.processes import StartError, tail, wait_until
+from sskai.local.state import PartState, StackState, read_state, state_file
 from sskai.local.supervisor import end_pods
 
 UP_LIMIT_SECONDS = 900.0  # a first start downloads the broker
@@ -84,14 +84,10 @@ def status(home: Path | None = None) -> list[PartStatus]:
     state = read_state(home or home_folder())
     if state is None:
         return []
-    rows = [
-        PartStatus("supervisor", state.phase if state.supervised() else "dead", *_figures(state.supervisor, 0, None))
-    ]
-    for name, part in state.parts.items():
-        alive = part.process is not None and part.process.alive()
-        phase = part.state if alive or part.state in ("external", "restarting", "stopped") else "dead"
-        rows.append(PartStatus(name, phase, *_figures(part.process, part.restarts, part.port)))
-    return rows
+    supervisor = _row(
+        "supervisor", state.phase if state.supervised() else "dead", PartState("running", None, state.supervisor)
+    )
+    return [supervisor, *(_row(name, _phase(part), part) for name, part in state.parts.items())]
 
 
 def logs(name: str, home: Path | None = None, *, lines: int = 100, follow: bool = False) -> Iterator[str]:
@@ -173,19 +169,27 @@ def _stop_orphans(folder: Path, state: StackState | None) -> None:
         socket.unlink(missing_ok=True)
 
 
-def _figures(
-    process: ProcessIdentity | None, restarts: int, port: int | None
-) -> tuple[int | None, float | None, int, int | None, int | None]:
-    alive = process.process() if process is not None else None
-    if process is None or alive is None:
-        return None, None, restarts, port, None
+def _phase(part: PartState) -> str:
+    """What the supervisor wrote, unless it is no longer true."""
+    gone = part.state in ("starting", "running") and (part.process is None or not part.process.alive())
+    return "dead" if gone else part.state
+
+
+def _row(name: str, phase: str, part: PartState) -> PartStatus:
+    process = part.process.process() if part.process is not None else None
+    if part.process is None or process is None:
+        return PartStatus(name, phase, None, None, part.restarts, part.port, None)
+    uptime_seconds = time.time() - part.process.started_at
+    return PartStatus(name, phase, process.pid, uptime_seconds, part.restarts, part.port, _rss_bytes(name, process))
+
+
+def _rss_bytes(name: str, process: psutil.Process) -> int | None:
+    # The supervisor's children are the other rows, the cloud's are its pods: neither counts as its own memory.
     try:
-        # Its own helpers only: a pod that the cloud started, or a part under the supervisor, leads a group of its own.
-        helpers = [one for one in alive.children(recursive=True) if os.getpgid(one.pid) == process.pid]
-        rss = sum(one.memory_info().rss for one in (alive, *helpers))
-    except (psutil.Error, ProcessLookupError):
-        rss = None
-    return process.pid, time.time() - process.started_at, restarts, port, rss
+        helpers = [] if name in ("supervisor", "cloud") else process.children(recursive=True)
+        return sum(one.memory_info().rss for one in (process, *helpers))
+    except psutil.Error:
+        return None
 
 
 def _only_one(folder: Path) -> FileLock:

@@ -5,7 +5,6 @@ It writes `state.json` at each change, so that whoever comes after it, also afte
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -19,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, NoReturn
 
-from sskai import bus, contract
 from sskai.local import parts
 from sskai.local.cloud.cloud import Cloud
 from sskai.local.cloud.market import Market
@@ -33,9 +31,8 @@ FIRST_RESTART_SECONDS = 0.2
 LAST_RESTART_SECONDS = 5.0
 HEALTHY_AFTER_SECONDS = 30.0
 SERVICES_START_LIMIT_SECONDS = 120.0
-MIGRATION_LIMIT_SECONDS = 120.0
+PREPARATION_LIMIT_SECONDS = 120.0
 PODS_DRAIN_LIMIT_SECONDS = 10.0
-PARTITIONS = 4
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
 LOG_CHECK_SECONDS = 10.0
 
@@ -160,9 +157,8 @@ class Supervisor:
         wanted = {name: make for name, make in parts.infrastructure(self._layout).items() if name not in elsewhere}
         self._infrastructure = self._keepers(wanted)
         _in_parallel(lambda keeper: keeper.start(SERVICES_START_LIMIT_SECONDS), self._infrastructure)
-        self._create_topics()
+        self._prepare()
         if self._scope == "all":
-            self._migrate()
             self._services = self._keepers(parts.services(self._layout))
             _in_parallel(lambda keeper: keeper.start(SERVICES_START_LIMIT_SECONDS), self._services)
 
@@ -184,24 +180,19 @@ class Supervisor:
         self._state.parts |= {keeper.name: keeper.state for keeper in keepers}
         return keepers
 
-    def _create_topics(self) -> None:
-        bootstrap = self._state.environment["SSKAI_KAFKA_BOOTSTRAP"]
-        topics = [*contract.TOPICS, contract.OTLP_TOPIC]
-        asyncio.run(bus.create_topics(bootstrap, topics, partitions=PARTITIONS))
-
-    def _migrate(self) -> None:
-        command = [sys.executable, "-m", "sskai.database", "migrate", "all"]
+    def _prepare(self) -> None:
+        steps = ("topics", "schemas") if self._scope == "all" else ("topics",)
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", "sskai.local.prepare", *steps],
             cwd=SOURCE_FOLDER,
             env={**os.environ, **self._state.environment},
             capture_output=True,
             text=True,
             check=False,
-            timeout=MIGRATION_LIMIT_SECONDS,
+            timeout=PREPARATION_LIMIT_SECONDS,
         )
         if done.returncode != 0:
-            raise StartError(f"migrations failed:\n{done.stdout[-1000:]}{done.stderr[-3000:]}")
+            raise StartError(f"topics and schemas could not be made:\n{done.stdout[-1000:]}{done.stderr[-3000:]}")
 
     def _shorten_logs(self) -> None:
         for name in self._state.parts:

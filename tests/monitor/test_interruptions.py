@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -118,10 +119,8 @@ json_values = st.recursive(
 @given(st.sampled_from(sorted(SPOT)), json_values)
 def test_no_value_of_any_field_breaks_the_door(field: str, value: Any) -> None:
     for body in (SPOT, message("AWS Health Event", HEALTH)):
-        try:
+        with suppress(MalformedError):
             parse(body | {field: value}, source="s")
-        except MalformedError as error:
-            assert str(error)
 
 
 @given(st.text() | st.binary())

@@ -15,7 +15,7 @@ from sskai.events import v1 as events
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
-# SmolLM2-135M: its published config.json, and what the profiling worker counts for it (tests/optimizer/test_profile.py).
+# SmolLM2-135M: its published config.json, and what the profiling worker counts for it (test_profile.py).
 SMOLLM2 = {
     "model_type": "llama",
     "hidden_size": 576,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from services.optimizer import catalogue, domain, snapshot
 from services.optimizer.snapshot import Inputs, Market
 from services.optimizer.throughput import Measured
-from services.optimizer.values import Assumptions, History, Plan, Refusal
+from services.optimizer.values import Assumptions, History, Offer, Plan, Refusal
+from services.optimizer.work import Request
 from tests.optimizer.made import NOW, REQUEST, SMOLLM2_PROFILE, asking, decide, planned, refused
 
 HUGE = replace(SMOLLM2_PROFILE, parameters=10**12)
@@ -64,7 +65,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("request_", "reason", "words"), REFUSALS.values(), ids=REFUSALS.keys())
-def test_a_refusal_names_what_binds_and_what_to_do(request_: domain.Request, reason: str, words: str) -> None:
+def test_a_refusal_names_what_binds_and_what_to_do(request_: Request, reason: str, words: str) -> None:
     refusal = refused(request_)
     assert refusal.reason == reason
     assert words in refusal.detail
@@ -192,7 +193,7 @@ def test_a_cheaper_price_never_ranks_worse(index: int, factor: float, objective:
     cheaper = replace(one, price_usd_per_hour=one.price_usd_per_hour * factor)
     request = asking(objective=objective)
 
-    def rank(among: tuple[domain.Offer, ...]) -> int:
+    def rank(among: tuple[Offer, ...]) -> int:
         keys = [each.offer.key for each in planned(request, offers=among).candidates]
         return keys.index(one.key) if one.key in keys else len(keys)
 
@@ -200,7 +201,7 @@ def test_a_cheaper_price_never_ranks_worse(index: int, factor: float, objective:
 
 
 @pytest.mark.parametrize("request_", [REQUEST, asking(budget_usd=0.5, objective="fastest"), asking(budget_usd=0.0)])
-def test_a_stored_decision_is_decided_again_equal_to_the_bit(request_: domain.Request) -> None:
+def test_a_stored_decision_is_decided_again_equal_to_the_bit(request_: Request) -> None:
     known = catalogue.snapshot()
     market = Market(known.machines, known.offers)
     history = History(10, 0.1, 4, (known.offers[3].key,), (Measured("c5.xlarge", "cpu", "lora", 3, 0.1234567890123),))

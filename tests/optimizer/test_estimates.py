@@ -193,7 +193,7 @@ def test_bands_become_rates() -> None:
     assert rates == sorted(rates)
     assert rates[0] == pytest.approx(0.025 / 730, rel=0.02)
     assert completion.hazard("spot", None) == completion.hazard("spot", 4)
-    assert completion.hazard("on-demand", 4).expected < rates[1]
+    assert completion.hazard("on-demand", 4).expected < rates[0]
 
 
 def test_a_job_of_seconds_is_billed_for_a_minute() -> None:

@@ -1,0 +1,67 @@
+# The only door. `make demo` and `make test` do their own set-up; everything is quick when run again.
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status demo test test-journeys check format proto proto-baseline bench clean
+
+VENV := .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP) ## Virtual environment, pinned packages, and the system's programs that are needed
+	@$(PY) tools/system_packages.py
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (the first time takes minutes: PyTorch is large)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with PYTHON=...")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@test -x $(VENV)/bin/uv || $(VENV)/bin/pip install --quiet -c constraints.txt uv
+	@UV_FIND_LINKS="$$($(VENV)/bin/pip config get global.find-links 2>/dev/null)" $(VENV)/bin/uv pip install --python $(PY) -e '.[all,dev]' -c constraints.txt
+	@touch $(STAMP)
+
+up: setup ## Start the embedded stack
+	@$(VENV)/bin/sskai up
+
+down: ## Stop it
+	@$(VENV)/bin/sskai down
+
+status: ## What runs
+	@$(VENV)/bin/sskai status
+
+demo: setup ## The main job end to end on the embedded stack (ARGS=--json for one JSON object)
+	@$(PY) -m sskai.demo $(ARGS)
+
+test: setup ## All tests: first the quick ones on both cores, then the journeys of the whole system
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not journey" -q
+	@$(PY) -m pytest -m journey -v
+
+test-journeys: setup ## Only the journeys of the whole system
+	@$(PY) -m pytest -m journey -v $(ARGS)
+
+check: setup ## Lint, format, types, import rules, fresh generated code, contract
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy sskai services tests benchmarks tools
+	@PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
+	@$(PY) -m pytest -q tests/contract
+	@cd proto && ../$(VENV)/bin/buf lint && ../$(VENV)/bin/buf breaking --against baseline-v1.binpb
+	@$(PY) tools/check_compose.py
+
+format: setup ## Put every file into the one format
+	@$(VENV)/bin/ruff check --fix -q . ; $(VENV)/bin/ruff format -q .
+
+proto: setup ## Generate sskai/events/v1 from proto/
+	@$(PY) -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. proto/sskai/events/v1/*.proto
+
+proto-baseline: setup ## At a release: what is published now must not change any more
+	@$(PY) -m grpc_tools.protoc -I proto --include_imports --descriptor_set_out=proto/baseline-v1.binpb proto/sskai/events/v1/*.proto
+
+bench: setup ## make bench NAME=x runs benchmarks/x.py and prints one JSON object
+	@test -n "$(NAME)" || { echo "say which: make bench NAME=<$$(ls benchmarks | sed -n 's/\.py$$//p' | paste -sd'|')>"; exit 2; }
+	@$(PY) -m benchmarks.$(NAME) $(ARGS)
+
+clean: ## Remove what was built (not the stack's data: sskai down --purge)
+	@rm -rf $(VENV) .cache build *.egg-info

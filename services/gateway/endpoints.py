@@ -1,0 +1,96 @@
+"""What the gateway knows of an endpoint, drawn from events as a job's view is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from google.protobuf.message import Message
+from pydantic import BaseModel
+
+from services.gateway.plain import finite
+from sskai.contract import moment
+from sskai.events import v1 as events
+
+
+class EndpointState(StrEnum):
+    REQUESTED = "requested"
+    READY = "ready"
+    FAILED = "failed"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+class EndpointView(BaseModel):
+    """Each fact in its own place: any order of the same events gives the same view."""
+
+    ready_at: datetime | None = None
+    load_seconds: float | None = None
+    failed_at: datetime | None = None
+    reason: str = ""
+    advice: str = ""
+    scaled_at: datetime | None = None
+    replicas: int | None = None
+    drifted_at: datetime | None = None
+    deletion_requested_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+    @property
+    def state(self) -> EndpointState:
+        if self.deleted_at:
+            return EndpointState.DELETED
+        if self.deletion_requested_at:
+            return EndpointState.DELETING
+        if self.failed_at and not (self.ready_at and self.ready_at > self.failed_at):
+            return EndpointState.FAILED
+        return EndpointState.READY if self.ready_at else EndpointState.REQUESTED
+
+
+def _newer(at: datetime, known: datetime | None) -> bool:
+    return known is None or at > known
+
+
+def _ready(view: EndpointView, event: events.EndpointReady) -> dict[str, Any]:
+    at = moment(event.ready_at)
+    return {"ready_at": at, "load_seconds": finite(event.load_seconds)} if _newer(at, view.ready_at) else {}
+
+
+def _failed(view: EndpointView, event: events.EndpointFailed) -> dict[str, Any]:
+    at = moment(event.failed_at)
+    return {"failed_at": at, "reason": event.reason, "advice": event.advice} if _newer(at, view.failed_at) else {}
+
+
+def _scaled(view: EndpointView, event: events.EndpointScaled) -> dict[str, Any]:
+    at = moment(event.scaled_at)
+    return {"scaled_at": at, "replicas": event.replicas} if _newer(at, view.scaled_at) else {}
+
+
+def _drifted(view: EndpointView, event: events.DriftDetected) -> dict[str, Any]:
+    at = moment(event.detected_at)
+    return {"drifted_at": at} if _newer(at, view.drifted_at) else {}
+
+
+def _deletion_requested(_view: EndpointView, event: events.EndpointDeletionRequested) -> dict[str, Any]:
+    return {"deletion_requested_at": moment(event.requested_at)}
+
+
+def _deleted(_view: EndpointView, event: events.EndpointDeleted) -> dict[str, Any]:
+    return {"deleted_at": moment(event.deleted_at)}
+
+
+_FACTS: dict[type[Message], Callable[[EndpointView, Any], dict[str, Any]]] = {
+    events.EndpointReady: _ready,
+    events.EndpointFailed: _failed,
+    events.EndpointScaled: _scaled,
+    events.DriftDetected: _drifted,
+    events.EndpointDeletionRequested: _deletion_requested,
+    events.EndpointDeleted: _deleted,
+}
+
+
+def follow(view: EndpointView, event: Message) -> EndpointView:
+    """The view with one more fact. An event that says nothing about an endpoint changes nothing."""
+    fact = _FACTS.get(type(event))
+    return view.model_copy(update=fact(view, event)) if fact else view

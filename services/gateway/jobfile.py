@@ -1,0 +1,269 @@
+"""The job file: what a user may ask for, and its way into the contract's JobSpec. Pure.
+
+Vocabulary of SkyPilot and dstack. Unknown fields are refused, not ignored: a misspelt `buget` must not cost money.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from services.gateway.values import Dataset, Model
+from sskai.contract import timestamp
+from sskai.events import v1 as events
+
+MAX_DEADLINE_DAYS = 90
+UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
+_SIZE = r"(?:\d+(?:\.\d+)?\+?|\d+(?:\.\d+)?\.\.(?:\d+(?:\.\d+)?)?|\.\.\d+(?:\.\d+)?)"
+_ACCELERATOR = rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,39}}(?::{_SIZE})?"
+_SPOT_POLICIES = {
+    "auto": events.SPOT_POLICY_AUTO,
+    "spot": events.SPOT_POLICY_SPOT,
+    "on-demand": events.SPOT_POLICY_ON_DEMAND,
+}
+_OBJECTIVES = {"cheapest": events.OBJECTIVE_CHEAPEST, "fastest": events.OBJECTIVE_FASTEST}
+
+
+class JobFileError(ValueError):
+    """A field that cannot be accepted; the text says what to write instead."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field} {message}")
+        self.field = field
+        self.message = message
+
+
+def _storable(text: str) -> str:
+    """Neither PostgreSQL nor protobuf takes NUL or half a surrogate pair."""
+    if "\0" in text or (not text.isprintable() and any(0xD800 <= ord(character) <= 0xDFFF for character in text)):
+        raise ValueError("holds a NUL character or half of a surrogate pair")
+    return text
+
+
+Auto = Literal["auto"]
+Text = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_storable)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$")]
+Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@:/._-]{1,200}$")]
+Size = Annotated[str, StringConstraints(pattern=rf"^{_SIZE}(?:GB|GiB)?$", max_length=40)]
+Accelerators = Annotated[str, StringConstraints(pattern=rf"^{_ACCELERATOR}(?:,\s*{_ACCELERATOR})*$", max_length=200)]
+Place = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?._-]{1,60}$")]
+Duration = Annotated[str, StringConstraints(pattern=rf"^{_DURATION.pattern}$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+
+
+class Form(BaseModel):
+    """What comes from outside: exact types, no unknown fields, no infinities."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class ModelForm(Form):
+    base: Reference | None = None
+    artifact: Reference | None = None  # model://NAME/VERSION, of a model of one's own
+    method: Literal["lora"] = "lora"
+    rank: int = Field(default=8, ge=1, le=512)
+    alpha: int | None = Field(default=None, ge=1, le=4096)  # absent: twice the rank
+    target_modules: list[Place] = Field(default=[], max_length=64)  # empty: all linear layers
+
+
+class DatasetForm(Form):
+    uri: Reference  # dataset://NAME/VERSION, dataset://NAME or an id
+    format: Literal["messages", "text", "prompt-completion"] | None = None
+    eval_fraction: float = Field(default=0.05, ge=0, le=0.5)
+
+
+class HyperparametersForm(Form):
+    n_epochs: Annotated[float, Field(gt=0, le=1000)] | Auto = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] | Auto = "auto"
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    sequence_length: Annotated[int, Field(ge=8, le=131_072)] | Auto = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | Auto = "auto"
+    max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | Auto = "auto"
+
+
+class SpotForm(Form):
+    use_spot: bool
+
+
+class ResourcesForm(Form):
+    accelerators: Accelerators | None = None
+    cpus: Size | Annotated[int, Field(ge=1, le=10_000)] | None = None
+    memory: Size | Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # GiB
+    regions: list[Place] = Field(default=[], max_length=100)
+    instance_types: list[Place] = Field(default=[], max_length=200)
+    use_spot: bool | None = None
+    any_of: list[SpotForm] = Field(default=[], max_length=2)
+
+
+class BudgetForm(Form):
+    total_usd: float = Field(gt=0, le=1e9)
+
+
+class RetryForm(Form):
+    on_events: list[Literal["no-capacity", "interruption", "error"]] = ["no-capacity", "interruption", "error"]
+    duration: Duration | None = None
+    max_restarts_on_errors: int = Field(default=3, ge=0, le=100)
+
+
+class CheckpointForm(Form):
+    interval: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = "auto"  # steps
+    keep: int = Field(default=3, ge=1, le=100)
+
+
+class JobFile(Form):
+    """A fine-tuning job, as `POST /v1/jobs` and `POST /v1/plans` take it."""
+
+    kind: Literal["finetune"] = "finetune"
+    name: Name
+    model: ModelForm
+    dataset: DatasetForm
+    hyperparameters: HyperparametersForm = HyperparametersForm()
+    resources: ResourcesForm = ResourcesForm()
+    spot_policy: Literal["spot", "on-demand", "auto"] | None = None  # absent: auto
+    max_price: Annotated[float, Field(gt=0, le=1e6)] | None = None  # USD an hour
+    budget: BudgetForm | None = None
+    deadline: Text | None = None  # an RFC 3339 time, or a duration from now such as 6h
+    retry: RetryForm = RetryForm()
+    checkpoint: CheckpointForm = CheckpointForm()
+    env: dict[Variable, Text] = Field(default={}, max_length=100)
+    secrets: list[Variable] = Field(default=[], max_length=100)
+    objective: Literal["cheapest", "fastest"] = "cheapest"
+
+
+def to_spec(job: JobFile, model: Model, dataset: Dataset, now: datetime) -> events.JobSpec:
+    """What the other services work from. Raises JobFileError."""
+    if model.artifact_uri:
+        raise JobFileError("model", f"{model.id} is an adapter: train again from its base, {model.base_model_id}")
+    if job.dataset.format and job.dataset.format != dataset.format:
+        raise JobFileError(
+            "dataset.format", f"is {job.dataset.format}, but the dataset is {dataset.format}: leave it out"
+        )
+    if dataset.rows - round(dataset.rows * job.dataset.eval_fraction) < 1:
+        raise JobFileError("dataset.eval_fraction", f"of {dataset.rows} rows leaves none to train on")
+    numbers = job.hyperparameters.model_dump()
+    spec = events.JobSpec(
+        kind=job.kind,
+        name=job.name,
+        model=events.ModelRef(
+            model_id=model.model_id,
+            uri=model.base_uri,
+            config_json=model.config_json,
+            method=job.model.method,
+            rank=job.model.rank,
+            alpha=job.model.alpha or 2 * job.model.rank,
+            target_modules=job.model.target_modules,
+        ),
+        dataset=dataset_ref(dataset, job.dataset.eval_fraction),
+        hyperparameters=events.Hyperparameters(**{name: value for name, value in numbers.items() if value != "auto"}),
+        resources=events.Resources(
+            accelerators=job.resources.accelerators or "",
+            cpus=str(job.resources.cpus or ""),
+            memory=str(job.resources.memory or ""),
+            regions=job.resources.regions,
+            instance_types=job.resources.instance_types,
+            max_price_usd_per_hour=job.max_price,
+        ),
+        spot_policy=_SPOT_POLICIES[_spot_policy(job)],
+        budget_usd=job.budget.total_usd if job.budget else None,
+        retry=_retry(job.retry),
+        checkpoint=events.CheckpointPolicy(
+            interval_steps=0 if job.checkpoint.interval == "auto" else job.checkpoint.interval,
+            keep=job.checkpoint.keep,
+        ),
+        env=job.env,
+        secrets=job.secrets,
+        objective=_OBJECTIVES[job.objective],
+    )
+    if job.deadline is not None:
+        spec.deadline.CopyFrom(timestamp(deadline(job.deadline, now)))
+    return spec
+
+
+def dataset_ref(dataset: Dataset, eval_fraction: float) -> events.DatasetRef:
+    return events.DatasetRef(
+        dataset_id=dataset.dataset_id,
+        name=dataset.name,
+        version=dataset.version,
+        uri=dataset.uri,
+        format=dataset.format,
+        rows=dataset.rows,
+        bytes=dataset.bytes,
+        sha256=dataset.sha256,
+        estimated_tokens=dataset.estimated_tokens,
+        eval_fraction=eval_fraction,
+    )
+
+
+def deadline(text: str, now: datetime) -> datetime:
+    """When it is: an RFC 3339 time with its offset, or a duration from `now`. Raises JobFileError."""
+    if duration := _DURATION.fullmatch(text):
+        at = now + timedelta(seconds=min(_seconds(duration), (MAX_DEADLINE_DAYS + 1) * UNIT_SECONDS["d"]))
+    else:
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise JobFileError(
+                "deadline", "is neither a time such as 2026-12-01T09:00:00Z nor a duration such as 6h"
+            ) from error
+        if at.tzinfo is None:
+            raise JobFileError("deadline", "has no offset from UTC: write it at the end, for example Z")
+        at = at.astimezone(UTC)
+    if at <= now:
+        raise JobFileError("deadline", f"{text} is not in the future: choose a later time or leave it out")
+    if at > now + timedelta(days=MAX_DEADLINE_DAYS):
+        raise JobFileError("deadline", f"{text} is more than {MAX_DEADLINE_DAYS} days away")
+    return at
+
+
+def retrain_spec(
+    parent: events.JobSpec,
+    parent_submitted_at: datetime,
+    dataset: Dataset,
+    request: events.RetrainRequested,
+    now: datetime,
+) -> events.JobSpec:
+    """The parent's job once more, on this dataset, with as much time as the parent had."""
+    spec = events.JobSpec()
+    spec.CopyFrom(parent)
+    spec.dataset.CopyFrom(dataset_ref(dataset, parent.dataset.eval_fraction))
+    spec.retrain_of.CopyFrom(
+        events.RetrainOf(endpoint_id=request.endpoint_id, model_id=request.model_id, version=request.version)
+    )
+    if request.HasField("budget_usd"):
+        spec.budget_usd = request.budget_usd
+    if parent.HasField("deadline"):
+        spec.deadline.CopyFrom(timestamp(now + (parent.deadline.ToDatetime(tzinfo=UTC) - parent_submitted_at)))
+    return spec
+
+
+def _spot_policy(job: JobFile) -> str:
+    """`use_spot` is SkyPilot's way to say it, `spot_policy` ours."""
+    said = {option.use_spot for option in job.resources.any_of}
+    if job.resources.use_spot is not None:
+        said.add(job.resources.use_spot)
+    if len(said) != 1:
+        return job.spot_policy or "auto"
+    policy = "spot" if said.pop() else "on-demand"
+    if job.spot_policy not in (None, policy):
+        raise JobFileError("spot_policy", f"is {job.spot_policy}, but resources say {policy}: keep one of them")
+    return policy
+
+
+def _retry(retry: RetryForm) -> events.Retry:
+    for always in ("no-capacity", "interruption"):
+        if always not in retry.on_events:
+            raise JobFileError("retry.on_events", f"must hold {always}: a job always goes on after it")
+    duration = _DURATION.fullmatch(retry.duration) if retry.duration else None
+    return events.Retry(
+        max_restarts_on_errors=retry.max_restarts_on_errors if "error" in retry.on_events else 0,
+        duration_seconds=_seconds(duration) if duration else 0,
+    )
+
+
+def _seconds(duration: re.Match[str]) -> float:
+    return float(duration[1]) * UNIT_SECONDS[duration[2]]

@@ -1,0 +1,34 @@
+"""What the gateway is told from outside, beyond the chassis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import gettempdir
+
+from pydantic import Field, SecretStr
+
+import sskai.settings
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class Settings(sskai.settings.Settings):
+    # The first key: it may do everything for `tenant_default` and makes keys for other tenants. Empty: there is none.
+    admin_key: SecretStr = SecretStr("")
+    spool_dir: Path = Path(gettempdir())  # uploads lie here until they were checked
+
+    max_body_bytes: int = Field(default=1 * MIB, gt=0)  # of every request but the uploads
+    max_dataset_bytes: int = Field(default=2 * GIB, gt=0)
+    max_model_bytes: int = Field(default=32 * GIB, gt=0)
+
+    plan_wait_seconds: float = Field(default=20, ge=0)  # how long POST /v1/plans waits for the answer
+    # How long a chat request is tried again while inference restarts, as long as nothing of the answer was sent.
+    inference_retry_seconds: float = Field(default=30, ge=0)
+    inference_timeout_seconds: float = Field(default=300, gt=0)  # silence of inference in the middle of an answer
+
+    max_event_streams_per_tenant: int = Field(default=20, gt=0)
+    heartbeat_seconds: float = Field(default=10, gt=0)  # comments on a silent event stream
+    event_retention_days: float = Field(default=7, gt=0)
+    max_events: int = Field(default=1_000_000, gt=0)
+    idempotency_retention_hours: float = Field(default=48, gt=0)

@@ -1,0 +1,205 @@
+"""The gateway's tables. Every row names its tenant, and every query asks for it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    DateTime,
+    Float,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sskai.database import service_metadata
+
+
+class Base(DeclarativeBase):
+    metadata = service_metadata("gateway")
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it)
+        str: Text,
+        int: Integer,
+        float: Float,
+        bool: Boolean,
+        bytes: LargeBinary,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+    }
+
+
+class KeyRow(Base):
+    __tablename__ = "keys"
+
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(index=True)
+    name: Mapped[str]
+    prefix: Mapped[str] = mapped_column(index=True)  # finds the row; says nothing about the rest of the key
+    sha256: Mapped[str]
+    admin: Mapped[bool]
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class AnswerRow(Base):
+    """What a request with an Idempotency-Key was answered."""
+
+    __tablename__ = "answers"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    idempotency_key: Mapped[str] = mapped_column(primary_key=True)
+    request_sha256: Mapped[str]
+    status: Mapped[int | None]
+    body: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class DatasetRow(Base):
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("tenant_id", "name", "version"),)
+
+    dataset_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    name: Mapped[str]
+    version: Mapped[int]
+    uri: Mapped[str]
+    format: Mapped[str]
+    rows: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    estimated_tokens: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+
+
+class ModelRow(Base):
+    """A version of a model of the tenant's own: uploaded, or trained by a job."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("tenant_id", "name", "version"),)
+
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    name: Mapped[str]
+    origin: Mapped[str]
+    base_model_id: Mapped[str]
+    base_uri: Mapped[str]
+    artifact_uri: Mapped[str]
+    config_json: Mapped[str]
+    method: Mapped[str]
+    job_id: Mapped[str]
+    dataset_uri: Mapped[str]
+    eval_loss_before: Mapped[float | None]
+    eval_loss_after: Mapped[float | None]
+    created_at: Mapped[datetime]
+
+
+class JobRow(Base):
+    """`spec` is absent while only later events of the job have come: it is not shown yet."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_tenant_id_job_id", "tenant_id", "job_id"),)
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    name: Mapped[str]
+    state: Mapped[str]
+    spec: Mapped[bytes | None]
+    view: Mapped[dict[str, Any]]
+    spent_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    on_demand_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    trace_id: Mapped[str]
+    submitted_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime]
+
+
+class SpendRow(Base):
+    """Metered intervals that are in a job's sum already."""
+
+    __tablename__ = "spends"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    interval: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    amount_nano_usd: Mapped[int] = mapped_column(BigInteger)
+
+
+class PlanRow(Base):
+    """A dry run's row is made by the request, `pending`; a job's plans are the optimizer's."""
+
+    __tablename__ = "plans"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(index=True)
+    job_id: Mapped[str] = mapped_column(index=True)
+    preview: Mapped[bool]
+    status: Mapped[str]  # "pending" | "proposed" | "refused"
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class EndpointRow(Base):
+    __tablename__ = "endpoints"
+    __table_args__ = (
+        Index(
+            "uq_endpoints_live_name",
+            "tenant_id",
+            "name",
+            unique=True,
+            postgresql_where=text("state NOT IN ('deleting', 'deleted')"),
+        ),
+    )
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(index=True)
+    name: Mapped[str]
+    kind: Mapped[str]
+    model: Mapped[str]  # as a user writes it
+    model_id: Mapped[str]
+    version: Mapped[int]
+    sample_rate: Mapped[float]
+    state: Mapped[str]
+    view: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class ReceiptRow(Base):
+    __tablename__ = "receipts"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(index=True)
+    body: Mapped[dict[str, Any]]
+    issued_at: Mapped[datetime]
+
+
+class RetrainRow(Base):
+    """Which job answers a RetrainRequested: one, however often it is told."""
+
+    __tablename__ = "retrains"
+
+    retrain_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    job_id: Mapped[str]
+
+
+class EventRow(Base):
+    """The log behind /v1/events. Of one tenant, `id` rises in the order of commits, so that no reader skips one."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_tenant_id_id", "tenant_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    tenant_id: Mapped[str]
+    subject: Mapped[str]
+    type: Mapped[str]
+    event: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(index=True)

@@ -1,0 +1,53 @@
+"""What the gateway knows of a dataset and of a model when it resolves a request. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    dataset_id: str
+    tenant_id: str
+    name: str
+    version: int
+    uri: str
+    format: str  # "messages" | "text" | "prompt-completion"
+    rows: int
+    bytes: int
+    sha256: str
+    estimated_tokens: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A foundation model, a model of the user's own, or a trained version of one.
+
+    `version` is 0 for a foundation model. `artifact_uri` is empty unless it is an adapter on the base.
+    """
+
+    model_id: str
+    name: str
+    version: int
+    origin: str  # "builtin" | "uploaded" | "trained"
+    base_model_id: str
+    base_uri: str
+    artifact_uri: str
+    config_json: str
+    available: bool
+    created_at: datetime
+    parameters: int = 0
+    licence: str = ""
+    hub_id: str = ""
+    method: str = ""
+    job_id: str = ""
+    dataset_uri: str = ""
+    eval_loss_before: float | None = None
+    eval_loss_after: float | None = None
+
+    @property
+    def id(self) -> str:
+        """What a user writes to mean this one."""
+        return self.model_id if self.origin == "builtin" else f"{self.name}@{self.version}"

@@ -1,0 +1,81 @@
+"""Inference as a process: where settings, database, engine, API and loops meet. `python -m services.inference.main`."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from google.protobuf.message import Message
+
+from services.inference import api, loops
+from services.inference.answering import Desk
+from services.inference.artifacts import Artifacts
+from services.inference.engine import Engine
+from services.inference.fleet import Fleet
+from services.inference.handlers import HANDLERS
+from services.inference.router import Router
+from services.inference.samples import Samples
+from services.inference.settings import Settings
+from services.inference.store import Store
+from sskai.database import Database
+from sskai.objects import Objects
+from sskai.service import Service, every
+
+
+def new_engine(settings: Settings) -> Engine:
+    """Imported here, at the first load: torch takes seconds, and the service answers before."""
+    from services.inference.runner import Limits
+    from services.inference.transformers_engine import TransformersEngine
+
+    return TransformersEngine(
+        limits=Limits(settings.max_concurrent_sequences, settings.max_waiting_sequences, settings.prefill_chunk_tokens),
+        max_context_tokens=settings.max_context_tokens,
+        threads=settings.threads,
+        device=settings.device,
+    )
+
+
+def build(settings: Settings) -> Service:
+    database = Database(settings.database_url.get_secret_value(), "inference")
+    artifacts = Artifacts(
+        Objects.from_settings(settings),
+        settings.models_dir,
+        settings.inference_cache_dir,
+        settings.inference_cache_bytes,
+    )
+    fleet = Fleet(partial(new_engine, settings), artifacts)
+    wake_reader, wake_loader, wake_teller = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    router = Router(fleet, wake_reader, wake_loader)
+    samples = Samples(settings.max_waiting_samples, wake_teller)
+    world = loops.World(database, fleet, router, samples, settings.idle_seconds)
+    settling = every(0.5, partial(loops.settle_endpoints, world))
+    desk = Desk(router, fleet, samples, settings.load_wait_seconds, settings.default_output_tokens)
+
+    def wake(_event: Message, _told: list[Message]) -> None:
+        wake_reader.set()
+        settling.wake.set()
+
+    return Service(
+        "inference",
+        settings,
+        HANDLERS,
+        Store,
+        loops=[
+            settling,
+            every(1, partial(loops.read_routes, world), wake=wake_reader),
+            every(0.5, partial(loops.keep_loaded, world), wake=wake_loader),
+            every(min(5.0, settings.idle_seconds / 4), partial(loops.sleep_idle, world)),
+            every(1, partial(loops.tell_samples, world), wake=wake_teller),
+        ],
+        api=api.build(desk, database, settings.internal_token.get_secret_value()),
+        after_event=wake,
+        database=database,
+    )
+
+
+def main() -> None:
+    build(Settings()).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""What is seen of one request: a span by OpenTelemetry's GenAI conventions, metrics, and perhaps a sample."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from services.inference import domain, metrics
+from services.inference.domain import Endpoint
+from services.inference.engine import Piece, Sampling
+from services.inference.samples import Samples
+from sskai import telemetry
+from sskai.contract import timestamp
+from sskai.events import v1 as events
+
+
+class Observation:
+    """From the request's arrival to the end of its answer. `operation`: "chat" or "text_completion"."""
+
+    def __init__(
+        self,
+        inference_id: str,
+        samples: Samples,
+        *,
+        operation: str,
+        tenant_id: str,
+        model: str,
+        traceparent: str | None,
+    ) -> None:
+        self._inference_id = inference_id
+        self._samples = samples
+        self._operation = operation
+        self._started = time.perf_counter()
+        self._first_token_seconds: float | None = None
+        self._last: Piece | None = None
+        self._endpoint: Endpoint | None = None
+        self._input_tokens = 0
+        self._input_text = ""
+        self._output: list[str] = []
+        self._ended = False
+        self._span = telemetry.tracer().start_span(
+            f"{operation} {model}",
+            context=telemetry.context_from(traceparent),
+            kind=SpanKind.SERVER,
+            attributes={
+                "gen_ai.operation.name": operation,
+                "gen_ai.provider.name": "sskai",
+                "gen_ai.request.model": model,
+                "sskai.tenant": tenant_id,
+            },
+        )
+
+    def begin(self, endpoint: Endpoint, input_text: str, input_tokens: int, sampling: Sampling) -> None:
+        """The request was accepted and is with the engine."""
+        self._endpoint, self._input_text, self._input_tokens = endpoint, input_text, input_tokens
+        self._span.set_attributes(
+            {
+                "gen_ai.response.model": endpoint.name,
+                "gen_ai.request.max_tokens": sampling.max_tokens,
+                "gen_ai.request.temperature": sampling.temperature,
+                "gen_ai.request.top_p": sampling.top_p,
+                "gen_ai.usage.input_tokens": input_tokens,
+                "sskai.endpoint": endpoint.endpoint_id,
+                "sskai.model": endpoint.model_id,
+                "sskai.model.version": endpoint.version,
+            }
+        )
+        if sampling.seed is not None:
+            self._span.set_attribute("gen_ai.request.seed", sampling.seed)
+
+    def piece(self, piece: Piece) -> None:
+        """A part of the answer came."""
+        if self._first_token_seconds is None:
+            self._first_token_seconds = time.perf_counter() - self._started
+            self._span.add_event("first token")
+            self._span.set_attribute("gen_ai.server.time_to_first_token", self._first_token_seconds)
+            metrics.FIRST_TOKEN_SECONDS.observe(self._first_token_seconds)
+        self._last = piece
+        self._output.append(piece.text)
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self._output)
+
+    def end(self, outcome: str) -> None:
+        """`outcome`: "answered", "disconnected" or an error's code. The first call counts."""
+        if self._ended:
+            return
+        self._ended = True
+        seconds = time.perf_counter() - self._started
+        output_tokens = self._last.output_tokens if self._last else 0
+        metrics.REQUESTS.labels(operation=self._operation, outcome=outcome).inc()
+        metrics.SECONDS.labels(operation=self._operation).observe(seconds)
+        metrics.TOKENS.labels(direction="input").inc(self._input_tokens)
+        metrics.TOKENS.labels(direction="output").inc(output_tokens)
+        if output_tokens > 1 and self._first_token_seconds is not None:
+            per_token = (seconds - self._first_token_seconds) / (output_tokens - 1)
+            self._span.set_attribute("gen_ai.server.time_per_output_token", per_token)
+            metrics.OUTPUT_TOKEN_SECONDS.observe(per_token)
+        self._span.set_attribute("gen_ai.usage.output_tokens", output_tokens)
+        if self._last and self._last.finish_reason:
+            self._span.set_attribute("gen_ai.response.finish_reasons", [self._last.finish_reason])
+        if outcome not in ("answered", "disconnected"):
+            self._span.set_attribute("error.type", outcome)
+            self._span.set_status(Status(StatusCode.ERROR, outcome))
+        self._span.set_attribute("gen_ai.response.id", self._inference_id)
+        if outcome == "answered":
+            self._sample(seconds)
+        self._span.end()
+
+    def _sample(self, seconds: float) -> None:
+        endpoint, last = self._endpoint, self._last
+        if endpoint is None or last is None or not domain.is_sampled(endpoint.sample_rate, random.random()):
+            return
+        sample = events.InferenceSampled(
+            endpoint_id=endpoint.endpoint_id,
+            tenant_id=endpoint.tenant_id,
+            inference_id=self._inference_id,
+            model_id=endpoint.model_id,
+            version=endpoint.version,
+            input_text=domain.redacted(self._input_text),
+            output_text=domain.redacted(self.text),
+            input_tokens=self._input_tokens,
+            output_tokens=last.output_tokens,
+            duration_seconds=seconds,
+            time_to_first_token_seconds=self._first_token_seconds or seconds,
+            finish_reason=last.finish_reason or "",
+            mean_logprob=last.mean_logprob,
+            at=timestamp(datetime.now(UTC)),
+        )
+        self._samples.add(sample, trace.set_span_in_context(self._span))

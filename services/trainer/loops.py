@@ -1,0 +1,107 @@
+"""Verified artefacts become model versions; checkpoints of ended jobs are deleted when their time is over."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from prometheus_client import Counter
+
+from services.trainer import artifacts, domain
+from services.trainer.domain import ResultState
+from services.trainer.manifests import ManifestError
+from services.trainer.store import EndedJobRow, ResultRow, Store
+from sskai import claims, contract, telemetry
+from sskai.database import Database
+from sskai.delivery import tell
+from sskai.events import v1 as events
+from sskai.objects import Objects, ObjectsUnavailableError
+
+log = structlog.get_logger()
+
+RESULTS = Counter("sskai_trainer_results", "Artefacts that were verified, by outcome", ["outcome"])
+CLEANED_JOBS = Counter("sskai_trainer_cleaned_jobs", "Ended jobs whose checkpoints were deleted")
+
+VERIFY_LEASE_SECONDS = 600  # reading a whole model of some GB
+RETRY_SECONDS = 5.0
+
+
+async def verify_results(database: Database, objects: Objects) -> None:
+    """Until nothing is due."""
+    while claimed := await claims.claim(database, ResultRow, limit=1, lease_seconds=VERIFY_LEASE_SECONDS):
+        for row in claimed:
+            with telemetry.tracer().start_as_current_span(
+                "verify artefact",
+                context=telemetry.context_from(row.traceparent),
+                attributes={"sskai.tenant": row.tenant_id, "sskai.subject": row.job_id},
+            ):
+                await _verify(database, objects, row)
+
+
+async def _verify(database: Database, objects: Objects, row: ResultRow) -> None:
+    try:
+        manifest_sha256 = await asyncio.to_thread(artifacts.verify, objects, row.artifact_uri, row.job_id)
+    except ManifestError as error:
+        await _refuse(database, row, str(error))
+    except ObjectsUnavailableError:
+        async with database.transaction() as session:
+            await claims.release(session, row, due_in_seconds=RETRY_SECONDS)
+        raise
+    else:
+        await _publish(database, row, manifest_sha256)
+
+
+async def _publish(database: Database, row: ResultRow, manifest_sha256: str) -> None:
+    async with database.transaction() as session:
+        if not await claims.release(session, row, due_in_seconds=None, state=ResultState.PUBLISHED):
+            return
+        model_id, version = await Store(session).next_version(row)
+        await tell(
+            session,
+            events.ModelVersionReady(
+                model_id=model_id,
+                tenant_id=row.tenant_id,
+                version=version,
+                name=row.name,
+                job_id=row.job_id,
+                base_model_id=row.base_model_id,
+                base_uri=row.base_uri,
+                method=row.method,
+                artifact_uri=row.artifact_uri,
+                manifest_sha256=manifest_sha256,
+                dataset_id=row.dataset_id,
+                dataset_uri=row.dataset_uri,
+                eval_loss_before=row.eval_loss_before,
+                eval_loss_after=row.eval_loss_after,
+                ready_at=contract.timestamp(datetime.now(UTC)),
+            ),
+        )
+    RESULTS.labels(outcome="published").inc()
+    log.info("model version ready", job_id=row.job_id, model_id=model_id, version=version)
+
+
+async def _refuse(database: Database, row: ResultRow, detail: str) -> None:
+    async with database.transaction() as session:
+        if not await claims.release(session, row, due_in_seconds=None, state=ResultState.REFUSED, detail=detail):
+            return
+    RESULTS.labels(outcome="refused").inc()
+    log.error("artefact refused", job_id=row.job_id, artifact_uri=row.artifact_uri, detail=detail)
+
+
+async def clean_up_jobs(database: Database, objects: Objects, retention_hours: float) -> None:
+    """Delete the checkpoints of jobs that ended longer ago than that; the artefact stays, whatever it is."""
+    over = EndedJobRow.ended_at <= datetime.now(UTC) - timedelta(hours=retention_hours)
+    while claimed := await claims.claim(database, EndedJobRow, limit=1, lease_seconds=120, where=over):
+        for row in claimed:
+            await asyncio.to_thread(_delete_checkpoints, objects, row)
+            async with database.transaction() as session:
+                await claims.release(session, row, due_in_seconds=None)
+            CLEANED_JOBS.inc()
+
+
+def _delete_checkpoints(objects: Objects, row: EndedJobRow) -> None:
+    prefix = f"jobs/{row.job_id}/checkpoints/"
+    keys = [info.key for info in objects.list(prefix)]
+    for folder in domain.deletable(keys, objects.key(row.artifact_uri) if row.artifact_uri else ""):
+        objects.delete(folder)

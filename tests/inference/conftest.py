@@ -1,0 +1,84 @@
+"""A tiny model, two adapters on it, and the whole service as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from sskai.objects import Objects
+from tests import tiny_model
+from tests.inference.artefacts import Published, make_adapter, publish
+from tests.inference.process import InferenceProcess
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of built-in models that holds `tiny`."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny_model.build(folder / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(models_dir: Path) -> Path:
+    return models_dir / "tiny"
+
+
+@pytest.fixture(scope="session")
+def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two PEFT folders by name."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return {name: make_adapter(tiny, folder / name, seed=seed) for seed, name in enumerate(("cats", "dogs"), start=1)}
+
+
+@pytest.fixture(scope="session")
+def published(objects: Objects, adapters: dict[str, Path]) -> dict[str, Published]:
+    """The adapters in the object store."""
+    return {
+        name: publish(objects, folder, f"jobs/job_{name}/artifact/attempt-00001") for name, folder in adapters.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def process(
+    postgres: str, kafka: str, object_settings: dict[str, str], models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[InferenceProcess]:
+    """The service, started once; small limits, so that they can be reached."""
+    url = make_url(postgres)
+    with psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True) as db:
+        db.execute("CREATE DATABASE inference_process")
+    environment = {
+        **object_settings,
+        "SSKAI_DATABASE_URL": url.set(database="inference_process").render_as_string(hide_password=False),
+        "SSKAI_KAFKA_BOOTSTRAP": kafka,
+        "SSKAI_MODELS_DIR": str(models_dir),
+        "SSKAI_INFERENCE_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+        "SSKAI_MAX_CONCURRENT_SEQUENCES": "4",
+        "SSKAI_MAX_WAITING_SEQUENCES": "4",
+        "SSKAI_PREFILL_CHUNK_TOKENS": "32",
+        "SSKAI_LOAD_WAIT_SECONDS": "30",
+        "SSKAI_IDLE_SECONDS": "600",
+        "SSKAI_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    log = tmp_path_factory.mktemp("log") / "inference.log"
+    running = InferenceProcess(environment, kafka, log)
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+async def service(process: InferenceProcess, published: dict[str, Published]) -> AsyncIterator[InferenceProcess]:
+    """The process with three endpoints of one tenant: the base, and an adapter each for `cats` and `dogs`."""
+    async with asyncio.timeout(60):
+        await process.deploy("base")
+        for name, artefact in published.items():
+            await process.deploy(name, artifact_uri=artefact.uri)
+    yield process
+    await process.close()

@@ -1,0 +1,105 @@
+"""The local cluster against the real simulated cloud, with real processes as pods."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from services.scheduler.cluster import ClusterUnavailableError, NoCapacityError, Observation, Pod, PodState
+from services.scheduler.local_cluster import LocalCluster
+from sskai.local.cloud.api import create_app
+from sskai.local.cloud.cloud import Cloud
+from sskai.local.cloud.market import Market
+from sskai.testing import wait_for
+from tests.scheduler.examples import placement
+
+DRAINS = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+print("ready", flush=True)
+while True: time.sleep(0.05)
+"""
+
+
+class Simulated:
+    """The cloud, the app in front of it, and a cluster that speaks to the app."""
+
+    def __init__(self, folder: Path) -> None:
+        self.market = Market(speed=1.0)
+        self.cloud = Cloud(folder, self.market, time.time)
+        transport = httpx2.ASGITransport(create_app(self.cloud, self.market, "a-token-of-the-test"))
+        command = [sys.executable, "-c", DRAINS]
+        self.cluster = LocalCluster("http://cloud", "a-token-of-the-test", command=command, transport=transport)
+
+    async def seen(self, machine_id: str, condition: Callable[[Observation], bool]) -> Observation:
+        async def look() -> Observation | None:
+            self.cloud.tick()
+            (one,) = [one for one in await self.cluster.observe() if one.machine_id == machine_id]
+            return one if condition(one) else None
+
+        found = await wait_for(look)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def simulated(tmp_path: Path) -> AsyncIterator[Simulated]:
+    one = Simulated(tmp_path)
+    yield one
+    for machine in one.cloud.machines():
+        one.cloud.terminate(machine.machine_id)
+    await one.cluster.close()
+
+
+def pod(attempt: int = 1, **options: object) -> Pod:
+    return Pod("job_1", "tenant_a", attempt, placement(**options), {"SSKAI_ATTEMPT": str(attempt)})
+
+
+async def test_the_same_attempt_is_launched_once(simulated: Simulated) -> None:
+    first, second = await simulated.cluster.launch(pod()), await simulated.cluster.launch(pod())
+    assert first == second
+    assert len(await simulated.cluster.observe()) == 1
+    third = await simulated.cluster.launch(pod(attempt=2))
+    assert third.machine_id != first.machine_id
+
+
+async def test_a_drained_pod_says_so_by_its_exit_code(simulated: Simulated) -> None:
+    machine = await simulated.cluster.launch(pod())
+    await wait_for(lambda: "ready" in simulated.cloud.log(machine.machine_id, 10))
+    await simulated.cluster.drain(machine.machine_id)
+    ended = await simulated.seen(machine.machine_id, lambda one: one.state is PodState.EXITED)
+    assert (ended.exit_code, ended.job_id, ended.attempt) == (75, "job_1", 1)
+
+
+async def test_an_interruption_takes_machine_and_pod(simulated: Simulated) -> None:
+    machine = await simulated.cluster.launch(pod())
+    simulated.cloud.interrupt(machine.machine_id, 0)
+    gone = await simulated.seen(machine.machine_id, lambda one: one.state is PodState.GONE)
+    assert gone.ended_at is not None
+
+
+async def test_delete_is_idempotent_and_so_is_asking_about_the_unknown(simulated: Simulated) -> None:
+    machine = await simulated.cluster.launch(pod())
+    for machine_id in (machine.machine_id, machine.machine_id, "i-unknown"):
+        await simulated.cluster.delete(machine_id)
+        await simulated.cluster.drain(machine_id)
+    assert (await simulated.cluster.observe())[0].state is PodState.GONE
+
+
+async def test_a_market_that_denies_has_no_capacity(simulated: Simulated) -> None:
+    simulated.cloud.deny(["use1-az1/g5.xlarge/spot"])
+    with pytest.raises(NoCapacityError):
+        await simulated.cluster.launch(pod())
+    await simulated.cluster.launch(pod(spot=False, zone="*"))
+
+
+async def test_a_cloud_that_is_away_or_refuses_us_is_unavailable() -> None:
+    away = LocalCluster("http://127.0.0.1:1", "token")
+    with pytest.raises(ClusterUnavailableError):
+        await away.observe()
+    await away.close()

@@ -1,0 +1,192 @@
+"""Checkpoints on a real object store: whole or not at all, fenced, pruned; and the saver beside the training."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.trainer.checkpoints import Checkpoints
+from services.trainer.domain import FencedError, Point
+from services.trainer.saving import Save, Saver
+from sskai.contract import new_id
+from sskai.objects import Objects, ObjectsUnavailableError
+
+Open = Callable[..., Checkpoints]
+
+
+@pytest.fixture
+def job(objects: Objects, tmp_path: Path) -> Callable[[int], Checkpoints]:
+    """`job(2)`: the checkpoints of one job as attempt 2 sees them."""
+    job_id = new_id("job")
+
+    def open_as(attempt: int, bucket: Objects = objects) -> Checkpoints:
+        return Checkpoints(bucket, f"jobs/{job_id}", job_id, attempt)
+
+    return open_as
+
+
+def files(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "state.json").write_text(text)
+    (folder / "weights.safetensors").write_bytes(b"w" * 100)
+    return folder
+
+
+def begin(checkpoints: Checkpoints, tmp_path: Path) -> Point | None:
+    restored = checkpoints.take_over(tmp_path / new_id("restored"))
+    return restored.point if restored else None
+
+
+def commit(checkpoints: Checkpoints, step: int, tmp_path: Path) -> str:
+    return checkpoints.commit(step, files(tmp_path / f"step-{step}", f'"{step}"'), {}).uri
+
+
+def test_the_next_attempt_gets_the_newest_checkpoint_back(job: Open, tmp_path: Path) -> None:
+    first, second = job(1), job(2)
+    assert begin(first, tmp_path) is None
+    commit(first, 10, tmp_path)
+    stored = first.commit(20, files(tmp_path / "20", '"twenty"'), {"torch": "2"})
+    assert stored.uri.endswith("/checkpoints/attempt-00001/checkpoint-20")
+    assert stored.bytes == 108
+    restored = second.take_over(tmp_path / "restored")
+    assert restored is not None
+    assert restored.point == Point(1, 20)
+    assert (restored.folder / "state.json").read_text() == '"twenty"'
+    assert second.resumed_step == 20
+
+
+@pytest.mark.parametrize("tear", ["a file is cut", "a file is changed", "a file is gone", "the manifest is cut"])
+def test_a_torn_checkpoint_is_passed_over(job: Open, objects: Objects, tmp_path: Path, tear: str) -> None:
+    first = job(1)
+    begin(first, tmp_path)
+    commit(first, 10, tmp_path)
+    prefix = objects.key(commit(first, 20, tmp_path))
+    if tear == "a file is cut":
+        objects.put_bytes(f"{prefix}/weights.safetensors", b"w" * 99)
+    elif tear == "a file is changed":
+        objects.put_bytes(f"{prefix}/weights.safetensors", b"v" * 100)
+    elif tear == "a file is gone":
+        objects.delete(f"{prefix}/weights.safetensors")
+    else:
+        objects.put_bytes(f"{prefix}/MANIFEST.json", objects.get_bytes(f"{prefix}/MANIFEST.json")[:-5])
+    assert begin(job(2), tmp_path) == Point(1, 10)
+
+
+def test_files_without_a_manifest_are_no_checkpoint(job: Open, objects: Objects, tmp_path: Path) -> None:
+    first = job(1)
+    begin(first, tmp_path)
+    prefix = objects.key(commit(first, 10, tmp_path))
+    objects.delete(f"{prefix}/MANIFEST.json")
+    assert begin(job(2), tmp_path) is None
+
+
+def test_a_fenced_attempt_writes_nothing_more(job: Open, objects: Objects, tmp_path: Path) -> None:
+    first, second = job(1), job(2)
+    begin(first, tmp_path)
+    commit(first, 10, tmp_path)
+    begin(second, tmp_path)
+    for write in (
+        lambda: commit(first, 20, tmp_path),
+        lambda: first.publish(20, files(tmp_path / "artifact", "{}"), {}),
+        lambda: first.prune(1),
+        first.check_fence,
+    ):
+        with pytest.raises(FencedError, match="attempt 2"):
+            write()
+    assert begin(job(3), tmp_path) == Point(1, 10)
+
+
+def test_what_a_zombie_wrote_in_the_gap_is_never_read(job: Open, tmp_path: Path) -> None:
+    """Its check of the fence came before the newer attempt's fence, its manifest after."""
+    first, second = job(1), job(2)
+    begin(first, tmp_path)
+    commit(first, 10, tmp_path)
+    begin(second, tmp_path)
+    first.check_fence = lambda: None
+    commit(first, 20, tmp_path)
+    assert begin(job(3), tmp_path) == Point(1, 10)
+
+
+def test_an_older_or_equal_attempt_cannot_begin_any_more(job: Open, tmp_path: Path) -> None:
+    begin(job(2), tmp_path)
+    for attempt in (1, 2):
+        with pytest.raises(FencedError):
+            begin(job(attempt), tmp_path)
+
+
+def test_a_repeated_write_of_the_same_step_is_the_same_checkpoint(job: Open, tmp_path: Path) -> None:
+    first = job(1)
+    begin(first, tmp_path)
+    assert commit(first, 10, tmp_path) == commit(first, 10, tmp_path)
+
+
+def test_retention_deletes_the_oldest_of_the_lineage(job: Open, objects: Objects, tmp_path: Path) -> None:
+    first, second = job(1), job(2)
+    begin(first, tmp_path)
+    uri = commit(first, 10, tmp_path)
+    commit(first, 20, tmp_path)
+    begin(second, tmp_path)
+    commit(second, 30, tmp_path)
+    second.prune(2)
+    assert objects.list(objects.key(uri)) == []
+    assert begin(job(3), tmp_path) == Point(2, 30)
+
+
+@dataclass
+class Snapshot:
+    step: int
+
+    def write(self, folder: Path) -> None:
+        files(folder, str(self.step))
+
+
+class Away:
+    """An object store that is away while `gone` is set."""
+
+    def __init__(self, inner: Checkpoints) -> None:
+        self.gone = threading.Event()
+        self.tried = threading.Event()
+        self._inner = inner
+
+    def commit(self, step: int, folder: Path, versions: dict[str, str]) -> object:
+        self.tried.set()
+        if self.gone.is_set():
+            raise ObjectsUnavailableError("gone")
+        return self._inner.commit(step, folder, versions)
+
+    def prune(self, keep: int) -> None:
+        self._inner.prune(keep)
+
+
+def test_saves_go_on_beside_the_training_and_a_notice_passes_a_stuck_one(job: Open, tmp_path: Path) -> None:
+    checkpoints = job(1)
+    begin(checkpoints, tmp_path)
+    store, saves = Away(checkpoints), list[Save]()
+    saver = Saver(store, tmp_path / "saving", 3, {}, saves.append)
+    store.gone.set()
+    saver.begin(lambda: Snapshot(10), "interval")
+    assert store.tried.wait(5)
+    assert saver.busy
+    assert saver.saved_step == -1
+    store.gone.clear()
+    saver.now(lambda: Snapshot(12), 12, "notice")
+    saver.now(lambda: pytest.fail("saved twice"), 12, "final")
+    assert [(save.step, save.cause) for save in saves] == [(12, "notice")]
+    assert saves[0].save_seconds > 0
+    assert saves[0].stall_seconds >= saves[0].save_seconds
+    assert not (tmp_path / "saving" / "checkpoint-12").exists()
+    saver.close()
+
+
+def test_a_save_that_finds_the_fence_ends_the_run(job: Open, tmp_path: Path) -> None:
+    first = job(1)
+    begin(first, tmp_path)
+    saver = Saver(first, tmp_path / "saving", 3, {}, lambda _save: pytest.fail("told a fenced checkpoint"))
+    begin(job(2), tmp_path)
+    with pytest.raises(FencedError):
+        saver.now(lambda: Snapshot(10), 10, "notice")
+    saver.close()
