@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 log = structlog.get_logger()
 
 CHANNEL = "gateway_events"
-LISTEN_SECONDS = 1.0  # how soon the listener notices that the service stops
+RECONNECT_SECONDS = 0.5
 
 
 class TooManyWaitersError(Exception):
@@ -78,52 +78,27 @@ class Hub:
         self.closing.set()
 
 
-class Listener:
-    """Hears the notifications of the event log. `turn` is a loop's body; the connection outlives it."""
-
-    def __init__(self, hub: Hub, url: str) -> None:
-        self._hub = hub
-        self._url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-        self._connection: psycopg.AsyncConnection | None = None
-
-    async def turn(self) -> None:
-        """Listen for a while; raises psycopg.OperationalError while the database is away."""
-        if self._connection is None:
-            self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
-            await self._connection.execute(f"LISTEN {CHANNEL}")
-            self._hub.wake_all()
-        try:
-            async for notification in self._connection.notifies(timeout=LISTEN_SECONDS):
-                self._hub.wake(*notification.payload.split(" ", 1))
-        except psycopg.Error:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error):
-                await connection.close()
-
-
 @asynccontextmanager
 async def listening(hub: Hub, url: str) -> AsyncIterator[None]:
-    """A listener for as long as the block lasts."""
-    listener = Listener(hub, url)
-
-    async def listen() -> None:
-        while not hub.closing.is_set():
-            try:
-                await listener.turn()
-            except psycopg.Error as error:
-                log.warning("event log is not heard", error=str(error))
-                await hub.pause(asyncio.Event(), LISTEN_SECONDS)
-
-    task = asyncio.create_task(listen(), name="listen")
+    """For as long as the block lasts, the hub hears the event log of the database at `url`."""
+    plain_url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    task = asyncio.create_task(_listen(hub, plain_url), name="listen")
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        await listener.close()
+
+
+async def _listen(hub: Hub, url: str) -> None:
+    while not hub.closing.is_set():
+        try:
+            async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5) as connection:
+                await connection.execute(f"LISTEN {CHANNEL}")
+                hub.wake_all()
+                async for notification in connection.notifies():
+                    hub.wake(*notification.payload.split(" ", 1))
+        except psycopg.Error as error:
+            log.warning("the event log is not heard", error=str(error))
+            await asyncio.sleep(RECONNECT_SECONDS)

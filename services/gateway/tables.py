@@ -84,7 +84,7 @@ class ModelRow(Base):
     """A version of a model of the tenant's own: uploaded, or trained by a job."""
 
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("tenant_id", "name", "version"),)
+    __table_args__ = (Index("ix_models_tenant_id_name", "tenant_id", "name"),)
 
     model_id: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)

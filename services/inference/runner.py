@@ -181,10 +181,13 @@ class Runner:
         # Prompts take turns, so that a short one does not stand behind all of a long one.
         self._prefilling.rotate(-1)
         if sequence.prefilled == len(sequence.prompt):
-            self._prefilling.remove(sequence)
-            if self._accept(logits, [sequence])[0]:
+            goes_on = self._accept(logits, [sequence])[0]
+            if goes_on:
                 self._batch.add(sequence.cache, sequence.prefilled)
-                self._running.append(sequence)
+            with self._wake:  # in one step, or `submit` would miscount
+                self._prefilling.remove(sequence)
+                if goes_on:
+                    self._running.append(sequence)
 
     def _accept(self, logits: Tensor, sequences: Sequence[Answer]) -> list[bool]:
         """Draw each one's next token; which of them go on."""

@@ -26,7 +26,7 @@ from sskai.objects import NotFoundError, Objects, ObjectsUnavailableError
 log = structlog.get_logger()
 
 RETRY_SECONDS = 2.0
-# A job succeeds by its trainer's last word, so that is on its way; after this time it was lost, and the receipt does without.
+# A job succeeds by its trainer's last word, so that is on its way; if it is not here by then, it was lost.
 LAST_WORD_SECONDS = 600.0
 # Enough for 500 texts of almost any dataset; the sample is drawn from this beginning of the file.
 MAX_REFERENCE_BYTES = 32 * 1024 * 1024

@@ -17,8 +17,8 @@ MIN_SEQUENCE_LENGTH = 128
 MAX_AUTO_SEQUENCE_LENGTH = 2048
 DEFAULT_CONTEXT_LENGTH = 2048
 MAX_EVAL_ROWS = 64
-# Rows of one batch are padded to its longest; chat text of uneven length fills about two thirds of such a batch.
-PADDING = 1.5
+# Rows of one batch are padded to its longest: 1.58 times the mean in batches of 8 of the 180 one-liners of pyjokes.
+PADDING = 1.6
 
 # An interpreter with torch, transformers and peft imported, or a CUDA context, before any tensor.
 RUNTIME_BYTES = 768 * MIB

@@ -67,7 +67,9 @@ class TrainingBar:
         self._task = self._bar.add_task("training", total=self._total, detail="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def show(self, progress: dict[str, Any]) -> None:

@@ -133,8 +133,8 @@ def answers(s3_port: int) -> bool:
 
 def has_bucket(filer_port: int) -> bool:
     """Whether the bucket is made: the server does so some tenths of a second after its S3 endpoint answers."""
-    request = urllib.request.Request(f"http://127.0.0.1:{filer_port}/buckets/{BUCKET}/", method="HEAD")
-    with urllib.request.urlopen(request, timeout=2) as response:
+    folder = f"{filer_port}/buckets/{BUCKET}/?metadata=true"
+    with urllib.request.urlopen(f"http://127.0.0.1:{folder}", timeout=2) as response:
         return bool(response.status == 200)
 
 

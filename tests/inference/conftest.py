@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from sskai.local.objectstore import ObjectStore
 from sskai.objects import Objects
 from tests import tiny_model
 from tests.inference.artefacts import Published, make_adapter, publish
@@ -37,6 +38,19 @@ def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 @pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An S3 server whose address and keys the service can be told."""
+    with ObjectStore.start() as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def objects(object_store: ObjectStore) -> Objects:
+    store = object_store
+    return Objects(store.url, store.bucket, store.credentials.access_key, store.credentials.secret_key)
+
+
+@pytest.fixture(scope="session")
 def published(objects: Objects, adapters: dict[str, Path]) -> dict[str, Published]:
     """The adapters in the object store."""
     return {
@@ -46,14 +60,17 @@ def published(objects: Objects, adapters: dict[str, Path]) -> dict[str, Publishe
 
 @pytest.fixture(scope="session")
 def process(
-    postgres: str, kafka: str, object_settings: dict[str, str], models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    postgres: str, kafka: str, object_store: ObjectStore, models_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[InferenceProcess]:
     """The service, started once; small limits, so that they can be reached."""
     url = make_url(postgres)
     with psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True) as db:
         db.execute("CREATE DATABASE inference_process")
     environment = {
-        **object_settings,
+        "SSKAI_OBJECTS_URL": object_store.url,
+        "SSKAI_OBJECTS_BUCKET": object_store.bucket,
+        "SSKAI_OBJECTS_ACCESS_KEY": object_store.credentials.access_key,
+        "SSKAI_OBJECTS_SECRET_KEY": object_store.credentials.secret_key,
         "SSKAI_DATABASE_URL": url.set(database="inference_process").render_as_string(hide_password=False),
         "SSKAI_KAFKA_BOOTSTRAP": kafka,
         "SSKAI_MODELS_DIR": str(models_dir),

@@ -56,14 +56,15 @@ class CloudProcess:
         return self.client.post("/machines", json=request | changes)
 
     def machine(self, machine_id: str) -> dict[str, Any]:
-        return self.client.get(f"/machines/{machine_id}").raise_for_status().json()
+        shown: dict[str, Any] = self.client.get(f"/machines/{machine_id}").raise_for_status().json()
+        return shown
 
     def log(self, machine_id: str) -> str:
         return self.client.get(f"/machines/{machine_id}/log").raise_for_status().text
 
     def wait_for_exit(self, machine_id: str, limit_seconds: float = 10) -> int:
         assert wait_until(lambda: self.machine(machine_id)["pod"]["state"] == "exited", limit_seconds)
-        return self.machine(machine_id)["pod"]["exit_code"]
+        return int(self.machine(machine_id)["pod"]["exit_code"])
 
     def end(self) -> None:
         if self.child.exit_code() is not None:

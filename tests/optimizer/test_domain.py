@@ -138,6 +138,23 @@ def test_a_later_plan_is_for_what_is_left_and_keeps_the_micro_batch() -> None:
     assert {each.pace.micro_batch_size for each in rest.candidates} == {2}
 
 
+@pytest.mark.parametrize("share", [0.99, 0.6])
+def test_a_slow_day_has_to_end_before_the_deadline_and_within_the_budget(share: float) -> None:
+    """Judged by the 95th percentile: enough for it is enough, less is not."""
+    only = (planned().candidates[0].offer,)
+    best = planned(offers=only).candidates[0]
+    seconds, dollars = best.completion.hours.high * 3600, best.total_usd.high
+
+    def by(seconds_left: float, budget_usd: float) -> Plan | Refusal:
+        deadline = (NOW + timedelta(seconds=seconds_left)).isoformat()
+        return decide(asking(deadline=deadline, budget_usd=budget_usd), offers=only)
+
+    assert isinstance(by(seconds + 1, dollars), Plan)
+    for outcome, reason in ((by(seconds * share, dollars), "deadline"), (by(seconds + 1, dollars * share), "budget")):
+        assert isinstance(outcome, Refusal)
+        assert outcome.reason == reason
+
+
 def test_money_that_is_spent_cannot_be_spent_again() -> None:
     budget = planned().candidates[0].total_usd.high * 1.01
     assert isinstance(decide(asking(budget_usd=budget)), Plan)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from services.optimizer import catalogue, domain, messages, snapshot
 from services.optimizer.handlers import HANDLERS
@@ -191,15 +191,21 @@ async def test_one_death_of_the_worker_costs_nothing(database: Database) -> None
 
 async def test_a_requeued_job_is_planned_for_what_is_left(world: World) -> None:
     [first] = await world.hears(submitted(budget_usd=5.0))
+    async with world.database.transaction() as session:
+        await session.execute(update(PlanRow).values(micro_batch_size=2))
     [rest] = await world.hears(requeued(1, steps_done=100, spent_usd=0.02))
     assert (rest.after_attempt, rest.profile.steps_left) == (1, first.profile.total_steps - 100)
     assert rest.plan_id != first.plan_id
-    assert {each.micro_batch_size for each in rest.candidates} == {first.candidates[0].micro_batch_size}
+    assert {each.micro_batch_size for each in rest.candidates} == {2}, "another split would not resume to the bit"
 
 
 async def test_a_late_or_repeated_requeue_plans_nothing(world: World) -> None:
     await world.hears(submitted(), requeued(2, steps_done=50))
-    assert await world.hears(requeued(1, steps_done=10), requeued(2, steps_done=50)) == []
+    assert await world.hears(requeued(1, steps_done=10), requeued(2, steps_done=10)) == []
+    async with world.database.transaction() as session:
+        job = await Store(session).job("tenant_a", "job_1")
+        assert job is not None
+        assert (job.after_attempt, job.steps_done) == (2, 50)
 
 
 async def test_a_spent_budget_is_refused_when_the_job_comes_back(world: World) -> None:

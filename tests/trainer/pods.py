@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,16 @@ class Pod:
             stderr=subprocess.STDOUT,
         )
 
-    def wait_for_step(self, step: int, limit_seconds: float = 60) -> None:
-        """Return as soon as the curve on disk has that step."""
+    def wait_for(self, condition: Callable[[], bool], limit_seconds: float = 60) -> None:
         deadline = time.monotonic() + limit_seconds
-        while len(curve(self.folder)) < step:
+        while not condition():
             assert self.process.poll() is None, (self.folder / "pod.log").read_text()
             assert time.monotonic() < deadline, (self.folder / "pod.log").read_text()
             time.sleep(0.002)
+
+    def wait_for_step(self, step: int) -> None:
+        """Return as soon as the curve on disk has that step."""
+        self.wait_for(lambda: len(curve(self.folder)) >= step)
 
     def end(self, limit_seconds: float = 60) -> int:
         code = self.process.wait(limit_seconds)

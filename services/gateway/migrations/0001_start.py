@@ -96,7 +96,7 @@ def upgrade() -> None:
         sa.Column("eval_loss_before", sa.Float),
         sa.Column("eval_loss_after", sa.Float),
         moment("created_at"),
-        sa.UniqueConstraint("tenant_id", "name", "version"),
+        sa.Index("ix_models_tenant_id_name", "tenant_id", "name"),
         schema=SCHEMA,
     )
     op.create_table(

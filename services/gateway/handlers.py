@@ -1,0 +1,134 @@
+"""What the gateway does about each event: its read models follow, its log remembers, a retrain becomes a job."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import structlog
+from google.protobuf.message import Message
+
+from services.gateway import jobfile
+from services.gateway.store import Store
+from sskai import contract, telemetry
+from sskai.contract import timestamp
+from sskai.delivery import Handlers
+from sskai.events import v1 as events
+
+log = structlog.get_logger()
+
+
+async def note(event: Any, store: Store, now: datetime) -> list[Message]:
+    """For the log alone."""
+    await store.log(event, now, telemetry.current_traceparent())
+    return []
+
+
+async def show_job(event: events.JobSubmitted, store: Store, now: datetime) -> list[Message]:
+    """A job, whoever submitted it."""
+    await store.add_job(event, trace_id(), now)
+    return await note(event, store, now)
+
+
+async def follow_job(event: Any, store: Store, now: datetime) -> list[Message]:
+    """One more fact of a job."""
+    if not await store.follow_job(event, now):
+        return []
+    return await note(event, store, now)
+
+
+async def keep_plan(event: events.PlanProposed | events.PlanRefused, store: Store, now: datetime) -> list[Message]:
+    """The optimizer's answer, to a dry run or about a job."""
+    if not await store.keep_plan(event):
+        return []
+    return await note(event, store, now) if event.preview else await follow_job(event, store, now)
+
+
+async def keep_model(event: events.ModelVersionReady, store: Store, now: datetime) -> list[Message]:
+    """A trained version that can be served."""
+    await store.library.add_trained_model(event)
+    return await note(event, store, now)
+
+
+async def follow_endpoint(event: Any, store: Store, now: datetime) -> list[Message]:
+    """One more fact of an endpoint."""
+    if not await store.follow_endpoint(event):
+        return []
+    return await note(event, store, now)
+
+
+async def keep_receipt(event: events.ReceiptIssued, store: Store, now: datetime) -> list[Message]:
+    """What the job cost in the end."""
+    if event.HasField("issued_at"):
+        await store.keep_receipt(event)
+    return await note(event, store, now)
+
+
+async def submit_retrain(event: events.RetrainRequested, store: Store, now: datetime) -> list[Message]:
+    """The parent's job once more, on the newest version of its dataset: one job, however often it is asked for."""
+    await note(event, store, now)
+    parent = await store.job(event.tenant_id, event.parent_job_id)
+    endpoint = await store.endpoint(event.tenant_id, event.endpoint_id)
+    if parent is None or parent.spec is None or parent.submitted_at is None or endpoint is None:
+        log.warning("nothing to retrain", retrain_id=event.retrain_id, parent_job_id=event.parent_job_id)
+        return []
+    spec = events.JobSpec.FromString(parent.spec)
+    dataset = await store.library.dataset(event.tenant_id, spec.dataset.name)
+    if dataset is None:
+        log.warning("the dataset is gone", retrain_id=event.retrain_id, dataset=spec.dataset.name)
+        return []
+    job_id = contract.new_id("job")
+    if not await store.answer_retrain(event.retrain_id, event.tenant_id, job_id):
+        return []
+    spec = jobfile.retrain_spec(spec, parent.submitted_at, dataset, event, now)
+    submitted = events.JobSubmitted(job_id=job_id, tenant_id=event.tenant_id, spec=spec, submitted_at=timestamp(now))
+    await store.add_job(submitted, trace_id(), now)
+    return [submitted]
+
+
+def trace_id() -> str:
+    """Of the trace that is being written; empty outside of any."""
+    traceparent = telemetry.current_traceparent()
+    return traceparent.split("-")[1] if traceparent else ""
+
+
+HANDLERS: Handlers = {
+    events.DatasetValidated: note,
+    events.DatasetRejected: note,
+    events.JobSubmitted: show_job,
+    events.JobCancelRequested: follow_job,
+    events.JobAdmitted: follow_job,
+    events.JobHeld: follow_job,
+    events.JobRequeued: follow_job,
+    events.JobSucceeded: follow_job,
+    events.JobFailed: follow_job,
+    events.JobCancelled: follow_job,
+    events.PlanRequested: note,
+    events.PlanProposed: keep_plan,
+    events.PlanRefused: keep_plan,
+    events.AttemptStarted: follow_job,
+    events.AttemptProgressed: follow_job,
+    events.CheckpointCommitted: follow_job,
+    events.AttemptDrained: follow_job,
+    events.AttemptLost: follow_job,
+    events.AttemptResumed: follow_job,
+    events.AttemptFinished: follow_job,
+    events.ModelVersionReady: keep_model,
+    events.ModelEvaluated: note,
+    events.ModelPromoted: note,
+    events.ModelRolledBack: note,
+    events.EndpointRequested: note,
+    events.EndpointReady: follow_endpoint,
+    events.EndpointScaled: follow_endpoint,
+    events.CanaryStarted: note,
+    events.EndpointFailed: follow_endpoint,
+    events.EndpointDeletionRequested: follow_endpoint,
+    events.EndpointDeleted: follow_endpoint,
+    events.SpendRecorded: follow_job,
+    events.BudgetThresholdReached: follow_job,
+    events.ReceiptIssued: keep_receipt,
+    events.DriftDetected: follow_endpoint,
+    events.ObjectiveBreached: note,
+    events.RetrainRequested: submit_retrain,
+    events.RetrainDeclined: note,
+}

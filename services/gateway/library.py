@@ -1,0 +1,165 @@
+"""A tenant's datasets and models, found by the names that users write."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Select, desc, func, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.gateway import references
+from services.gateway.catalogue import Catalogue
+from services.gateway.datasets import Summary
+from services.gateway.plain import finite
+from services.gateway.tables import DatasetRow, ModelRow
+from services.gateway.values import Dataset, Model
+from sskai.contract import moment, new_id
+from sskai.events import v1 as events
+
+
+class Library:
+    """Every method asks for the tenant: nobody finds what belongs to somebody else."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    async def dataset(self, tenant_id: str, reference: str) -> Dataset | None:
+        """By `dataset://NAME/VERSION`, `NAME@VERSION`, `NAME` (the newest) or id."""
+        named = references.parse(reference, "dataset")
+        if named is None:
+            return None
+        query = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id).order_by(desc(DatasetRow.version)).limit(1)
+        if named.version is not None:
+            query = query.where(DatasetRow.name == named.name, DatasetRow.version == named.version)
+        else:
+            query = query.where((DatasetRow.name == named.name) | (DatasetRow.dataset_id == named.name))
+        row = await self.session.scalar(query)
+        return _dataset(row) if row else None
+
+    async def datasets(self, tenant_id: str, name: str | None, after: str | None, limit: int) -> list[Dataset]:
+        """Newest first."""
+        query = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id)
+        if name is not None:
+            query = query.where(DatasetRow.name == name)
+        if after is not None:
+            query = query.where(DatasetRow.dataset_id < after)
+        rows = await self.session.scalars(query.order_by(desc(DatasetRow.dataset_id)).limit(limit))
+        return [_dataset(row) for row in rows]
+
+    async def add_dataset(
+        self, tenant_id: str, name: str, uri: str, summary: Summary, now: datetime
+    ) -> tuple[Dataset, bool]:
+        """A new version of `name`; or the version that has the same content already, and False."""
+        # Versions of one name are given one after the other.
+        await self.session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"dataset:{tenant_id}:{name}"}
+        )
+        of_name = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id, DatasetRow.name == name)
+        same = await self.session.scalar(of_name.where(DatasetRow.sha256 == summary.sha256).limit(1))
+        if same is not None:
+            return _dataset(same), False
+        newest = await self.session.scalar(select(func.max(of_name.subquery().c.version)))
+        row = DatasetRow(
+            dataset_id=new_id("dataset"),
+            tenant_id=tenant_id,
+            name=name,
+            version=(newest or 0) + 1,
+            uri=uri,
+            format=summary.format,
+            rows=summary.rows,
+            bytes=summary.bytes,
+            sha256=summary.sha256,
+            estimated_tokens=summary.estimated_tokens,
+            created_at=now,
+        )
+        self.session.add(row)
+        await self.session.flush()
+        return _dataset(row), True
+
+    async def model(self, tenant_id: str, reference: str, catalogue: Catalogue) -> Model | None:
+        """A foundation model by its id, or one of the tenant's by `NAME@VERSION`, `model://NAME/VERSION` or `NAME`."""
+        named = references.parse(reference, "model")
+        if named is None:
+            return None
+        if named.version is None and (builtin := catalogue.find(named.name)):
+            return builtin
+        # Of two that answer to a name, a trained one comes before an uploaded one.
+        query = _models_of(tenant_id).order_by(desc(ModelRow.origin == "trained"), desc(ModelRow.version)).limit(1)
+        query = query.where((ModelRow.name == named.name) | (ModelRow.model_id == named.name))
+        if named.version is not None:
+            query = query.where(ModelRow.version == named.version)
+        row = await self.session.scalar(query)
+        return _model(row) if row else None
+
+    async def models(self, tenant_id: str, limit: int) -> list[Model]:
+        """The tenant's own, newest first."""
+        rows = await self.session.scalars(_models_of(tenant_id).order_by(desc(ModelRow.created_at)).limit(limit))
+        return [_model(row) for row in rows]
+
+    async def origins(self, tenant_id: str, name: str) -> set[str]:
+        """Whether models of this name were trained, uploaded, or both."""
+        query = select(ModelRow.origin).where(ModelRow.tenant_id == tenant_id, ModelRow.name == name).distinct()
+        return set(await self.session.scalars(query))
+
+    async def add_uploaded_model(
+        self, tenant_id: str, name: str, now: datetime, *, model_id: str, uri: str, config_json: str
+    ) -> Model:
+        """The next version of an uploaded model; each version is a foundation model of its own."""
+        await self.session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"model:{tenant_id}:{name}"}
+        )
+        of_name = _models_of(tenant_id).where(ModelRow.name == name, ModelRow.origin == "uploaded").subquery()
+        newest = await self.session.scalar(select(func.max(of_name.c.version)))
+        row = ModelRow(
+            model_id=model_id,
+            version=(newest or 0) + 1,
+            tenant_id=tenant_id,
+            name=name,
+            origin="uploaded",
+            base_model_id=model_id,
+            base_uri=uri,
+            artifact_uri="",
+            config_json=config_json,
+            method="",
+            job_id="",
+            dataset_uri="",
+            created_at=now,
+        )
+        self.session.add(row)
+        await self.session.flush()
+        return _model(row)
+
+    async def add_trained_model(self, event: events.ModelVersionReady) -> None:
+        """A version that a job made; one that is known already stays as it is."""
+        values = {
+            "model_id": event.model_id,
+            "version": event.version,
+            "tenant_id": event.tenant_id,
+            "name": event.name,
+            "origin": "trained",
+            "base_model_id": event.base_model_id,
+            "base_uri": event.base_uri,
+            "artifact_uri": event.artifact_uri,
+            "config_json": "",
+            "method": event.method,
+            "job_id": event.job_id,
+            "dataset_uri": event.dataset_uri,
+            "eval_loss_before": finite(event.eval_loss_before),
+            "eval_loss_after": finite(event.eval_loss_after),
+            "created_at": moment(event.ready_at),
+        }
+        await self.session.execute(upsert(ModelRow).values(**values).on_conflict_do_nothing())
+
+
+def _models_of(tenant_id: str) -> Select[ModelRow]:
+    return select(ModelRow).where(ModelRow.tenant_id == tenant_id)
+
+
+def _dataset(row: DatasetRow) -> Dataset:
+    return Dataset(**{name: getattr(row, name) for name in Dataset.__dataclass_fields__})
+
+
+def _model(row: ModelRow) -> Model:
+    kept = set(Model.__dataclass_fields__) & set(row.__mapper__.columns.keys())
+    return Model(available=True, **{name: getattr(row, name) for name in kept})

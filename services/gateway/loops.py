@@ -1,0 +1,39 @@
+"""What grows is cut: the event log by age and number, idempotency keys by age."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete, func, select
+
+from services.gateway.settings import Settings
+from services.gateway.tables import AnswerRow, EventRow
+from sskai.database import Database
+
+ROWS_AT_ONCE = 5_000  # in one transaction, so that none takes long
+
+
+async def forget(database: Database, settings: Settings) -> int:
+    """Delete a batch of what is past its time; returns how many rows."""
+    now = datetime.now(UTC)
+    oldest_answer = now - timedelta(hours=settings.idempotency_retention_hours)
+    oldest_event = now - timedelta(days=settings.event_retention_days)
+    async with database.transaction() as session:
+        newest = await session.scalar(select(func.max(EventRow.id))) or 0
+        events = (
+            select(EventRow.id)
+            .where((EventRow.at < oldest_event) | (EventRow.id <= newest - settings.max_events))
+            .limit(ROWS_AT_ONCE)
+        )
+        answers = select(AnswerRow.idempotency_key).where(AnswerRow.created_at < oldest_answer).limit(ROWS_AT_ONCE)
+        gone = await session.scalars(delete(EventRow).where(EventRow.id.in_(events)).returning(EventRow.id))
+        forgotten = len(gone.all())
+        old = delete(AnswerRow).where(AnswerRow.created_at < oldest_answer, AnswerRow.idempotency_key.in_(answers))
+        forgotten += len((await session.scalars(old.returning(AnswerRow.idempotency_key))).all())
+    return forgotten
+
+
+async def forget_old(database: Database, settings: Settings) -> None:
+    """Everything past its time, batch after batch."""
+    while await forget(database, settings) >= ROWS_AT_ONCE:
+        pass

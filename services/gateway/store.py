@@ -1,0 +1,304 @@
+"""The gateway's read models and event log: rows to values and back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.message import Message
+from sqlalchemy import Select, desc, func, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.gateway import domain, endpoints
+from services.gateway.domain import JobState, JobView
+from services.gateway.endpoints import EndpointState, EndpointView
+from services.gateway.library import Library
+from services.gateway.plain import plain
+from services.gateway.tables import (
+    Base,
+    EndpointRow,
+    EventRow,
+    JobRow,
+    PlanRow,
+    ReceiptRow,
+    RetrainRow,
+    SpendRow,
+)
+from sskai import contract
+from sskai.contract import moment
+from sskai.events import v1 as events
+
+_INBOX = Base.metadata.tables["gateway.inbox"]
+
+
+class Store:
+    """One transaction's view. Jobs are locked while they change, then the tenant's end of the event log."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+        self.library = Library(session)
+
+    # Jobs
+
+    async def add_job(self, event: events.JobSubmitted, trace_id: str, now: datetime) -> JobRow:
+        """The job as its submission says; later events of it may have come before."""
+        row = await self._job_to_change(event.job_id, event.tenant_id, now)
+        if row is None:
+            raise ValueError(f"{event.job_id} belongs to somebody else")
+        if row.spec is None:
+            row.spec = event.spec.SerializeToString()
+            row.name = event.spec.name
+            row.submitted_at = moment(event.submitted_at)
+            row.trace_id = trace_id
+            await self.session.flush()
+        return row
+
+    async def follow_job(self, event: Any, now: datetime) -> bool:
+        """One more fact of a job. False: it names a tenant that is not the job's, and changes nothing."""
+        row = await self._job_to_change(event.job_id, event.tenant_id, now)
+        if row is None:
+            return False
+        if isinstance(event, events.SpendRecorded):
+            await self._spend(row, event)
+        view = domain.follow(JobView.model_validate(row.view), event)
+        row.view = view.model_dump(mode="json")
+        row.state = view.state
+        row.updated_at = now
+        await self.session.flush()
+        return True
+
+    async def job(self, tenant_id: str, job_id: str, *, lock: bool = False) -> JobRow | None:
+        query = _shown_jobs(tenant_id).where(JobRow.job_id == job_id)
+        row: JobRow | None = await self.session.scalar(query.with_for_update() if lock else query)
+        return row
+
+    async def jobs(self, tenant_id: str, state: str | None, after: str | None, limit: int) -> list[JobRow]:
+        """Newest first."""
+        query = _shown_jobs(tenant_id)
+        if state is not None:
+            query = query.where(JobRow.state == state)
+        if after is not None:
+            query = query.where(JobRow.job_id < after)
+        return list(await self.session.scalars(query.order_by(desc(JobRow.job_id)).limit(limit)))
+
+    async def _job_to_change(self, job_id: str, tenant_id: str, now: datetime) -> JobRow | None:
+        await self.session.execute(
+            upsert(JobRow)
+            .values(
+                job_id=job_id,
+                tenant_id=tenant_id,
+                name="",
+                state=JobState.SUBMITTED,
+                view={},
+                spent_nano_usd=0,
+                on_demand_nano_usd=0,
+                trace_id="",
+                updated_at=now,
+            )
+            .on_conflict_do_nothing()
+        )
+        return await self.session.scalar(
+            select(JobRow).where(JobRow.job_id == job_id, JobRow.tenant_id == tenant_id).with_for_update()
+        )
+
+    async def _spend(self, row: JobRow, event: events.SpendRecorded) -> None:
+        new = await self.session.scalar(
+            upsert(SpendRow)
+            .values(
+                job_id=event.job_id,
+                interval=event.interval,
+                tenant_id=event.tenant_id,
+                amount_nano_usd=event.amount_nano_usd,
+            )
+            .on_conflict_do_nothing()
+            .returning(SpendRow.interval)
+        )
+        if new is not None:
+            row.spent_nano_usd += event.amount_nano_usd
+            row.on_demand_nano_usd += event.on_demand_nano_usd
+
+    async def answer_retrain(self, retrain_id: str, tenant_id: str, job_id: str) -> bool:
+        """False: another job answers this request already."""
+        statement = (
+            upsert(RetrainRow)
+            .values(retrain_id=retrain_id, tenant_id=tenant_id, job_id=job_id)
+            .on_conflict_do_nothing()
+            .returning(RetrainRow.retrain_id)
+        )
+        return await self.session.scalar(statement) is not None
+
+    # Plans
+
+    async def expect_plan(self, event: events.PlanRequested) -> None:
+        """A dry run was asked for; its answer will have the request's id."""
+        self.session.add(
+            PlanRow(
+                id=event.job_id,
+                tenant_id=event.tenant_id,
+                job_id=event.job_id,
+                preview=True,
+                status="pending",
+                body={},
+                created_at=moment(event.requested_at),
+            )
+        )
+        await self.session.flush()
+
+    async def keep_plan(self, event: events.PlanProposed | events.PlanRefused) -> bool:
+        """The optimizer's answer. False: it names a tenant that is not the plan's, and changes nothing."""
+        proposed = isinstance(event, events.PlanProposed)
+        values = {
+            "id": event.job_id if event.preview else event.plan_id,
+            "tenant_id": event.tenant_id,
+            "job_id": event.job_id,
+            "preview": event.preview,
+            "status": "proposed" if proposed else "refused",
+            "body": plain(event),
+            "created_at": moment(event.proposed_at if isinstance(event, events.PlanProposed) else event.refused_at),
+        }
+        statement = upsert(PlanRow).values(**values)
+        kept = statement.on_conflict_do_update(
+            index_elements=["id"],
+            set_={name: statement.excluded[name] for name in ("status", "body")},
+            where=PlanRow.tenant_id == event.tenant_id,
+        )
+        return await self.session.scalar(kept.returning(PlanRow.id)) is not None
+
+    async def plan(self, tenant_id: str, plan_id: str) -> PlanRow | None:
+        return await self.session.scalar(select(PlanRow).where(PlanRow.tenant_id == tenant_id, PlanRow.id == plan_id))
+
+    async def plans(self, tenant_id: str, job_id: str | None, after: str | None, limit: int) -> list[PlanRow]:
+        """Newest first."""
+        query = select(PlanRow).where(PlanRow.tenant_id == tenant_id)
+        if job_id is not None:
+            query = query.where(PlanRow.job_id == job_id)
+        if after is not None:
+            query = query.where(PlanRow.id < after)
+        return list(await self.session.scalars(query.order_by(desc(PlanRow.id)).limit(limit)))
+
+    # Endpoints
+
+    async def add_endpoint(self, event: events.EndpointRequested, model: str) -> EndpointRow:
+        row = EndpointRow(
+            endpoint_id=event.endpoint_id,
+            tenant_id=event.tenant_id,
+            name=event.name,
+            kind=event.kind,
+            model=model,
+            model_id=event.model_id,
+            version=event.version,
+            sample_rate=event.sample_rate,
+            state=EndpointState.REQUESTED,
+            view={},
+            created_at=moment(event.requested_at),
+        )
+        self.session.add(row)
+        await self.session.flush()
+        return row
+
+    async def has_endpoint_named(self, tenant_id: str, name: str) -> bool:
+        """Whether clients could mean a living endpoint by this name."""
+        gone = (EndpointState.DELETING, EndpointState.DELETED)
+        query = select(EndpointRow.endpoint_id).where(EndpointRow.tenant_id == tenant_id, EndpointRow.name == name)
+        return await self.session.scalar(query.where(EndpointRow.state.not_in(gone)).limit(1)) is not None
+
+    async def follow_endpoint(self, event: Any) -> bool:
+        """One more fact of an endpoint. False: the tenant has no such endpoint, and nothing changes."""
+        row = await self.endpoint(event.tenant_id, event.endpoint_id, lock=True)
+        if row is None:
+            return False
+        view = endpoints.follow(EndpointView.model_validate(row.view), event)
+        row.view = view.model_dump(mode="json")
+        row.state = view.state
+        await self.session.flush()
+        return True
+
+    async def endpoint(self, tenant_id: str, endpoint_id: str, *, lock: bool = False) -> EndpointRow | None:
+        query = select(EndpointRow).where(EndpointRow.tenant_id == tenant_id, EndpointRow.endpoint_id == endpoint_id)
+        return await self.session.scalar(query.with_for_update() if lock else query)
+
+    async def endpoints(self, tenant_id: str, after: str | None, limit: int) -> list[EndpointRow]:
+        """Newest first, without those that are deleted."""
+        query = select(EndpointRow).where(
+            EndpointRow.tenant_id == tenant_id, EndpointRow.state != EndpointState.DELETED
+        )
+        if after is not None:
+            query = query.where(EndpointRow.endpoint_id < after)
+        return list(await self.session.scalars(query.order_by(desc(EndpointRow.endpoint_id)).limit(limit)))
+
+    # Receipts
+
+    async def keep_receipt(self, event: events.ReceiptIssued) -> None:
+        """The first one stands: a receipt is issued once."""
+        values = {
+            "job_id": event.job_id,
+            "tenant_id": event.tenant_id,
+            "body": plain(event),
+            "issued_at": moment(event.issued_at),
+        }
+        await self.session.execute(upsert(ReceiptRow).values(**values).on_conflict_do_nothing())
+
+    async def receipt(self, tenant_id: str, job_id: str) -> ReceiptRow | None:
+        return await self.session.scalar(
+            select(ReceiptRow).where(ReceiptRow.tenant_id == tenant_id, ReceiptRow.job_id == job_id)
+        )
+
+    async def receipts(self, tenant_id: str, after: str | None, limit: int) -> list[ReceiptRow]:
+        """Newest job first."""
+        query = select(ReceiptRow).where(ReceiptRow.tenant_id == tenant_id)
+        if after is not None:
+            query = query.where(ReceiptRow.job_id < after)
+        return list(await self.session.scalars(query.order_by(desc(ReceiptRow.job_id)).limit(limit)))
+
+    # The event log
+
+    async def log(self, event: Message, now: datetime, traceparent: str | None) -> None:
+        """Append the event that is being handled to its tenant's log."""
+        tenant_id = contract.tenant_of(event)
+        if not tenant_id:
+            return
+        # Ids are drawn here and seen at the commit: without a lock a reader could pass one that is not visible yet.
+        await self.session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"events:{tenant_id}"}
+        )
+        source, event_id = await self._handled()
+        envelope = contract.Envelope(event, event_id, source, now, traceparent)
+        row = EventRow(
+            tenant_id=tenant_id,
+            subject=envelope.key,
+            type=envelope.type,
+            event=contract.to_cloudevent(envelope),
+            at=now,
+        )
+        self.session.add(row)
+        await self.session.flush()
+
+    async def _handled(self) -> tuple[str, str]:
+        """Source and id of the event that is being handled: the inbox row that this very transaction wrote."""
+        query = select(_INBOX.c.source, _INBOX.c.event_id).where(
+            _INBOX.c.handled_at == func.now(), text("inbox.xmin = pg_current_xact_id()::xid")
+        )
+        source, event_id = (await self.session.execute(query)).one()
+        return source, event_id
+
+    async def events_after(
+        self, tenant_id: str, after: int, types: list[str], subject: str | None, limit: int
+    ) -> list[EventRow]:
+        """Oldest first."""
+        query = select(EventRow).where(EventRow.tenant_id == tenant_id, EventRow.id > after)
+        if types:
+            query = query.where(EventRow.type.in_(types))
+        if subject is not None:
+            query = query.where(EventRow.subject == subject)
+        return list(await self.session.scalars(query.order_by(EventRow.id).limit(limit)))
+
+    async def event_bounds(self, tenant_id: str) -> tuple[int, int]:
+        """The oldest and the newest id that the log holds of a tenant; (0, 0): none."""
+        query = select(func.min(EventRow.id), func.max(EventRow.id)).where(EventRow.tenant_id == tenant_id)
+        oldest, newest = (await self.session.execute(query)).one()
+        return oldest or 0, newest or 0
+
+
+def _shown_jobs(tenant_id: str) -> Select[JobRow]:
+    return select(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.spec.is_not(None))

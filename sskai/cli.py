@@ -1,0 +1,327 @@
+"""The command line: `sskai up`, `sskai plan job.yaml`, `sskai jobs submit job.yaml`, ... `--json` everywhere.
+
+It speaks to the gateway named by SSKAI_GATEWAY_URL and SSKAI_API_KEY, or else to the embedded stack of this machine.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from sskai.client import Client, Json, SskaiError
+from sskai.local import stack
+from sskai.local.paths import home_folder
+from sskai.local.processes import StartError
+from sskai.local.state import read_state
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+data = typer.Typer(no_args_is_help=True, help="Datasets.")
+models = typer.Typer(no_args_is_help=True, help="Foundation models and your own versions.")
+jobs = typer.Typer(no_args_is_help=True, help="Training jobs.")
+endpoints = typer.Typer(no_args_is_help=True, help="Models that answer.")
+costs = typer.Typer(no_args_is_help=True, help="Receipts.")
+events = typer.Typer(no_args_is_help=True, help="The event stream.")
+dlq = typer.Typer(no_args_is_help=True, help="Records that could not be handled.")
+for name, group in {
+    "data": data,
+    "models": models,
+    "jobs": jobs,
+    "endpoints": endpoints,
+    "costs": costs,
+    "events": events,
+    "dlq": dlq,
+}.items():
+    app.add_typer(group, name=name)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+out = Console()
+err = Console(stderr=True)
+
+
+def connect() -> Client:
+    """The gateway's client. Exits with what to do when there is no gateway to speak to."""
+    url, key = os.environ.get("SSKAI_GATEWAY_URL"), os.environ.get("SSKAI_API_KEY")
+    if not (url and key):
+        state = read_state(home_folder())
+        if state is None or state.phase != "running":
+            err.print(
+                "No gateway: start the embedded stack with `sskai up`, or set SSKAI_GATEWAY_URL and SSKAI_API_KEY."
+            )
+            raise typer.Exit(1)
+        url, key = url or state.gateway_url, key or state.admin_key
+    return Client(url, key, retry_seconds=15)
+
+
+def show(rows: list[Json] | Json, columns: list[str], as_json: bool) -> None:
+    """A table of the named fields, or JSON."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, padding=(0, 1))
+    for column in columns:
+        table.add_column(column)
+    for row in rows if isinstance(rows, list) else [rows]:
+        table.add_row(*(_cell(row, column) for column in columns))
+    out.print(table)
+
+
+def _cell(row: Json, path: str) -> str:
+    value: Any = row
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def read_job_file(path: Path) -> Json:
+    """A job file, YAML or JSON. Exits with code 2 and the reason when it is neither."""
+    try:
+        job = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        err.print(f"{path} cannot be read as a job file: {error}")
+        raise typer.Exit(2) from error
+    if not isinstance(job, dict):
+        err.print(f"{path} is no job file: it should be a mapping that begins with `kind: finetune`")
+        raise typer.Exit(2)
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in job.items()}
+
+
+@app.command()
+def up(
+    infrastructure_only: Annotated[bool, typer.Option(help="Broker, database, objects and cloud only.")] = False,
+) -> None:
+    """Start the embedded stack on this machine."""
+    state = stack.up(services=not infrastructure_only)
+    out.print(f"SSKAI is up: {state.gateway_url}\nAPI key: {state.admin_key}")
+
+
+@app.command()
+def down(purge: Annotated[bool, typer.Option(help="Delete all data, too.")] = False) -> None:
+    """Stop the embedded stack and its pods."""
+    stack.down(purge=purge)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """What runs."""
+    parts = stack.status()
+    if not parts:
+        out.print("SSKAI is down." if not as_json else "[]")
+        raise typer.Exit(1)
+    rows = [
+        {
+            "part": part.name,
+            "state": part.state,
+            "pid": part.pid,
+            "uptime_s": None if part.uptime_seconds is None else round(part.uptime_seconds),
+            "restarts": part.restarts,
+            "port": part.port,
+            "rss_mib": None if part.rss_bytes is None else part.rss_bytes // 2**20,
+        }
+        for part in parts
+    ]
+    show(rows, ["part", "state", "pid", "uptime_s", "restarts", "port", "rss_mib"], as_json)
+
+
+@app.command()
+def logs(
+    part: str,
+    follow: Annotated[bool, typer.Option("--follow", "-f")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000)] = 100,
+) -> None:
+    """The log of one part of the embedded stack."""
+    for line in stack.logs(part, follow=follow, lines=lines):
+        print(line, flush=follow)
+
+
+@app.command()
+def plan(file: Path, as_json: AsJson = False) -> None:
+    """What a job would run on and cost, before anything is spent."""
+    proposed = connect().plans.create(read_job_file(file))
+    if as_json:
+        print(json.dumps(proposed, indent=2))
+        return
+    rows = [
+        {"chosen": "*" if number == 0 else ""}
+        | candidate["placement"]
+        | {
+            "hours": candidate["hours"]["expected"],
+            "total_usd": candidate["total_usd"]["expected"],
+        }
+        for number, candidate in enumerate(proposed["candidates"])
+    ]
+    columns = ["chosen", "instance_type", "region", "zone", "capacity_type", "vcpus", "memory_gib", "accelerator_name"]
+    show(rows, [*columns, "price_usd_per_hour", "hours", "total_usd"], False)
+    out.print(proposed["explanation"])
+
+
+@data.command("upload")
+def upload_data(
+    file: Path, name: Annotated[str, typer.Option(help="The dataset's name.")], as_json: AsJson = False
+) -> None:
+    """Upload a JSON Lines file; a broken row is named."""
+    show(connect().datasets.upload(file, name), ["id", "name", "version", "format", "rows", "bytes"], as_json)
+
+
+@data.command("list")
+def list_data(as_json: AsJson = False) -> None:
+    """Your datasets."""
+    show(list(connect().datasets.list()), ["id", "name", "version", "format", "rows", "bytes"], as_json)
+
+
+@models.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """What can be fine-tuned or deployed."""
+    show(list(connect().models.list()), ["id", "owned_by", "parent", "licence", "available"], as_json)
+
+
+@jobs.command("submit")
+def submit(
+    file: Path,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show events until it ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a job file."""
+    client = connect()
+    job = client.jobs.create(read_job_file(file))
+    show(job, ["id", "name", "state"], as_json)
+    if follow:
+        _follow(client, job["id"])
+
+
+@jobs.command("list")
+def list_jobs(as_json: AsJson = False) -> None:
+    """Your jobs, newest first."""
+    show(list(connect().jobs.list()), ["id", "name", "state", "attempts", "step", "total_steps"], as_json)
+
+
+@jobs.command("show")
+def show_job(job_id: str) -> None:
+    """All that is known of one job."""
+    print(json.dumps(connect().jobs.get(job_id), indent=2))
+
+
+@jobs.command("follow")
+def follow_job(job_id: str) -> None:
+    """Its events until it ends."""
+    _follow(connect(), job_id)
+
+
+@jobs.command("cancel")
+def cancel(job_id: str, as_json: AsJson = False) -> None:
+    """Stop it; a running attempt saves first."""
+    show(connect().jobs.cancel(job_id), ["id", "state"], as_json)
+
+
+def _follow(client: Client, job_id: str) -> None:
+    for event in client.events():
+        if event["partitionkey"] != job_id:
+            continue
+        kind = event["type"].rsplit(".", 1)[-1]
+        told = {name: value for name, value in event["data"].items() if not isinstance(value, dict | list)}
+        hidden = ("job_id", "tenant_id")
+        out.print(f"[cyan]{kind}[/cyan] " + " ".join(f"{k}={v}" for k, v in told.items() if k not in hidden))
+        if kind in ("JobSucceeded", "JobFailed", "JobCancelled"):
+            raise typer.Exit(0 if kind == "JobSucceeded" else 1)
+
+
+@endpoints.command("create")
+def create_endpoint(
+    name: str,
+    model: Annotated[str, typer.Option(help="A base model's id, or model://NAME/VERSION.")],
+    kind: Annotated[str, typer.Option(help="adapter or serverless.")] = "adapter",
+    as_json: AsJson = False,
+) -> None:
+    """Deploy a model behind the OpenAI-compatible API."""
+    client = connect()
+    endpoint = client.endpoints.create({"name": name, "model": model, "kind": kind})
+    ready = client.endpoints.wait(endpoint["id"])
+    show(ready, ["id", "name", "state", "model_id", "version"], as_json)
+    raise typer.Exit(0 if ready["state"] == "ready" else 1)
+
+
+@endpoints.command("list")
+def list_endpoints(as_json: AsJson = False) -> None:
+    """Your endpoints."""
+    show(list(connect().endpoints.list()), ["id", "name", "state", "model_id", "version"], as_json)
+
+
+@endpoints.command("delete")
+def delete_endpoint(endpoint_id: str, as_json: AsJson = False) -> None:
+    """Take an endpoint down."""
+    show(connect().endpoints.delete(endpoint_id), ["id", "state"], as_json)
+
+
+@app.command()
+def chat(model: str, message: str, max_tokens: Annotated[int, typer.Option(min=1)] = 256) -> None:
+    """Ask an endpoint one thing."""
+    body = {"model": model, "messages": [{"role": "user", "content": message}], "max_tokens": max_tokens}
+    answer = connect().request("POST", "/v1/chat/completions", json=body, timeout_seconds=300)
+    print(answer["choices"][0]["message"]["content"])
+
+
+@costs.command("receipt")
+def receipt(job_id: str) -> None:
+    """What a job cost, and what it would have cost on demand."""
+    print(json.dumps(connect().receipts.get(job_id), indent=2))
+
+
+@events.command("tail")
+def tail_events(
+    after: Annotated[str | None, typer.Option(help="Resume after this event id.")] = None,
+    types: Annotated[str | None, typer.Option(help="Only these event types, separated by commas.")] = None,
+) -> None:
+    """Events as CloudEvents in JSON, one a line, until interrupted."""
+    for event in connect().events(after=after, types=types.split(",") if types else None):
+        print(json.dumps(event), flush=True)
+
+
+@dlq.command("list")
+def list_letters(topic: str, limit: Annotated[int, typer.Option(min=1, max=1000)] = 20) -> None:
+    """What was set aside from TOPIC, and why."""
+    from sskai import bus
+
+    for letter in asyncio.run(bus.read_dead_letters(_bootstrap(), topic, limit=limit)):
+        headers = {name: value.decode(errors="replace") for name, value in letter.headers}
+        line = {"offset": letter.offset, "key": (letter.key or b"").decode(errors="replace")} | headers
+        print(json.dumps(line))
+
+
+@dlq.command("redrive")
+def redrive_letters(topic: str, limit: Annotated[int, typer.Option(min=1, max=1000)] = 100) -> None:
+    """Publish the dead letters of TOPIC to it again; what was handled once changes nothing."""
+    from sskai import bus
+
+    print(f"{asyncio.run(bus.redrive(_bootstrap(), topic, limit=limit))} records published to {topic} again")
+
+
+def _bootstrap() -> str:
+    state = read_state(home_folder())
+    known = os.environ.get("SSKAI_KAFKA_BOOTSTRAP") or (state.environment["SSKAI_KAFKA_BOOTSTRAP"] if state else None)
+    if known is None:
+        err.print("No broker: start the embedded stack with `sskai up`, or set SSKAI_KAFKA_BOOTSTRAP.")
+        raise typer.Exit(1)
+    return known
+
+
+def main() -> None:
+    try:
+        app()
+    except SskaiError as error:
+        err.print(f"[red]{error.problem.get('title', 'Refused')}[/red]: {error.problem.get('detail', '')}")
+        sys.exit(1)
+    except (StartError, TimeoutError, httpx2.HTTPError) as error:
+        err.print(f"[red]{type(error).__name__}[/red]: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,55 @@
+"""An engine without a model: it knows what is loaded, and can be told to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from services.inference.engine import Generation, NotLoadedError, Occupancy, Piece, Sampling, UnusableWeightsError
+
+
+class FakeEngine:
+    """Says the last word of the prompt, as many times as there are tokens to give."""
+
+    def __init__(self) -> None:
+        self.loaded: set[tuple[str, str]] = set()
+        self.refuses: set[str] = set()
+        self.closed = False
+
+    def load_base(self, base: str, folder: Path) -> None:
+        assert folder.is_dir()
+        if base in self.refuses:
+            raise UnusableWeightsError(f"{base} is not for me")
+        self.loaded.add((base, ""))
+
+    def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
+        assert (base, "") in self.loaded
+        assert (folder / "adapter_config.json").exists()
+        self.loaded.add((base, adapter))
+
+    def retain(self, used: AbstractSet[tuple[str, str]]) -> None:
+        bases = {base for base, _ in used}
+        self.loaded = {(base, adapter) for base, adapter in self.loaded if (base, adapter) in used or (base in bases and not adapter)}
+
+    def encode_chat(self, base: str, messages: Sequence[dict[str, str]]) -> list[int]:
+        return self.encode_text(base, " ".join(message["content"] for message in messages))
+
+    def encode_text(self, base: str, text: str) -> list[int]:
+        return [len(word) for word in text.split()]
+
+    def context_tokens(self, base: str) -> int:
+        return 100
+
+    def generate(self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling) -> Generation:
+        if (base, adapter or "") not in self.loaded:
+            raise NotLoadedError(base)
+        generation = Generation()
+        generation.feed(Piece(f"{tokens[-1]} " * sampling.max_tokens, sampling.max_tokens, "length", -1.0))
+        return generation
+
+    def occupancy(self) -> Occupancy:
+        return Occupancy(0, 0)
+
+    def close(self) -> None:
+        self.closed = True

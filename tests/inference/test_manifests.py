@@ -1,0 +1,52 @@
+"""Which artefacts are let in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from services.inference import manifests
+from services.inference.manifests import ManifestError
+
+ADAPTER = {
+    "adapter_config.json": {"bytes": 2, "sha256": "aa"},
+    "adapter_model.safetensors": {"bytes": 3, "sha256": "bb"},
+}
+
+
+def manifest(files: Any, **changes: Any) -> bytes:
+    return json.dumps({"format": "sskai.manifest/1", "files": files, **changes}).encode()
+
+
+def test_a_manifest_names_size_and_hash_of_each_file() -> None:
+    files = manifests.parse(manifest(ADAPTER, job_id="job_1"))
+    manifests.check_adapter(files)
+    assert files["adapter_model.safetensors"] == manifests.FileEntry(3, "bb")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"not json", "not a manifest"),
+        (b"[]", "not a manifest"),
+        (b"{}", "not a manifest"),
+        (manifest(ADAPTER, format="other/1"), "format"),
+        (manifest({"a.json": {"bytes": 1}}), "not a manifest"),
+        (manifest({"../a.safetensors": ADAPTER["adapter_config.json"]}), "plain file name"),
+        (manifest({"a/b.safetensors": ADAPTER["adapter_config.json"]}), "plain file name"),
+        (manifest({**ADAPTER, "pytorch_model.bin": ADAPTER["adapter_config.json"]}), "refused"),
+        (manifest({**ADAPTER, "modeling.py": ADAPTER["adapter_config.json"]}), "refused"),
+        (manifest({"config.json": ADAPTER["adapter_config.json"]}), "no .safetensors"),
+        (manifest({f"{at}.safetensors": ADAPTER["adapter_config.json"] for at in range(1001)}), "over 1000"),
+    ],
+)
+def test_what_is_refused(data: bytes, says: str) -> None:
+    with pytest.raises(ManifestError, match=says):
+        manifests.parse(data)
+
+
+def test_an_adapter_needs_both_files() -> None:
+    with pytest.raises(ManifestError, match=r"adapter_config.json is missing"):
+        manifests.check_adapter({"adapter_model.safetensors": manifests.FileEntry(3, "bb")})

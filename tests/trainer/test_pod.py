@@ -1,0 +1,319 @@
+"""Attempts on the tiny model: exact resume after kill -9 and after a notice, and every way to end.
+
+What must survive a signal runs as a process; the rest runs in this one, with the same code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from services.trainer import artifacts, pod
+from services.trainer.domain import Exit
+from services.trainer.interruption import Interruption
+from services.trainer.progress import Progress
+from services.trainer.settings import PodSettings
+from sskai import bus, contract
+from sskai.events import v1 as events
+from sskai.local.objectstore import ObjectStore
+from sskai.objects import Objects
+from tests.trainer.pods import PLAN, REPOSITORY, ROWS, Job, Pod, curve, told
+
+pytestmark = pytest.mark.usefixtures("torch_as_before")
+NOBODY_LISTENS = "127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def store() -> object:
+    """An object store whose credentials a process can be given."""
+    with ObjectStore.start() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def credentials(store: ObjectStore) -> dict[str, str]:
+    return {
+        "SSKAI_OBJECTS_URL": store.url,
+        "SSKAI_OBJECTS_BUCKET": store.bucket,
+        "SSKAI_OBJECTS_ACCESS_KEY": store.credentials.access_key,
+        "SSKAI_OBJECTS_SECRET_KEY": store.credentials.secret_key,
+    }
+
+
+@pytest.fixture(scope="module")
+def bucket(store: ObjectStore) -> Objects:
+    return Objects(store.url, store.bucket, store.credentials.access_key, store.credentials.secret_key)
+
+
+@pytest.fixture
+def run_here(credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exit]:
+    """Run an attempt in this process; its folder is left for a look."""
+    for name, value in credentials.items():
+        monkeypatch.setenv(name, value)
+
+    def run(settings: PodSettings, folder: Path, interruption: Interruption | None = None) -> Exit:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = PodSettings(
+            **settings.model_dump(exclude={name.removeprefix("SSKAI_").lower() for name in credentials})
+        )
+        progress = Progress(settings.kafka_bootstrap, settings.job_id, settings.tenant_id, settings.attempt, folder)
+        progress.start()
+        code = pod.run(settings, progress, interruption or Interruption(), folder)
+        progress.close()
+        return code
+
+    return run
+
+
+def test_kill_9_and_notice_change_no_bit_of_the_curve(
+    bucket: Objects, models_dir: Path, credentials: dict[str, str], run_here: Callable[..., Exit], tmp_path: Path
+) -> None:
+    """Attempt 1 is killed, its newest checkpoint torn; attempt 2 gets a notice; attempt 3 finishes."""
+    plan = {"total_steps": 60, "checkpoint_interval_steps": 4}
+    undisturbed = Job(bucket, models_dir, **plan)
+    assert run_here(undisturbed.settings(), tmp_path / "undisturbed") is Exit.DONE
+    expected = curve(tmp_path / "undisturbed")
+    assert len(expected) == 60
+
+    job = Job(bucket, models_dir, **plan)
+    first = Pod(job.settings(1), credentials, tmp_path / "1")
+    first.wait_for(lambda: len(job.manifests()) >= 2)
+    first.wait_for_step(len(curve(first.folder)) + random.randint(1, 8))
+    first.process.kill()
+    first.end()
+    killed_at = curve(first.folder)
+    assert killed_at == expected[: len(killed_at)]
+    saved = sorted(job.manifests(), key=lambda name: int(name.rpartition("-")[2]))
+    bucket.put_bytes(f"{job.prefix}/checkpoints/{saved[-1]}/optimizer.safetensors", b"torn")
+
+    previous = {"attempt": 1, "step": len(killed_at), "at": datetime.now(UTC)}
+    second = Pod(job.settings(2, previous=previous), credentials, tmp_path / "2")
+    resumed_step = int(saved[-2].rpartition("-")[2])
+    second.wait_for_step(resumed_step + random.randint(2, 9))
+    second.process.send_signal(signal.SIGTERM)
+    assert second.end() == Exit.DRAINED
+    noticed_at = curve(second.folder)
+    assert noticed_at == expected[: len(noticed_at)]
+    (resumed,) = told(second.folder, "AttemptResumed")
+    assert (resumed["from_attempt"], resumed["from_step"]) == (1, resumed_step)
+    assert resumed["lost_steps"] == len(killed_at) - resumed_step
+    assert resumed["gap_seconds"] > 0
+    (drained,) = told(second.folder, "AttemptDrained")
+    assert drained["step"] == len(noticed_at)
+    assert told(second.folder, "CheckpointCommitted")[-1]["step"] == len(noticed_at)
+
+    previous = {"attempt": 2, "step": len(noticed_at), "at": datetime.now(UTC)}
+    assert run_here(job.settings(3, previous=previous), tmp_path / "3") is Exit.DONE
+    assert curve(tmp_path / "3") == expected
+    (resumed,) = told(tmp_path / "3", "AttemptResumed")
+    assert (resumed["from_attempt"], resumed.get("lost_steps", 0)) == (2, 0)
+    (finished,) = told(tmp_path / "3", "AttemptFinished")
+    (other,) = told(tmp_path / "undisturbed", "AttemptFinished")
+    for figure in ("eval_loss_before", "eval_loss_after", "tokens", "steps"):
+        assert finished[figure] == other[figure], figure
+    assert job.artifact(3, "adapter_model.safetensors") == undisturbed.artifact(1, "adapter_model.safetensors")
+
+
+def test_the_result_is_a_verified_adapter_with_its_card_and_curve(
+    bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path
+) -> None:
+    long_row = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so " * 300}]}
+    job = Job(bucket, models_dir, rows=[*ROWS, long_row], total_steps=20, sequence_length=64)
+    assert run_here(job.settings(), tmp_path) is Exit.DONE
+    (finished,) = told(tmp_path, "AttemptFinished")
+    assert finished["succeeded"] is True
+    assert finished["eval_loss_after"] < finished["eval_loss_before"]
+    assert int(finished["tokens"]) > 0
+    assert int(finished["peak_memory_bytes"]) > 10_000_000
+    artifacts.verify(bucket, finished["artifact_uri"], job.id)
+    card = job.artifact(1, "README.md").decode()
+    assert "- 1 rows were cut to 64 tokens." in card
+    assert job.spec.dataset.sha256 in card
+    assert "attempt 1: began at step 0" in card
+    lines = job.artifact(1, "training_curve.jsonl").splitlines()
+    assert [json.loads(line)["loss"] for line in lines] == curve(tmp_path)
+    assert json.loads(job.artifact(1, "adapter_config.json"))["base_model_name_or_path"] == "tiny"
+    # Retention keeps three; the last step is always among them.
+    assert len(job.manifests()) <= 3
+    assert "attempt-00001/checkpoint-20" in job.manifests()
+
+
+def test_an_attempt_that_only_has_to_publish_does_so(
+    bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path
+) -> None:
+    """The broker is away, so the result cannot be told; the next attempt begins at the final checkpoint."""
+    job = Job(bucket, models_dir, total_steps=5)
+    assert run_here(job.settings(1, kafka_bootstrap=NOBODY_LISTENS), tmp_path / "1") is Exit.UNAVAILABLE
+    assert len(curve(tmp_path / "1")) == 5
+    assert run_here(job.settings(2), tmp_path / "2") is Exit.DONE
+    assert told(tmp_path / "2", "AttemptFinished")[0]["steps"] == 5
+    assert job.artifact(2, "adapter_model.safetensors") == job.artifact(1, "adapter_model.safetensors")
+
+
+class ComesAfter(Interruption):
+    """Something from outside after so many questions."""
+
+    def __init__(self, questions: int, act: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self._left = questions
+        self._act = act or self._noticed.set
+
+    def check(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._act()
+        super().check()
+
+
+@pytest.mark.parametrize(("questions", "steps"), [(1, 0), (4, 0), (7, 0), (9, 1), (10, 2)])
+def test_a_notice_at_any_time_is_answered(
+    bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path, questions: int, steps: int
+) -> None:
+    """While loading (3 questions) or evaluating (2), before a step, or in the middle of one (2 each)."""
+    job = Job(bucket, models_dir)
+    assert run_here(job.settings(), tmp_path, ComesAfter(questions)) is Exit.DRAINED
+    (drained,) = told(tmp_path, "AttemptDrained")
+    assert drained.get("step", 0) == len(curve(tmp_path)) == steps
+    commits = [(it["step"], it["cause"]) for it in told(tmp_path, "CheckpointCommitted")]
+    assert commits == ([(steps, "notice")] if steps else [])
+
+
+def test_a_fenced_attempt_stops_and_says_nothing_more(
+    bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path
+) -> None:
+    job = Job(bucket, models_dir)
+    fence = json.dumps({"attempt": 2, "resumed_from": None}).encode()
+    newer = ComesAfter(12, lambda: bucket.put_bytes(f"{job.prefix}/fences/00002.json", fence))
+    assert run_here(job.settings(1), tmp_path, newer) is Exit.FENCED
+    assert job.manifests() == []
+    assert told(tmp_path, "CheckpointCommitted") == []
+    assert told(tmp_path, "AttemptFinished") == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "plan", "reason", "detail"),
+    [
+        (None, {"learning_rate": 1e30}, "nan-loss", "rows "),
+        ([], {}, "dataset", "0 usable rows"),
+        ([{"messages": "hello"}], {}, "dataset", "row 1: messages"),
+    ],
+)
+def test_failures_name_what_was_wrong(
+    bucket: Objects,
+    models_dir: Path,
+    run_here: Callable[..., Exit],
+    tmp_path: Path,
+    rows: list[dict[str, str]] | None,
+    plan: dict[str, float],
+    reason: str,
+    detail: str,
+) -> None:
+    job = Job(bucket, models_dir, rows=rows, **plan)
+    assert run_here(job.settings(), tmp_path) is Exit.USER_ERROR
+    (finished,) = told(tmp_path, "AttemptFinished")
+    assert finished.get("succeeded", False) is False
+    assert finished["reason"] == reason
+    assert detail in finished["detail"]
+    assert bucket.list(f"{job.prefix}/artifact/") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "detail"),
+    [
+        (lambda spec: setattr(spec.dataset, "sha256", "0" * 64), "dataset", "is not what was validated"),
+        (lambda spec: setattr(spec.dataset, "uri", "s3://other/x"), "user-error", "dataset.uri"),
+        (lambda spec: setattr(spec.dataset, "uri", spec.dataset.uri + "x"), "dataset", "there is nothing at"),
+        (lambda spec: setattr(spec.model, "uri", "builtin://../tiny"), "user-error", "is not installed"),
+        (lambda spec: setattr(spec.model, "uri", "builtin://huge"), "user-error", "is not installed"),
+        (lambda spec: setattr(spec.model, "uri", spec.dataset.uri), "user-error", "no config.json"),
+    ],
+)
+def test_wrong_inputs_are_the_users_to_mend(
+    bucket: Objects,
+    models_dir: Path,
+    run_here: Callable[..., Exit],
+    tmp_path: Path,
+    change: Callable[[events.JobSpec], None],
+    reason: str,
+    detail: str,
+) -> None:
+    job = Job(bucket, models_dir)
+    change(job.spec)
+    assert run_here(job.settings(), tmp_path) is Exit.USER_ERROR
+    (finished,) = told(tmp_path, "AttemptFinished")
+    assert (finished["reason"], detail in finished["detail"]) == (reason, True), finished["detail"]
+
+
+def test_running_out_of_memory_is_told_as_such(
+    bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path
+) -> None:
+    def exhaust() -> None:
+        raise MemoryError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    job = Job(bucket, models_dir)
+    assert run_here(job.settings(), tmp_path, ComesAfter(12, exhaust)) is Exit.OUT_OF_MEMORY
+    assert told(tmp_path, "AttemptFinished")[0]["reason"] == "out-of-memory"
+
+
+def test_a_model_of_the_tenants_own_comes_from_the_object_store(
+    bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path
+) -> None:
+    job = Job(bucket, models_dir, total_steps=2)
+    for path in (models_dir / "tiny").iterdir():
+        bucket.put_file(f"models/{job.id}/{path.name}", path)
+    bucket.put_bytes(f"models/{job.id}/modeling_evil.py", b"raise SystemExit('code of the model ran')")
+    job.spec.model.uri = bucket.uri(f"models/{job.id}")
+    assert run_here(job.settings(), tmp_path) is Exit.DONE
+    assert not (tmp_path / "model" / "modeling_evil.py").exists()
+
+
+def test_the_broker_hears_each_fact_once_and_in_order(
+    kafka: str, bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path
+) -> None:
+    job = Job(bucket, models_dir)
+    # Real time to reach the broker; it is not away.
+    assert run_here(job.settings(kafka_bootstrap=kafka, unavailable_seconds=30), tmp_path) is Exit.DONE
+    topic = contract.topic_of(events.AttemptProgressed)
+
+    async def read() -> list[contract.Envelope]:
+        records = await bus.read_records(kafka, topic, limit=1000)
+        return [contract.decode(record.value, record.headers) for record in records]
+
+    heard = [envelope for envelope in asyncio.run(read()) if envelope.key == job.id]
+    assert len({envelope.id for envelope in heard}) == len(heard)
+    *commits, finished = [it.message for it in heard if not isinstance(it.message, events.AttemptProgressed)]
+    assert isinstance(finished, events.AttemptFinished)
+    assert [it.step for it in commits] == sorted({it["step"] for it in told(tmp_path, "CheckpointCommitted")})
+    assert commits[-1].step == PLAN["total_steps"]
+    beats = [it.message for it in heard if isinstance(it.message, events.AttemptProgressed)]
+    phases = list(dict.fromkeys(beat.phase for beat in beats))
+    assert phases == ["starting", "evaluating", "training", "saving", "publishing"]
+    assert beats[-1].step == PLAN["total_steps"]
+    assert [beat.step for beat in beats] == sorted(beat.step for beat in beats)
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    program = (
+        "import os, signal, time; from services.trainer.interruption import Interruption; "
+        "it = Interruption(); it.install(); os.kill(os.getpid(), signal.SIGTERM); assert it.noticed; "
+        "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, timeout=30, check=False)
+    assert ended.returncode == Exit.KILLED
+
+
+def test_an_environment_that_is_not_a_pods_is_told_so() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.trainer.pod"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == Exit.MISCONFIGURED
+    assert "job_id" in ended.stderr
