@@ -52,6 +52,7 @@ def decide(job: Job, now: datetime, settings: Settings) -> policy.Decision:
     best = job.plan.candidates[0]
     step_seconds = job.step_seconds or best.step_seconds.expected
     total = profile.total_steps * step_seconds
+    planned_seconds = (profile.steps_left or profile.total_steps) * best.step_seconds.expected
     left = max(0, profile.total_steps - job.steps_saved) * step_seconds
     running = None
     if job.state.has_attempt and job.attempt is not None:
@@ -63,7 +64,8 @@ def decide(job: Job, now: datetime, settings: Settings) -> policy.Decision:
             deadline_seconds=(job.deadline - job.submitted_at).total_seconds() if job.deadline else None,
             work_seconds=total,
             work_left_seconds=left,
-            restart_seconds=max(0.0, best.hours.expected * 3600 - total),
+            # What the plan counts besides steps: start-up, downloads, the final save.
+            restart_seconds=max(0.0, best.hours.expected * 3600 - planned_seconds),
             running_on=running,
             spot_available=bool(offers_left(job, now, events.CAPACITY_TYPE_SPOT)),
             mode=MODES.get(job.spec.spot_policy, Mode.AUTO),

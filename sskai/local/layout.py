@@ -24,6 +24,8 @@ PORTS = ("kafka", "kafka_controller", "postgres", *OBJECT_STORE_PORTS, "cloud", 
 # The folder that holds `sskai/` and `services/`: children start there, so that `python -m services...` finds them.
 SOURCE_FOLDER = Path(sskai.__file__).parents[1]
 CATALOGUE = SOURCE_FOLDER / "services" / "optimizer" / "data" / "aws_catalog.csv"
+# The machines that this computer plays: types with two processors, whose pods start as fast as processes do.
+THIS_COMPUTER = {"SSKAI_OFFERED_INSTANCE_TYPES": "m5.large,m7i.large", "SSKAI_MACHINE_START_SECONDS": "10"}
 # A part whose address is set from outside is used where it is, and not started.
 EXTERNAL = {"kafka": "SSKAI_KAFKA_BOOTSTRAP", "postgres": "SSKAI_DATABASE_URL", "objects": "SSKAI_OBJECTS_URL"}
 
@@ -108,6 +110,7 @@ class Layout:
             "SSKAI_CLOUD_URL": self.url("cloud"),
             "SSKAI_CLOUD_TOKEN": self.secrets.cloud_token,
             "SSKAI_CLUSTER": "local",
+            **{name: os.environ.get(name, value) for name, value in THIS_COMPUTER.items()},
             "SSKAI_INTERNAL_TOKEN": self.secrets.internal_token,
             "SSKAI_ADMIN_KEY": self.secrets.admin_key,
             "SSKAI_HOME": str(self.home),

@@ -90,11 +90,12 @@ class Cloud:
             return self._known(machine_id)
 
     def drain(self, machine_id: str) -> Machine:
-        """Send the pod SIGTERM. Raises UnknownMachineError."""
+        """Send the pod SIGTERM; asking again changes nothing. Raises UnknownMachineError."""
         with self._lock:
             machine = self._known(machine_id)
             if machine.state != "gone":
                 self._pods.drain(machine.pod)
+                self._save()
             return machine
 
     def terminate(self, machine_id: str) -> Machine:

@@ -26,6 +26,7 @@ class Pod:
     exit_code: int | None = None
     pid: int | None = None
     started_at: float = 0.0
+    drained: bool = False
 
 
 @dataclass(slots=True)

@@ -69,9 +69,10 @@ class Pods:
         return before != (pod.state, pod.pid, pod.exit_code)
 
     def drain(self, pod: Pod) -> None:
-        """Ask the pod to save and leave: SIGTERM to its first process."""
-        if pod.pid is not None and ProcessIdentity(pod.pid, pod.started_at).alive():
+        """Ask the pod to save and leave: SIGTERM to its first process, once. A second one would mean: leave at once."""
+        if pod.pid is not None and not pod.drained and ProcessIdentity(pod.pid, pod.started_at).alive():
             os.kill(pod.pid, signal.SIGTERM)
+            pod.drained = True
 
     def kill(self, machine_id: str, pod: Pod) -> None:
         """`kill -9` to every process of the pod; returns once its end is written down."""

@@ -1,0 +1,41 @@
+"""Who asks: `Authorization: Bearer sskai_...`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from opentelemetry import trace
+
+from services.gateway.api.world import Here
+from services.gateway.keys import Keys, Principal
+from sskai.http import Problem
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: sskai_...")
+
+
+async def authenticate(
+    request: Request, here: Here, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """The key's principal; 401 for anything else, without saying what was wrong with it."""
+    principal = None
+    if credentials is not None:
+        async with here.database.transaction() as session:
+            principal = await Keys(session).principal(credentials.credentials)
+    if principal is None:
+        raise _unauthorized(request)
+    # The monitor shows a trace to the tenant whose request began it.
+    trace.get_current_span().set_attribute("sskai.tenant", principal.tenant_id)
+    return principal
+
+
+Caller = Annotated[Principal, Depends(authenticate)]
+
+
+def _unauthorized(request: Request) -> Problem:
+    message = "Send a valid API key: Authorization: Bearer sskai_..."
+    # OpenAI's clients read their errors from here.
+    openai = {"message": message, "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
+    extensions = {"error": openai} if request.url.path.endswith("/completions") else {}
+    return Problem(401, "Unauthorized", message, headers={"WWW-Authenticate": "Bearer"}, **extensions)

@@ -1,0 +1,42 @@
+"""Bodies have a limit, whatever their header says of their length."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sskai.http import Problem, problem_response
+
+
+class BodyLimit:
+    """Refuses a body over the limit of its path with 413: at once by its Content-Length, else when it gets there."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int, by_path: dict[str, int]) -> None:
+        self._app = app
+        self._limit_bytes = limit_bytes
+        self._by_path = by_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._by_path.get(scope["path"].rstrip("/"), self._limit_bytes)
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared) > limit:
+            await problem_response(Problem(413, "The body is too large", _detail(limit)))(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise HTTPException(413, _detail(limit))
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def _detail(limit: int) -> str:
+    return f"The limit for this path is {limit} bytes: send less"

@@ -1,0 +1,112 @@
+"""What every route can reach, and the parameters that many of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
+
+import httpx2
+from fastapi import Depends, Header, Path, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import StringConstraints
+
+from services.gateway.answers import Answer, KeyReusedError
+from services.gateway.catalogue import Catalogue
+from services.gateway.hub import Hub
+from services.gateway.jobfile import JobFileError
+from services.gateway.settings import Settings
+from sskai.database import Database
+from sskai.http import Problem
+from sskai.objects import Objects
+
+MAX_PAGE = 100
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "Refused: the document says what is wrong and what to do (RFC 9457)",
+        "content": {
+            "application/problem+json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["type", "title", "status", "detail"],
+                    "properties": {
+                        "type": {"type": "string"},
+                        "title": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "detail": {"type": "string"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@dataclass
+class World:
+    """The parts around the API. `http` is there while the application runs."""
+
+    database: Database
+    objects: Objects
+    settings: Settings
+    catalogue: Catalogue
+    hub: Hub
+    http: httpx2.AsyncClient
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def internal_headers(self, tenant_id: str) -> dict[str, str]:
+        """By these the other services know that the gateway asks, and for whom."""
+        return {
+            "X-SSKAI-Tenant": tenant_id,
+            "X-SSKAI-Internal": self.settings.internal_token.get_secret_value(),
+        }
+
+
+def _world(request: Request) -> World:
+    return cast(World, request.app.state.world)
+
+
+Here = Annotated[World, Depends(_world)]
+
+# Ids are looked up as they are; what cannot be one is simply not found.
+ID_PATTERN = r"^[A-Za-z0-9._@-]{1,120}$"
+Id = Annotated[str, Path(max_length=400)]
+After = Annotated[str | None, Query(pattern=ID_PATTERN, description="The last id of the page before")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+IdempotencyKey = Annotated[
+    Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None,
+    Header(alias="Idempotency-Key", description="Sent again, the request changes nothing twice (kept for two days)"),
+]
+
+
+def page(items: list[dict[str, Any]], limit: int, *, cursor: str = "id") -> dict[str, Any]:
+    """A page, newest first; `items` holds one more than `limit` if there are more."""
+    more = len(items) > limit
+    shown = items[:limit]
+    return {
+        "object": "list",
+        "data": shown,
+        "has_more": more,
+        "next": shown[-1][cursor] if more else None,
+    }
+
+
+def not_found(kind: str, id_: str) -> Problem:
+    """The same for what does not exist and for what is somebody else's."""
+    return Problem(404, f"No such {kind}", f"{kind} {id_[:120]!r} does not exist")
+
+
+def unprocessable(title: str, error: JobFileError) -> Problem:
+    return Problem(422, title, str(error), field=error.field)
+
+
+def key_reused(error: KeyReusedError) -> Problem:
+    detail = f"Idempotency-Key {error} was used for another request: take a new key for a new request"
+    return Problem(422, "The idempotency key was used before", detail)
+
+
+def respond(answer: Answer) -> JSONResponse:
+    headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
+    return JSONResponse(answer.body, status_code=answer.status, headers=headers)

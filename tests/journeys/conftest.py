@@ -1,0 +1,112 @@
+"""The embedded stack for the journeys: everything as processes, once per session, with a tiny model as the foundation."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sskai.client import Client
+from sskai.demo.journey import Cloud, Scenario
+from sskai.local import stack
+from sskai.local.state import StackState, read_state
+from tests import tiny_model
+
+TINY = "tiny-llama-test"
+
+
+@dataclass
+class Stack:
+    """A running stack and what a test needs of it."""
+
+    home: Path
+    state: StackState
+
+    @property
+    def key(self) -> str:
+        return self.state.admin_key
+
+    @property
+    def cloud(self) -> Cloud:
+        return Cloud(self.state.environment["SSKAI_CLOUD_URL"], self.state.environment["SSKAI_CLOUD_TOKEN"])
+
+    def client(self) -> Client:
+        return Client(self.state.gateway_url, self.key)
+
+    def pid(self, part: str) -> int | None:
+        state = read_state(self.home)
+        assert state is not None
+        process = state.parts[part].process
+        return process.pid if process is not None and process.alive() else None
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Stack]:
+    """The whole system, up."""
+    with tempfile.TemporaryDirectory(prefix="sskai-journey-") as folder:
+        home = Path(folder) / "home"
+        Path(folder).chmod(0o755)
+        models = Path(folder) / "models"
+        tiny_model.build(models / TINY)
+        changes = {
+            "SSKAI_MODELS_DIR": str(models),
+            # Processes start and stop by the dozen here; a laptop's patience would only make the tests slow.
+            "SSKAI_PATIENCE_SECONDS": "2",
+            "SSKAI_TRAINER_THREADS": "1",
+        }
+        before = {name: os.environ.get(name) for name in changes}
+        os.environ.update(changes)
+        try:
+            state = stack.up(home)
+            yield Stack(home, state)
+        finally:
+            stack.down(home)
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture
+def conversation_file(tmp_path: Path) -> Path:
+    """A small dataset in the `messages` format."""
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in tiny_model_rows()))
+    return path
+
+
+def tiny_model_rows(count: int = 120) -> list[dict[str, object]]:
+    """Questions and answers of few words, so that a model of a million weights learns something in seconds."""
+    things = ["cat", "dog", "bird", "fish", "horse", "cow"]
+    sounds = ["meow", "woof", "tweet", "blub", "neigh", "moo"]
+    forms = ["What does the {} say?", "Tell me what the {} says.", "The {} says?", "Please, the sound of the {}."]
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": forms[(number // 6) % 4].format(things[number % 6])},
+                {"role": "assistant", "content": f"The {things[number % 6]} says {sounds[number % 6]}."},
+            ]
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def scenario(conversation_file: Path) -> Scenario:
+    """The demo's journey on the tiny model."""
+    return Scenario(
+        base_model=TINY,
+        dataset_file=conversation_file,
+        question="What does the cat say?",
+        familiar=[str(row["messages"][0]["content"]) for row in tiny_model_rows()],  # type: ignore[index]
+        drifted=[f"Write a function number {number} that sorts a list in Python" for number in range(60)],
+        max_steps=60,
+        checkpoint_interval_steps=10,
+        interrupt_at_step=15,
+        notice_seconds=5,
+        learning_rate=5e-3,
+        answer_tokens=12,
+    )
