@@ -1,8 +1,8 @@
 """What an interruption costs: saving, restoring, and the time from a process's start to its first step.
 
 `python -m benchmarks.checkpoint [MODEL_FOLDER]` prints one JSON object. The model is SmolLM2-135M-Instruct where
-`SSKAI_MODELS_DIR` has it, else the tests' tiny Llama; the object store is a real S3 server on loopback. The peer, measured
-in the same run on the same state and store, is the plain way: `torch.save` to disk and an upload, while training waits.
+`SSKAI_MODELS_DIR` has it, else the tests' tiny Llama; the object store is a real S3 server on loopback. The peer,
+measured in the same run on the same state, is the plain way: `torch.save` to disk and an upload, while training waits.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _save_and_restore(model: Path, objects: Objects, folder: Path) -> dict[str, 
     restored: list[float] = []
     for attempt in range(2, 2 + RUNS):
         next_attempt = Checkpoints(objects, "jobs/benchmark", "benchmark", attempt)
-        restored.append(_seconds(lambda: _restore(tuning, next_attempt, folder / f"restored-{attempt}")))
+        restored.append(_seconds(partial(_restore, tuning, next_attempt, folder / f"restored-{attempt}")))
     return {
         "checkpoint_bytes": saves[-1].bytes,
         "save_seconds": _median([save.save_seconds for save in saves]),

@@ -3,8 +3,8 @@
 `python -m benchmarks.monitor`: its own PostgreSQL (durable settings) on loopback, the app called in process.
 
 Ingest: OTLP requests of 500 spans by 8 senders at once, every tenth request sent twice; the figures must show every
-span exactly once. Drift: real questions by topic; a third of a topic is the traffic, two thirds the reference; the delay
-is the number of requests after the change until the alarm. The last line, where nothing changes, must stay without one.
+span exactly once. Drift: real questions by topic; a third of a topic is the traffic, two thirds the reference; the
+delay is the number of requests after the change until the alarm. In the last line nothing changes: no alarm is right.
 """
 
 from __future__ import annotations

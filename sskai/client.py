@@ -18,6 +18,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -61,7 +62,7 @@ class Client:
             transport=transport,
         )
         self.datasets = Datasets(self)
-        self.models = Resource(self, "models")
+        self.models = Models(self)
         self.jobs = Jobs(self)
         self.plans = Plans(self)
         self.endpoints = Endpoints(self)
@@ -189,6 +190,18 @@ class Datasets(Resource):
         return self._client.request("GET", f"{self._path}/{id_}/preview")
 
 
+class Models(Resource):
+    def __init__(self, client: Client) -> None:
+        super().__init__(client, "models")
+
+    def upload(self, folder: str | Path, name: str) -> Json:
+        """Bring your own: a transformers folder (config.json, tokenizer files, *.safetensors)."""
+        paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
+        with ExitStack() as opened:
+            files = [("files", (path.name, opened.enter_context(path.open("rb")))) for path in paths]
+            return self._client.request("POST", self._path, params={"name": name}, files=files, timeout_seconds=600)
+
+
 class Jobs(Resource):
     def __init__(self, client: Client) -> None:
         super().__init__(client, "jobs")
@@ -248,9 +261,9 @@ def _body(answer: httpx2.Response) -> Json:
 
 def _rewind(options: Json) -> None:
     """A file that was sent in part is sent again from its beginning."""
-    content = options.get("content")
-    if content is not None and hasattr(content, "seek"):
-        content.seek(0)
+    for content in (options.get("content"), *(file for _, (_, file) in options.get("files", []))):
+        if content is not None and hasattr(content, "seek"):
+            content.seek(0)
 
 
 def _server_sent(lines: Iterator[str], last: str | None) -> Iterator[tuple[str | None, Json]]:

@@ -118,7 +118,7 @@ def _model(endpoint: Endpoint, version: ModelVersionRow | None) -> dict[str, Any
     return {
         "id": endpoint.name,
         "object": "model",
-        "created": int(version.ready_at.timestamp()) if version else 0,
+        "created": int((version.ready_at if version else endpoint.requested_at).timestamp()),
         "owned_by": endpoint.tenant_id,
         "root": f"{endpoint.model_id}@{endpoint.version}" if tuned else endpoint.base_model_id,
         "parent": endpoint.base_model_id if tuned else None,

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
@@ -92,6 +93,7 @@ class Endpoint:
     base_uri: str
     artifact_uri: str
     sample_rate: float
+    requested_at: datetime
     order: int = 0  # rises with each request; of several endpoints with one name, the newest answers
     state: State = State.REQUESTED
     replicas: int = 0

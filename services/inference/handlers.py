@@ -26,8 +26,9 @@ async def remember_endpoint(event: events.EndpointRequested, store: Store, now: 
         base_uri=event.base_uri,
         artifact_uri=event.artifact_uri,
         sample_rate=event.sample_rate,
+        requested_at=now,
     )
-    await store.add(endpoint, now)
+    await store.add(endpoint)
     return []
 
 

@@ -40,7 +40,7 @@ def build(settings: Settings) -> Service:
     artifacts = Artifacts(
         Objects.from_settings(settings),
         settings.models_dir,
-        settings.inference_cache_dir,
+        settings.cache / "inference",
         settings.inference_cache_bytes,
     )
     fleet = Fleet(partial(new_engine, settings), artifacts)

@@ -52,30 +52,25 @@ class Answer:
     output_tokens: int = 0
     last_token: int = 0
     logprob_sum: float = 0.0
+    ended: bool = False
 
-    def accept(self, token: int, logprob: float, *, ends: bool) -> bool:
-        """Take the next token, pass on the text that it completes; True: the answer has ended."""
+    def take(self, token: int, logprob: float, *, is_end: bool) -> Piece | EngineError | None:
+        """Take the next token; what is to be told of it, often nothing yet. Sets `ended` with the last one."""
         if not math.isfinite(logprob):
-            self.generation.feed(EngineError("the model produced numbers that are not finite"))
-            return True
+            self.ended = True
+            return EngineError("the model produced numbers that are not finite")
         self.output_tokens += 1
         self.logprob_sum += logprob
         self.last_token = token
-        shown = "" if ends else self.stops.add(self.text.add(token))
-        if ends or self.stops.stopped:
-            reason = "stop"
-        elif self.output_tokens >= self.sampling.max_tokens:
-            reason = "length"
-        else:
-            if shown:
-                self.generation.feed(Piece(shown, self.output_tokens))
-            return False
+        shown = "" if is_end else self.stops.add(self.text.add(token))
+        self.ended = is_end or self.stops.stopped or self.output_tokens >= self.sampling.max_tokens
+        if not self.ended:
+            return Piece(shown, self.output_tokens) if shown else None
         if not self.stops.stopped:
             shown += self.stops.add(self.text.flush())
             shown += self.stops.flush()
-            reason = "stop" if self.stops.stopped else reason
-        self.generation.feed(Piece(shown, self.output_tokens, reason, self.logprob_sum / self.output_tokens))
-        return True
+        reason = "stop" if is_end or self.stops.stopped else "length"
+        return Piece(shown, self.output_tokens, reason, self.logprob_sum / self.output_tokens)
 
 
 class Runner:
@@ -167,41 +162,45 @@ class Runner:
         if self._prefilling:
             self._read_prompt(self._prefilling[0])
         if self._running:
-            self._bank.select([sequence.adapter for sequence in self._running])
-            logits = self._batch.step(self._model, [sequence.last_token for sequence in self._running])
-            self._keep(self._accept(logits, self._running))
+            self._bank.select([answer.adapter for answer in self._running])
+            logits = self._batch.step(self._model, [answer.last_token for answer in self._running])
+            told = self._draw(logits, self._running)
+            self._keep([not answer.ended for answer in self._running])
+            _tell(told)
 
-    def _read_prompt(self, sequence: Answer) -> None:
+    def _read_prompt(self, answer: Answer) -> None:
         """One piece of a prompt; after the last one the sequence joins the batch."""
-        start = sequence.prefilled
-        piece = sequence.prompt[start : start + self._limits.prefill_chunk_tokens]
-        self._bank.select([sequence.adapter])
-        logits = prefill(self._model, sequence.cache, piece, start)
-        sequence.prefilled += len(piece)
+        start = answer.prefilled
+        piece = answer.prompt[start : start + self._limits.prefill_chunk_tokens]
+        self._bank.select([answer.adapter])
+        logits = prefill(self._model, answer.cache, piece, start)
+        answer.prefilled += len(piece)
         # Prompts take turns, so that a short one does not stand behind all of a long one.
         self._prefilling.rotate(-1)
-        if sequence.prefilled == len(sequence.prompt):
-            goes_on = self._accept(logits, [sequence])[0]
-            if goes_on:
-                self._batch.add(sequence.cache, sequence.prefilled)
-            with self._wake:  # in one step, or `submit` would miscount
-                self._prefilling.remove(sequence)
-                if goes_on:
-                    self._running.append(sequence)
+        if answer.prefilled < len(answer.prompt):
+            return
+        told = self._draw(logits, [answer])
+        if not answer.ended:
+            self._batch.add(answer.cache, answer.prefilled)
+        with self._wake:  # in one step, or `submit` would miscount
+            self._prefilling.remove(answer)
+            if not answer.ended:
+                self._running.append(answer)
+        _tell(told)
 
-    def _accept(self, logits: Tensor, sequences: Sequence[Answer]) -> list[bool]:
-        """Draw each one's next token; which of them go on."""
-        drawn = sampling.draw(logits, [(sequence.sampling, sequence.dice) for sequence in sequences])
+    def _draw(self, logits: Tensor, answers: Sequence[Answer]) -> list[tuple[Generation, Piece | EngineError | None]]:
+        """Draw each one's next token. To be told when the ended ones have left: then their places are free for sure."""
+        drawn = sampling.draw(logits, [(answer.sampling, answer.dice) for answer in answers])
         return [
-            not sequence.accept(token, logprob, ends=token in self._end_tokens)
-            for sequence, (token, logprob) in zip(sequences, drawn, strict=True)
+            (answer.generation, answer.take(token, logprob, is_end=token in self._end_tokens))
+            for answer, (token, logprob) in zip(answers, drawn, strict=True)
         ]
 
     def _drop_cancelled(self) -> None:
         with self._wake:
             self._waiting = deque(one for one in self._waiting if not one.generation.cancelled)
         self._prefilling = deque(one for one in self._prefilling if not one.generation.cancelled)
-        self._keep([not sequence.generation.cancelled for sequence in self._running])
+        self._keep([not answer.generation.cancelled for answer in self._running])
 
     def _keep(self, going_on: Sequence[bool]) -> None:
         if not all(going_on):
@@ -217,3 +216,9 @@ class Runner:
         self._batch = PaddedBatch()
         for sequence in sequences:
             sequence.generation.feed(EngineError(reason))
+
+
+def _tell(told: Sequence[tuple[Generation, Piece | EngineError | None]]) -> None:
+    for generation, piece in told:
+        if piece is not None:
+            generation.feed(piece)

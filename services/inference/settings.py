@@ -13,8 +13,8 @@ import sskai.settings
 class Settings(sskai.settings.Settings):
     """The defaults suit a small machine without an accelerator."""
 
-    # Artefacts from the object store; the least recently used ones go when it is full.
-    inference_cache_dir: Path = Path("/var/cache/sskai/inference")
+    # Artefacts from the object store lie in its folder `inference`; the least recently used ones go when that is full.
+    cache: Path = Path("/var/cache/sskai")
     inference_cache_bytes: int = Field(default=20 * 1024**3, gt=0)
 
     device: str = "auto"  # "auto" | "cpu" | "cuda"

@@ -69,6 +69,7 @@ _FIELDS = (
     "base_uri",
     "artifact_uri",
     "sample_rate",
+    "requested_at",
     "replicas",
     "tries",
     "failure",
@@ -95,12 +96,12 @@ class Store:
         statement = select(EndpointRow).where(EndpointRow.state.in_(VISIBLE)).order_by(EndpointRow.order)
         return [endpoint_of(row) for row in await self.session.scalars(statement)]
 
-    async def add(self, endpoint: Endpoint, now: datetime) -> None:
+    async def add(self, endpoint: Endpoint) -> None:
         """Remember a new endpoint, due at once; one that is known already stays as it is."""
         values = {field: getattr(endpoint, field) for field in _FIELDS}
         await self.session.execute(
             upsert(EndpointRow)
-            .values(**values, state=endpoint.state, requested_at=now)
+            .values(**values, state=endpoint.state)
             .on_conflict_do_nothing(index_elements=["endpoint_id"])
         )
 

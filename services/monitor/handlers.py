@@ -13,6 +13,7 @@ from services.monitor.domain import NANO_USD_PER_USD, Endpoint
 from services.monitor.metrics import DRIFT_DETECTIONS, DRIFT_P_VALUE, RETRAIN_DECISIONS
 from services.monitor.store import Store
 from services.monitor.tables import JobRow
+from sskai import telemetry
 from sskai.contract import moment, new_id, timestamp
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
@@ -132,6 +133,7 @@ async def _close(
     job.final_attempt = final_attempt
     job.ended_at = moment(event.ended_at)
     job.closed_at = job.due_at = now  # the receipt is due
+    job.traceparent = telemetry.current_traceparent()
     if job.retrain_endpoint_id and (endpoint := await store.endpoint(job.retrain_endpoint_id)):
         await store.save_endpoint(endpoint.retrain_ended(job.job_id, now))
     return []

@@ -16,7 +16,7 @@ from services.monitor.metrics import RECEIPTS
 from services.monitor.span_store import DELETE_LIMIT, SpanStore
 from services.monitor.store import Store
 from services.monitor.tables import JobRow, NoticeRow, ReferenceRow
-from sskai import claims
+from sskai import claims, telemetry
 from sskai.contract import timestamp
 from sskai.database import Database
 from sskai.delivery import tell
@@ -43,19 +43,25 @@ async def issue_receipts(database: Database, settle_seconds: float) -> None:
             # Not since the job ended: a monitor that was away hears of ends before it has read all that led to them.
             waited_seconds = (now - job.closed_at).total_seconds() if job.closed_at else 0.0
             patience_seconds = settle_seconds if job.final_attempt is None else LAST_WORD_SECONDS
-            settled = any(one.finished for one in logs if one.attempt == job.final_attempt)
-            if not ledger.complete(rows, job.metered_intervals or 0) or not (
-                settled or waited_seconds >= patience_seconds
-            ):
+            settled = waited_seconds >= patience_seconds or any(
+                log.finished for log in logs if log.attempt == job.final_attempt
+            )
+            if not settled or not ledger.complete(rows, job.metered_intervals or 0):
                 # Soon at first, then less and less often: what is missing for an hour will hardly come this second.
                 await claims.release(session, job, due_in_seconds=min(max(waited_seconds / 10, 0.2), 60))
-                continue
-            if not await claims.release(session, job, due_in_seconds=None):
-                continue
-            receipt = ledger.receipt(rows, logs)
-            await store.add_receipt(job, receipt, now)
-            await tell(session, _receipt_issued(job, receipt, now))
-        RECEIPTS.labels(outcome=job.outcome).inc()
+            elif await claims.release(session, job, due_in_seconds=None):
+                await _issue(store, job, ledger.receipt(rows, logs), now)
+
+
+async def _issue(store: Store, job: JobRow, receipt: ledger.Receipt, now: datetime) -> None:
+    with telemetry.tracer().start_as_current_span(
+        "issue receipt",
+        context=telemetry.context_from(job.traceparent),
+        attributes={"sskai.tenant": job.tenant_id, "sskai.subject": job.job_id},
+    ):
+        await store.add_receipt(job, receipt, now)
+        await tell(store.session, _receipt_issued(job, receipt, now))
+    RECEIPTS.labels(outcome=job.outcome).inc()
 
 
 def _receipt_issued(job: JobRow, receipt: ledger.Receipt, now: datetime) -> events.ReceiptIssued:

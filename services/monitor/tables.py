@@ -34,6 +34,7 @@ class JobRow(Claimable, Base):
     final_attempt: Mapped[int | None]
     ended_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]  # when the monitor heard of the end
+    traceparent: Mapped[str | None]  # of that event: the receipt belongs to the same journey
 
 
 class SpendRow(Base):

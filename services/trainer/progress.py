@@ -24,7 +24,7 @@ from sskai.events import v1 as events
 
 log = structlog.get_logger()
 
-HEARTBEAT_SECONDS = 2.0
+HEARTBEAT_SECONDS = 1.5  # 2 s are promised; importing libraries holds this thread up now and then
 LOSS_SECONDS = 0.25  # at most four losses a second are told; the curve has them all
 MAX_WAITING_HEARTBEATS = 1000
 MAX_SPOOLED_HEARTBEATS = 20_000

@@ -1,4 +1,4 @@
-"""A trace as a tree with times. Long runs of alike spans are drawn once, with how many there were."""
+"""A trace as a tree with times. Runs of alike spans are drawn once, with how many there were."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from rich.tree import Tree
 
 from sskai.client import Json
 
-MAX_LINES_PER_PARENT = 14
+MAX_CHILDREN = 14
 
 
 def draw(trace: Json) -> Tree:
-    """`trace` is the monitor's answer: trace_id and spans nested by `children`, offsets and durations in ms."""
-    root = Tree(f"[bold]trace {trace['trace_id']}[/bold]")
-    _add(root, trace["spans"])
+    """`trace` is the monitor's answer: its spans are flat, in tree order, each with a `depth` and times in seconds."""
+    root = Tree(f"[bold]trace {trace['trace_id']}[/bold] [dim]{trace['duration_seconds']:.1f} s[/dim]")
+    _add(root, trace["spans"], 0)
     return root
 
 
-def _add(parent: Tree, spans: list[Json]) -> None:
-    groups = groupby(spans, key=lambda span: (span["service"], span["name"]))
+def _add(parent: Tree, spans: list[Json], depth: int) -> None:
+    """Draw the spans of this depth; those below each go under it."""
+    branches: list[list[Json]] = []
+    for span in spans:
+        if span["depth"] <= depth or not branches:
+            branches.append([span])
+        else:
+            branches[-1].append(span)
+    groups = groupby(branches, key=lambda branch: (branch[0]["service"], branch[0]["name"]))
     for shown, ((service, name), group) in enumerate(groups):
-        if shown == MAX_LINES_PER_PARENT:
+        if shown == MAX_CHILDREN:
             parent.add("[dim]...[/dim]")
             return
         alike = list(group)
-        first = alike[0]
-        took = sum(span["duration_ms"] for span in alike)
+        first = alike[0][0]
+        took = sum(branch[0]["duration_seconds"] for branch in alike)
         times = f" x{len(alike)}" if len(alike) > 1 else ""
-        line = f"[cyan]{service}[/cyan] {name}{times} [dim]+{first['offset_ms'] / 1000:.2f} s, {took:.0f} ms[/dim]"
-        _add(parent.add(line), [child for span in alike for child in span.get("children", [])])
+        line = f"[cyan]{service}[/cyan] {name}{times} [dim]+{first['start_offset_seconds']:.2f} s, {took * 1000:.0f} ms[/dim]"
+        _add(parent.add(line), [span for branch in alike for span in branch[1:]], depth + 1)

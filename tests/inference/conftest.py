@@ -74,7 +74,7 @@ def process(
         "SSKAI_DATABASE_URL": url.set(database="inference_process").render_as_string(hide_password=False),
         "SSKAI_KAFKA_BOOTSTRAP": kafka,
         "SSKAI_MODELS_DIR": str(models_dir),
-        "SSKAI_INFERENCE_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+        "SSKAI_CACHE": str(tmp_path_factory.mktemp("cache")),
         "SSKAI_MAX_CONCURRENT_SEQUENCES": "4",
         "SSKAI_MAX_WAITING_SEQUENCES": "4",
         "SSKAI_PREFILL_CHUNK_TOKENS": "32",

@@ -30,7 +30,11 @@ class FakeEngine:
 
     def retain(self, used: AbstractSet[tuple[str, str]]) -> None:
         bases = {base for base, _ in used}
-        self.loaded = {(base, adapter) for base, adapter in self.loaded if (base, adapter) in used or (base in bases and not adapter)}
+        self.loaded = {
+            (base, adapter)
+            for base, adapter in self.loaded
+            if (base, adapter) in used or (base in bases and not adapter)
+        }
 
     def encode_chat(self, base: str, messages: Sequence[dict[str, str]]) -> list[int]:
         return self.encode_text(base, " ".join(message["content"] for message in messages))

@@ -43,19 +43,20 @@ class InferenceProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, limit_seconds: float = 60) -> None:
+    def start(self, *, path: str = "/readyz", limit_seconds: float = 60) -> None:
+        """Run it and wait until `path` answers 200."""
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", "services.inference.main"]
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         deadline = time.monotonic() + limit_seconds
-        while not self._ready():
+        while not self._answers(path):
             assert self._process.poll() is None, self._log.read_text()[-3000:]
             assert time.monotonic() < deadline, self._log.read_text()[-3000:]
             time.sleep(0.05)
 
-    def _ready(self) -> bool:
+    def _answers(self, path: str) -> bool:
         try:
-            return httpx2.get(f"{self.url}/readyz", timeout=2).status_code == 200
+            return httpx2.get(f"{self.url}{path}", timeout=2).status_code == 200
         except httpx2.HTTPError:
             return False
 
@@ -125,9 +126,7 @@ class InferenceProcess:
 
     async def get(self, path: str, *, tenant_id: str = TENANT) -> httpx2.Response:
         async with httpx2.AsyncClient(timeout=10) as client:
-            return await client.get(
-                self.url + path, headers={"X-SSKAI-Tenant": tenant_id, "X-SSKAI-Internal": TOKEN}
-            )
+            return await client.get(self.url + path, headers={"X-SSKAI-Tenant": tenant_id, "X-SSKAI-Internal": TOKEN})
 
     async def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""

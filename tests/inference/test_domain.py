@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ def endpoint(**changes: Any) -> Endpoint:
         "base_uri": "builtin://tiny",
         "artifact_uri": "s3://sskai/a",
         "sample_rate": 0.0,
+        "requested_at": datetime(2026, 11, 24, tzinfo=UTC),
     }
     return Endpoint(**{**values, **changes})
 
@@ -125,7 +127,9 @@ def test_prompt_and_answer_share_the_context(prompt: int, asked: int | None, all
         assert domain.output_tokens(prompt, asked, 50, 100) == allowed
 
 
-@pytest.mark.parametrize(("rate", "draw", "sampled"), [(0, 0, False), (1, 0.999, True), (0.3, 0.29, True), (0.3, 0.3, False)])
+@pytest.mark.parametrize(
+    ("rate", "draw", "sampled"), [(0, 0, False), (1, 0.999, True), (0.3, 0.29, True), (0.3, 0.3, False)]
+)
 def test_sampling(rate: float, draw: float, sampled: bool) -> None:
     assert domain.is_sampled(rate, draw) is sampled
 

@@ -33,6 +33,25 @@ async def idle(service: InferenceProcess) -> None:
     await wait_for(nobody, limit_seconds=20)
 
 
+async def busy(service: InferenceProcess) -> None:
+    async def somebody() -> bool:
+        return await service.metric("sskai_inference_active_sequences") > 0
+
+    await wait_for(somebody)
+
+
+async def heard(service: InferenceProcess, kind: type[Any], endpoint_id: str) -> list[Any]:
+    """What the service tells of an endpoint, as soon as there is something."""
+    told: list[Any] = []
+
+    async def something() -> bool:
+        told[:] = await service.told(kind, endpoint_id)
+        return bool(told)
+
+    await wait_for(something)
+    return told
+
+
 async def test_a_chat(service: InferenceProcess) -> None:
     answer = await service.client().chat.completions.create(model="cats", **GREEDY)
     assert answer.model == "cats"
@@ -201,14 +220,10 @@ async def test_a_client_that_stops_waiting_frees_its_place(service: InferencePro
     await idle(service)
     before = await service.metric("sskai_inference_tokens_total")
     asking = asyncio.create_task(service.client().chat.completions.create(model="cats", **LONG))
-    await wait_for(lambda: busy(service))
+    await busy(service)
     asking.cancel()
     await idle(service)
     assert await service.metric("sskai_inference_tokens_total") - before < LONG["max_tokens"]
-
-
-async def busy(service: InferenceProcess) -> bool:
-    return await service.metric("sskai_inference_active_sequences") > 0
 
 
 async def test_more_requests_than_may_wait_get_429_with_retry_after(service: InferenceProcess) -> None:
@@ -253,20 +268,20 @@ async def test_an_endpoint_can_be_asked_the_moment_it_was_requested(
         return (await service.get("/v1/models/early")).status_code == 404
 
     await wait_for(gone)
-    await wait_for(lambda: service.told(events.EndpointDeleted, "end_early"))
+    await heard(service, events.EndpointDeleted, "end_early")
 
 
 async def test_a_failed_endpoint_says_why(service: InferenceProcess) -> None:
     await service.publish(
         events.EndpointRequested(endpoint_id="end_bad", tenant_id=TENANT, name="bad", base_uri="builtin://absent")
     )
-    failed = await wait_for(lambda: service.told(events.EndpointFailed, "end_bad"))
-    assert "no built-in model 'absent'" in failed[0].reason
+    (failed,) = await heard(service, events.EndpointFailed, "end_bad")
+    assert "no built-in model 'absent'" in failed.reason
     with pytest.raises(openai.ConflictError, match="absent"):
         await say(service, "bad")
 
 
-async def test_samples_are_told_redacted_in_the_trace_of_their_request(service: InferenceProcess) -> None:
+async def test_samples_are_told_and_redacted(service: InferenceProcess) -> None:
     endpoint_id = await service.deploy("watched", rate=1.0)
     messages = [
         {"role": "user", "content": "first"},
@@ -274,7 +289,7 @@ async def test_samples_are_told_redacted_in_the_trace_of_their_request(service: 
         {"role": "user", "content": "I am ada@example.org, call 0301234567"},
     ]
     said = await say(service, "watched", messages=messages)
-    (sample,) = await wait_for(lambda: service.told(events.InferenceSampled, endpoint_id))
+    (sample,) = await heard(service, events.InferenceSampled, endpoint_id)
     assert sample.input_text == "I am [email], call [number]"
     assert sample.output_text == said[:2000]
     assert (sample.output_tokens, sample.finish_reason) == (16, "length")
@@ -302,14 +317,15 @@ async def test_figures_are_counted(service: InferenceProcess) -> None:
 async def test_after_kill_9_what_was_ready_answers_again(service: InferenceProcess) -> None:
     said = await say(service, "cats")
     service.kill()
-    await asyncio.to_thread(service.start)
+    # Healthy, not ready: the broker waits some seconds for the dead consumer, requests need not.
+    await asyncio.to_thread(service.start, path="/healthz")
     assert await say(service, "cats") == said, "the request waits until the adapter is loaded again"
     assert len(await service.told(events.EndpointReady, f"end_{TENANT}_cats")) == 1
 
 
 async def test_sigterm_ends_it_in_time_also_in_the_middle_of_an_answer(service: InferenceProcess) -> None:
     asking = asyncio.create_task(say(service, "cats", max_tokens=400))
-    await wait_for(lambda: busy(service))
+    await busy(service)
     code = await asyncio.to_thread(service.terminate, 15)
     assert code == 0
     await asyncio.gather(asking, return_exceptions=True)

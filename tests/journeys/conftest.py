@@ -1,4 +1,4 @@
-"""The embedded stack for the journeys: everything as processes, once per session, with a tiny model as the foundation."""
+"""The embedded stack for the journeys: all as processes, once per session, with a tiny model as the foundation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from sskai.demo.journey import Cloud, Scenario
 from sskai.local import stack
 from sskai.local.state import StackState, read_state
 from tests import tiny_model
-
-TINY = "tiny-llama-test"
 
 
 @dataclass
@@ -51,10 +49,7 @@ def running() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="sskai-journey-") as folder:
         home = Path(folder) / "home"
         Path(folder).chmod(0o755)
-        models = Path(folder) / "models"
-        tiny_model.build(models / TINY)
         changes = {
-            "SSKAI_MODELS_DIR": str(models),
             # Processes start and stop by the dozen here; a laptop's patience would only make the tests slow.
             "SSKAI_PATIENCE_SECONDS": "2",
             "SSKAI_TRAINER_THREADS": "1",
@@ -68,6 +63,14 @@ def running() -> Iterator[Stack]:
             stack.down(home)
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="session")
+def base_model(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny foundation model, brought along by the user: its id."""
+    folder = tiny_model.build(tmp_path_factory.mktemp("tiny"))
+    with running.client() as client:
+        return str(client.models.upload(folder, name="tiny-llama")["id"])
 
 
 @pytest.fixture
@@ -95,10 +98,10 @@ def tiny_model_rows(count: int = 120) -> list[dict[str, object]]:
 
 
 @pytest.fixture
-def scenario(conversation_file: Path) -> Scenario:
+def scenario(conversation_file: Path, base_model: str) -> Scenario:
     """The demo's journey on the tiny model."""
     return Scenario(
-        base_model=TINY,
+        base_model=base_model,
         dataset_file=conversation_file,
         question="What does the cat say?",
         familiar=[str(row["messages"][0]["content"]) for row in tiny_model_rows()],  # type: ignore[index]

@@ -120,6 +120,19 @@ def test_drain_is_heard_by_the_pod_and_leaves_the_rest_to_it(cloud):
     assert "saved" in cloud.log(machine["machine_id"])
 
 
+def test_a_second_drain_is_not_heard(cloud):
+    """Two signals mean "leave at once" to a trainer; a scheduler that repeats itself after a crash means it once."""
+    command = "trap 'echo heard' TERM; while :; do echo tick; sleep 0.05; done"
+    machine_id = cloud.launch(command, "drain-twice").json()["machine_id"]
+    assert wait_until(lambda: "tick" in cloud.log(machine_id), 5)
+    cloud.client.post(f"/machines/{machine_id}/drain").raise_for_status()
+    assert wait_until(lambda: "heard" in cloud.log(machine_id), 5)
+    cloud.client.post(f"/machines/{machine_id}/drain").raise_for_status()
+    ticks = cloud.log(machine_id).count("tick")
+    assert wait_until(lambda: cloud.log(machine_id).count("tick") >= ticks + 3, 5)
+    assert cloud.log(machine_id).count("heard") == 1
+
+
 def test_a_notice_is_queued_in_awss_shape_and_then_the_whole_group_is_killed(cloud):
     machine = cloud.launch("trap '' TERM; sleep 600 & echo $!; wait", "notice").json()
     machine_id = machine["machine_id"]

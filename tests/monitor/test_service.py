@@ -55,11 +55,10 @@ async def test_a_monitor_hears_counts_tells_and_stops(kafka: str, process: tuple
 
         await wait_for(ready, limit_seconds=30)
         producer = await publisher.start()
-        await producer.send_and_wait(contract.OTLP_TOPIC, request(span(1), span(2, parent=1)).SerializeToString())
+        twice = span(2, parent=1)
+        await producer.send_and_wait(contract.OTLP_TOPIC, request(span(1), twice).SerializeToString())
         await producer.send_and_wait(contract.OTLP_TOPIC, b"\xffno spans")
-        await client.post(
-            "/v1/traces", content=request(span(2), span(3, parent=2)).SerializeToString(), headers=PROTOBUF
-        )
+        await client.post("/v1/traces", content=request(twice, span(3, parent=2)).SerializeToString(), headers=PROTOBUF)
         await publisher.publish_all(envelope(message) for message in STORY)
 
         async def receipt() -> bool:

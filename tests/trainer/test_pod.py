@@ -11,7 +11,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,8 +74,27 @@ def run_here(credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ca
     return run
 
 
+@pytest.fixture
+def start(credentials: dict[str, str]) -> Iterator[Callable[[PodSettings, Path], Pod]]:
+    """Start a pod's process; none outlives the test."""
+    pods: list[Pod] = []
+
+    def start_pod(settings: PodSettings, folder: Path) -> Pod:
+        pods.append(Pod(settings, credentials, folder))
+        return pods[-1]
+
+    yield start_pod
+    for one in pods:
+        one.process.kill()
+        one.end()
+
+
 def test_kill_9_and_notice_change_no_bit_of_the_curve(
-    bucket: Objects, models_dir: Path, credentials: dict[str, str], run_here: Callable[..., Exit], tmp_path: Path
+    bucket: Objects,
+    models_dir: Path,
+    start: Callable[[PodSettings, Path], Pod],
+    run_here: Callable[..., Exit],
+    tmp_path: Path,
 ) -> None:
     """Attempt 1 is killed, its newest checkpoint torn; attempt 2 gets a notice; attempt 3 finishes."""
     plan = {"total_steps": 60, "checkpoint_interval_steps": 4}
@@ -85,7 +104,7 @@ def test_kill_9_and_notice_change_no_bit_of_the_curve(
     assert len(expected) == 60
 
     job = Job(bucket, models_dir, **plan)
-    first = Pod(job.settings(1), credentials, tmp_path / "1")
+    first = start(job.settings(1), tmp_path / "1")
     first.wait_for(lambda: len(job.manifests()) >= 2)
     first.wait_for_step(len(curve(first.folder)) + random.randint(1, 8))
     first.process.kill()
@@ -96,7 +115,7 @@ def test_kill_9_and_notice_change_no_bit_of_the_curve(
     bucket.put_bytes(f"{job.prefix}/checkpoints/{saved[-1]}/optimizer.safetensors", b"torn")
 
     previous = {"attempt": 1, "step": len(killed_at), "at": datetime.now(UTC)}
-    second = Pod(job.settings(2, previous=previous), credentials, tmp_path / "2")
+    second = start(job.settings(2, previous=previous), tmp_path / "2")
     resumed_step = int(saved[-2].rpartition("-")[2])
     second.wait_for_step(resumed_step + random.randint(2, 9))
     second.process.send_signal(signal.SIGTERM)
@@ -145,6 +164,27 @@ def test_the_result_is_a_verified_adapter_with_its_card_and_curve(
     # Retention keeps three; the last step is always among them.
     assert len(job.manifests()) <= 3
     assert "attempt-00001/checkpoint-20" in job.manifests()
+
+
+def test_peft_itself_loads_result_and_checkpoint(
+    bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    job = Job(bucket, models_dir, total_steps=4)
+    assert run_here(job.settings(), tmp_path) is Exit.DONE
+    (finished,) = told(tmp_path, "AttemptFinished")
+    (committed,) = told(tmp_path, "CheckpointCommitted")
+    for uri in (finished["artifact_uri"], committed["uri"]):
+        folder = tmp_path / "loaded"
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            bucket.download(f"{bucket.key(uri)}/{name}", folder / name)
+        base = AutoModelForCausalLM.from_pretrained(models_dir / "tiny", local_files_only=True)
+        tuned = PeftModel.from_pretrained(base, folder)
+        learnt = [it for name, it in tuned.named_parameters() if "lora_B" in name]
+        assert len(learnt) == 4 * 7  # seven linear layers in each of four blocks
+        assert all(it.abs().sum() > 0 for it in learnt)
 
 
 def test_an_attempt_that_only_has_to_publish_does_so(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Annotated, Any
 
@@ -93,7 +94,7 @@ async def upload(
                 )
             if isinstance(scanned, RejectedError):
                 raise await _rejected(here, caller, name, scanned)
-            return respond(await _keep(here, caller, name, scanned, spool, idempotency_key))
+            return respond(await _keep(here, caller, name, scanned, spool, idempotency_key=idempotency_key))
     except ClientDisconnect as error:
         raise Problem(400, "The upload broke off", "Send it again") from error
     except KeyReusedError as error:
@@ -102,11 +103,11 @@ async def upload(
 
 @router.get("")
 async def list_datasets(
-    here: Here, caller: Caller, name: str | None = None, after: After = None, limit: Limit = 20
+    here: Here, caller: Caller, name: Name | None = None, after: After = None, limit: Limit = 20
 ) -> dict[str, Any]:
     """The tenant's datasets, newest first."""
     async with here.database.transaction() as session:
-        found = await Library(session).datasets(caller.tenant_id, _plain_text(name), after, limit + 1)
+        found = await Library(session).datasets(caller.tenant_id, name, after, limit + 1)
     return page([shown(dataset) for dataset in found], limit)
 
 
@@ -156,10 +157,6 @@ def _named(name: str | None) -> str:
     except ValidationError as error:
         detail = "name: give the dataset a name of a-z, 0-9, '.', '_' and '-', at most 63 characters (?name=...)"
         raise Problem(422, "The name is not valid", detail, field="name") from error
-
-
-def _plain_text(text: str | None) -> str | None:
-    return None if text is None else text.replace("\0", "")
 
 
 async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
@@ -222,11 +219,11 @@ async def _rejected(here: World, caller: Principal, name: str, error: RejectedEr
 
 
 async def _keep(
-    here: World, caller: Principal, name: str, summary: Summary, spool: IO[bytes], idempotency_key: str | None
+    here: World, caller: Principal, name: str, summary: Summary, spool: IO[bytes], *, idempotency_key: str | None
 ) -> Answer:
     # Named by its content: the same upload writes the same object, and a crash before the commit leaves nothing false.
     key = f"tenants/{caller.tenant_id}/datasets/{name}/{summary.sha256}.jsonl"
-    await asyncio.to_thread(here.objects.put_file, key, spool.name)  # type: ignore[arg-type]
+    await asyncio.to_thread(here.objects.put_file, key, Path(spool.name))
     now = here.now()
     async with here.database.transaction() as session:
 

@@ -51,7 +51,7 @@ async def revoke_key(
 ) -> None:
     """It is refused from now on."""
     async with here.database.transaction() as session:
-        found = key_id.isprintable() and await Keys(session).revoke(_tenant(caller, tenant_id), key_id, here.now())
+        found = await Keys(session).revoke(_tenant(caller, tenant_id), key_id, here.now())
     if not found:
         raise not_found("key", key_id)
 

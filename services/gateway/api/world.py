@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
@@ -9,7 +10,7 @@ from typing import Annotated, Any, cast
 import httpx2
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
 from services.gateway.answers import Answer, KeyReusedError
 from services.gateway.catalogue import Catalogue
@@ -70,9 +71,17 @@ def _world(request: Request) -> World:
 
 Here = Annotated[World, Depends(_world)]
 
-# Ids are looked up as they are; what cannot be one is simply not found.
 ID_PATTERN = r"^[A-Za-z0-9._@-]{1,120}$"
-Id = Annotated[str, Path(max_length=400)]
+
+
+def _possible_id(text: str) -> str:
+    if not re.fullmatch(ID_PATTERN, text):
+        raise Problem(404, "Not found", "Nothing can have this id")
+    return text
+
+
+# What cannot be an id is not found, as any other id that nothing has.
+Id = Annotated[str, Path(), AfterValidator(_possible_id)]
 After = Annotated[str | None, Query(pattern=ID_PATTERN, description="The last id of the page before")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 IdempotencyKey = Annotated[

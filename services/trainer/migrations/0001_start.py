@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("newest_version", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("model_id", name="pk_models"),
-        sa.UniqueConstraint("tenant_id", "name", name="uq_models_tenant_id"),
+        sa.UniqueConstraint("tenant_id", "name", name="uq_models_tenant_id_name"),
         schema=SCHEMA,
     )
     op.create_table(
@@ -46,7 +46,7 @@ def upgrade() -> None:
         *_claim_columns(),
         sa.PrimaryKeyConstraint("job_id", name="pk_results"),
         sa.ForeignKeyConstraint(["model_id"], [f"{SCHEMA}.models.model_id"], name="fk_results_model_id"),
-        sa.UniqueConstraint("model_id", "version", name="uq_results_model_id"),
+        sa.UniqueConstraint("model_id", "version", name="uq_results_model_id_version"),
         schema=SCHEMA,
     )
     op.create_table(

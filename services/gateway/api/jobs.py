@@ -1,0 +1,174 @@
+"""`/v1/jobs`: submit, look, cancel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from services.gateway.answers import Answer, KeyReusedError, digest, once
+from services.gateway.api import traces
+from services.gateway.api.auth import Caller
+from services.gateway.api.resolving import resolve
+from services.gateway.api.world import (
+    After,
+    Here,
+    Id,
+    IdempotencyKey,
+    Limit,
+    key_reused,
+    not_found,
+    page,
+    respond,
+    unprocessable,
+)
+from services.gateway.domain import Attempt, JobState, JobView
+from services.gateway.handlers import trace_id
+from services.gateway.jobfile import JobFile, JobFileError
+from services.gateway.plain import iso, plain
+from services.gateway.store import Store
+from services.gateway.tables import JobRow, ReceiptRow
+from sskai.contract import new_id, timestamp
+from sskai.delivery import tell
+from sskai.events import v1 as events
+from sskai.http import Problem
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+NANO = 1e-9
+
+
+@router.post("", status_code=202)
+async def submit_job(
+    job: JobFile, request: Request, here: Here, caller: Caller, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Accept a job. What is wrong with it at the door is said now; what no machine can do fails the job later."""
+    now = here.now()
+    try:
+        async with here.database.transaction() as session:
+            store = Store(session)
+
+            async def make() -> Answer:
+                spec = await resolve(job, here, caller, store.library, to_run=True)
+                event = events.JobSubmitted(
+                    job_id=new_id("job"), tenant_id=caller.tenant_id, spec=spec, submitted_at=timestamp(now)
+                )
+                row = await store.add_job(event, trace_id(), now)
+                await tell(session, event)
+                return Answer(202, shown(row, None))
+
+            digested = digest("POST /v1/jobs", await request.body())
+            answer = await once(session, caller.tenant_id, idempotency_key, digested, make, now=now)
+    except JobFileError as error:
+        raise unprocessable("The job cannot be accepted", error) from error
+    except KeyReusedError as error:
+        raise key_reused(error) from error
+    response = respond(answer)
+    response.headers["Location"] = f"/v1/jobs/{answer.body['id']}"
+    return response
+
+
+@router.get("")
+async def list_jobs(
+    here: Here, caller: Caller, state: JobState | None = None, after: After = None, limit: Limit = 20
+) -> dict[str, Any]:
+    """The tenant's jobs, newest first, in short."""
+    async with here.database.transaction() as session:
+        rows = await Store(session).jobs(caller.tenant_id, state, after, limit + 1)
+    return page([summary(row) for row in rows], limit)
+
+
+@router.get("/{job_id}")
+async def get_job(job_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+    """One job: its specification, plan, attempts, progress, loss curve, checkpoints, spend, end and receipt."""
+    async with here.database.transaction() as session:
+        store = Store(session)
+        row = await store.job(caller.tenant_id, job_id)
+        receipt = await store.receipt(caller.tenant_id, job_id)
+    if row is None:
+        raise not_found("job", job_id)
+    return shown(row, receipt)
+
+
+@router.post("/{job_id}/cancel", status_code=202)
+async def cancel_job(job_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+    """Ask for the end of a job; what runs may save first. Asked again, it changes nothing more; 409 if it has ended."""
+    now = here.now()
+    async with here.database.transaction() as session:
+        store = Store(session)
+        row = await store.job(caller.tenant_id, job_id, lock=True)
+        if row is None:
+            raise not_found("job", job_id)
+        if JobState(row.state).ended:
+            raise Problem(409, "The job has ended", f"{job_id} has {row.state}: nothing is left to cancel")
+        if row.state != JobState.CANCELLING:
+            event = events.JobCancelRequested(
+                job_id=job_id, tenant_id=caller.tenant_id, requested_by=caller.key_id, requested_at=timestamp(now)
+            )
+            await store.follow_job(event, now)
+            await tell(session, event)
+        return shown(row, None)
+
+
+@router.get("/{job_id}/trace")
+async def get_job_trace(job_id: Id, here: Here, caller: Caller) -> Response:
+    """The trace that began with the job's submission, as a tree of spans."""
+    async with here.database.transaction() as session:
+        row = await Store(session).job(caller.tenant_id, job_id)
+    if row is None:
+        raise not_found("job", job_id)
+    if not row.trace_id:
+        raise Problem(404, "No trace", f"{job_id} was not submitted in a trace")
+    return await traces.fetch(here, caller, row.trace_id)
+
+
+def summary(row: JobRow) -> dict[str, Any]:
+    """What a list shows."""
+    view = JobView.model_validate(row.view)
+    spec = events.JobSpec.FromString(row.spec or b"")
+    attempt = view.newest_attempt
+    progress = attempt.progress.model_dump(mode="json") if attempt and attempt.progress else None
+    return {
+        "id": row.job_id,
+        "object": "job",
+        "kind": spec.kind,
+        "name": row.name,
+        "state": row.state,
+        "model": spec.model.model_id,
+        "dataset": f"dataset://{spec.dataset.name}/{spec.dataset.version}",
+        "attempt": attempt.number if attempt else 0,
+        "progress": progress,
+        "spent_usd": row.spent_nano_usd * NANO,
+        "budget_usd": spec.budget_usd if spec.HasField("budget_usd") else None,
+        "submitted_at": iso(row.submitted_at) if row.submitted_at else None,
+        "updated_at": iso(row.updated_at),
+        "ended_at": iso(view.end.at) if view.end else None,
+    }
+
+
+def shown(row: JobRow, receipt: ReceiptRow | None) -> dict[str, Any]:
+    """Everything that is known of a job. `losses`: pairs of step and loss, thinned evenly in a long job."""
+    view = JobView.model_validate(row.view)
+    spec = plain(events.JobSpec.FromString(row.spec or b""))
+    del spec["model"]["config_json"]
+    document = view.model_dump(mode="json")
+    return {
+        **summary(row),
+        "spec": spec,
+        "trace_id": row.trace_id or None,
+        "plan_id": view.plan_id or None,
+        "placement": document["chosen"],
+        "hold": document["hold"] if view.state is JobState.HELD else None,
+        "requeue": document["requeue"],
+        "attempts": [_attempt(attempt) for attempt in view.attempts.values()],
+        "checkpoints": list(document["checkpoints"].values()),
+        "losses": view.losses(),
+        "on_demand_usd": row.on_demand_nano_usd * NANO,
+        "budget_fraction_reached": view.budget_fraction,
+        "end": document["end"],
+        "receipt": receipt.body if receipt else None,
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {"outcome": attempt.outcome, **attempt.model_dump(mode="json", exclude={"curve"})}

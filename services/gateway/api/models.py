@@ -1,0 +1,178 @@
+"""`/v1/models`: foundation models, trained versions, and models of one's own; the list has OpenAI's shape."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
+
+from services.gateway.answers import Answer, KeyReusedError, digest, once
+from services.gateway.api.auth import Caller
+from services.gateway.api.world import Here, Id, IdempotencyKey, World, key_reused, not_found, respond
+from services.gateway.jobfile import Name
+from services.gateway.keys import Principal
+from services.gateway.library import Library
+from services.gateway.plain import iso
+from services.gateway.values import Model
+from services.gateway.weights import RefusedError, check_file, check_names, read_config
+from sskai.contract import new_id
+from sskai.http import Problem
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+MAX_FILES = 64
+MAX_LISTED = 1_000
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["name", "files"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.get("")
+async def list_models(
+    here: Here, caller: Caller, limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100
+) -> dict[str, Any]:
+    """The tenant's own, newest first (at most `limit`), then the foundation models."""
+    async with here.database.transaction() as session:
+        own = await Library(session).models(caller.tenant_id, limit)
+    everybodys = await asyncio.to_thread(here.catalogue.models)
+    return {"object": "list", "data": [shown(model) for model in (*own, *everybodys)]}
+
+
+@router.get("/{model_id}")
+async def get_model(model_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+    """One model, by id, `NAME@VERSION` or `NAME` (its newest version)."""
+    async with here.database.transaction() as session:
+        model = await Library(session).model(caller.tenant_id, model_id, here.catalogue)
+    if model is None:
+        raise not_found("model", model_id)
+    return shown(model)
+
+
+@router.post("", status_code=201, openapi_extra=_UPLOAD)
+async def upload_model(
+    request: Request, here: Here, caller: Caller, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """A model of one's own, as `save_pretrained()` writes it: config.json, the tokenizer's files and *.safetensors.
+
+    Every file is checked by its content before one is kept; a pickle is refused whatever its name says.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "multipart/form-data":
+        raise Problem(415, "Unsupported media type", "Send multipart/form-data with `name` and the field `files`")
+    try:
+        async with request.form(max_files=MAX_FILES, max_fields=4) as form:
+            name = _named(form.get("name"))
+            files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
+            config_json = await asyncio.to_thread(_check, files)
+            return respond(await _keep(here, caller, name, files, config_json, idempotency_key=idempotency_key))
+    except RefusedError as error:
+        raise Problem(422, "The model was refused", str(error), file=error.file, reason=error.reason) from error
+    except ClientDisconnect as error:
+        raise Problem(400, "The upload broke off", "Send it again") from error
+    except KeyReusedError as error:
+        raise key_reused(error) from error
+
+
+def shown(model: Model) -> dict[str, Any]:
+    """OpenAI's four fields first, then ours. `parent`: what an adapter stands on."""
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": int(model.created_at.timestamp()),
+        "owned_by": "sskai" if model.origin == "builtin" else "tenant",
+        "model_id": model.model_id,
+        "name": model.name,
+        "version": model.version,
+        "origin": model.origin,
+        "parent": model.base_model_id if model.artifact_uri else None,
+        "method": model.method or None,
+        "available": model.available,
+        "parameters": model.parameters or None,
+        "licence": model.licence or None,
+        "hub_id": model.hub_id or None,
+        "job_id": model.job_id or None,
+        "dataset_uri": model.dataset_uri or None,
+        "artifact_uri": model.artifact_uri or None,
+        "eval_loss_before": model.eval_loss_before,
+        "eval_loss_after": model.eval_loss_after,
+        "created_at": iso(model.created_at),
+    }
+
+
+def _named(name: object) -> str:
+    try:
+        return _NAME.validate_python(name, strict=True)
+    except ValidationError as error:
+        detail = "name: give the model a name of a-z, 0-9, '.', '_' and '-', at most 63 characters"
+        raise Problem(422, "The name is not valid", detail, field="name") from error
+
+
+def _check(files: list[UploadFile]) -> str:
+    """The configuration of a set of files that is a model. Raises RefusedError."""
+    check_names([file.filename or "" for file in files])
+    for file in files:
+        check_file(file.filename or "", file.file, file.size or 0)
+    config = next(file for file in files if file.filename == "config.json")
+    return read_config(config.file, config.size or 0)
+
+
+def _store(here: World, model_id: str, files: list[UploadFile]) -> None:
+    for file in files:
+        file.file.seek(0)
+        pieces = iter(lambda: file.file.read(1024 * 1024), b"")  # noqa: B023 (used up before the next turn)
+        here.objects.put_stream(f"models/{model_id}/{file.filename}", pieces)
+
+
+async def _keep(
+    here: World,
+    caller: Principal,
+    name: str,
+    files: list[UploadFile],
+    config_json: str,
+    *,
+    idempotency_key: str | None,
+) -> Answer:
+    async with here.database.transaction() as session:
+        taken = here.catalogue.find(name) or "trained" in await Library(session).origins(caller.tenant_id, name)
+    if taken:
+        raise Problem(409, "The name is taken", f"{name!r} is a foundation or a trained model: choose another name")
+    model_id = new_id("model")
+    await asyncio.to_thread(_store, here, model_id, files)
+    async with here.database.transaction() as session:
+
+        async def make() -> Answer:
+            model = await Library(session).add_uploaded_model(
+                caller.tenant_id,
+                name,
+                here.now(),
+                model_id=model_id,
+                uri=here.objects.uri(f"models/{model_id}"),
+                config_json=config_json,
+            )
+            return Answer(201, shown(model))
+
+        names = sorted(f"{file.filename} {file.size}" for file in files)
+        request = digest("POST /v1/models", "\n".join([name, config_json, *names]).encode())
+        answer = await once(session, caller.tenant_id, idempotency_key, request, make, now=here.now())
+    if answer.replayed:
+        await asyncio.to_thread(here.objects.delete, f"models/{model_id}/")
+    return answer

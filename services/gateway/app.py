@@ -1,0 +1,61 @@
+"""The HTTP application: routers, limits, problem documents, traces."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+from services.gateway.api import chat, datasets, docs, endpoints, events, jobs, keys, models, plans, receipts, traces
+from services.gateway.api.auth import authenticate
+from services.gateway.api.limits import BodyLimit
+from services.gateway.api.world import PROBLEM_RESPONSES, World
+from services.gateway.hub import listening
+from services.gateway.keys import Keys
+from sskai.http import install_problem_handlers
+
+RESOURCES = (datasets, models, jobs, plans, endpoints, receipts, events, traces, chat, keys)
+
+
+def build_app(world: World) -> FastAPI:
+    """The gateway's API around its parts. The lifespan makes the operator's key and listens to the event log."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await ensure_admin_key(world)
+        async with world.http, listening(world.hub, world.database.url):
+            yield
+
+    app = FastAPI(
+        title="SSKAI",
+        summary="Fine-tune on the cheapest spot capacity, survive every interruption, serve, watch, retrain.",
+        version="0.1.0",
+        lifespan=lifespan,
+        responses=PROBLEM_RESPONSES,
+    )
+    app.state.world = world
+    install_problem_handlers(app)
+    for resource in RESOURCES:
+        app.include_router(resource.router, dependencies=[Depends(authenticate)])
+    app.include_router(docs.router)
+    settings = world.settings
+    app.add_middleware(
+        BodyLimit,
+        limit_bytes=settings.max_body_bytes,
+        by_path={"/v1/datasets": settings.max_dataset_bytes, "/v1/models": settings.max_model_bytes},
+    )
+    # A stream of events lasts for hours: its span would come when nobody asks for it any more.
+    FastAPIInstrumentor().instrument_app(
+        app, excluded_urls="healthz,readyz,metrics,v1/events", exclude_spans=["receive", "send"]
+    )
+    return app
+
+
+async def ensure_admin_key(world: World) -> None:
+    """The key of SSKAI_ADMIN_KEY is valid, whatever the database says."""
+    key = world.settings.admin_key.get_secret_value()
+    if key:
+        async with world.database.transaction() as session:
+            await Keys(session).ensure_admin(key, world.now())
