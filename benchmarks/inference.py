@@ -1,13 +1,14 @@
 """Tokens per second of the inference engine, beside transformers and peft in the same run.
 
-`python -m benchmarks.inference [MODEL_FOLDER]` prints one JSON object. The model is a folder of safetensors (default: the
-built-in SmolLM2-135M). Greedy answers of 32 tokens to eight different prompts. Measured:
+`python -m benchmarks.inference [MODEL_FOLDER]` prints one JSON object. The model is a folder of safetensors (default:
+the built-in SmolLM2-135M). Greedy answers of 16 tokens to eight different prompts; medians of three rounds in which all
+take turns, since other programs may use the machine, too. Measured:
 
-- `sequential`: one request after the other; `concurrent`: all eight at once, the base only; `mixed`: all eight at once, on
-  the base and two rank-8 LoRA adapters by turns.
+- `sequential`: one request after the other; `concurrent`: all eight at once, the base only; `mixed`: all eight at once,
+  on the base and two rank-8 LoRA adapters by turns.
 - `transformers_sequential`: the peer, `model.generate` for one prompt after the other.
-- `peft_mixed_step_seconds`, `our_mixed_step_seconds`: one decoding step of the same eight sequences on the base and both
-  adapters, by peft's `adapter_names` and by ours.
+- `peft_mixed_step_seconds`, `our_mixed_step_seconds`: one decoding step of the same eight sequences on the base and
+  both adapters, by peft's `adapter_names` and by ours; medians of steps that take turns.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from services.inference.runner import Limits
 from services.inference.transformers_engine import TransformersEngine
 
 SUBJECTS = ("France", "Spain", "Italy", "Japan", "Peru", "Kenya", "Norway", "Chile")
-NEW_TOKENS = 32
+NEW_TOKENS = 16
+ROUNDS = 3
 STEPS = 10
 ADAPTERS = (None, "first", "second")
 
@@ -73,13 +75,10 @@ def peer_tokens_per_second(model: Any, prompts: list[list[int]]) -> float:
     return float(count / (time.perf_counter() - started))
 
 
-def median_seconds(step: Callable[[], object]) -> float:
-    times = []
-    for _ in range(STEPS):
-        started = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def seconds(step: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
 
 
 def step_seconds(model_folder: Path, adapters: dict[str, Path], prompts: list[list[int]]) -> tuple[float, float]:
@@ -100,7 +99,6 @@ def step_seconds(model_folder: Path, adapters: dict[str, Path], prompts: list[li
 
         batch = filled(model)
         bank.select([loaded[name] if name else None for name in names])
-        ours = median_seconds(lambda: batch.step(model, [1] * len(prompts)))
         tuned = PeftModel.from_pretrained(
             AutoModelForCausalLM.from_pretrained(model_folder), adapters["first"], adapter_name="first"
         )
@@ -115,7 +113,12 @@ def step_seconds(model_folder: Path, adapters: dict[str, Path], prompts: list[li
             def __call__(self, **arguments: Any) -> Any:
                 return tuned(**arguments, adapter_names=[name or "__base__" for name in names])
 
-        return median_seconds(lambda: other.step(Mixed(), [1] * len(prompts))), ours
+        tokens = [1] * len(prompts)
+        pairs = [
+            (seconds(lambda: other.step(Mixed(), tokens)), seconds(lambda: batch.step(model, tokens)))
+            for _ in range(STEPS)
+        ]
+        return statistics.median(peft for peft, _ in pairs), statistics.median(ours for _, ours in pairs)
 
 
 async def measure(model_folder: Path) -> dict[str, Any]:
@@ -134,14 +137,18 @@ async def measure(model_folder: Path) -> dict[str, Any]:
             engine.encode_chat("base", [{"role": "user", "content": f"Tell me about {subject}, please."}])
             for subject in SUBJECTS
         ]
-        figures = {
-            "sequential": await tokens_per_second(engine, prompts, at_once=False, mixed=False),
-            "concurrent": await tokens_per_second(engine, prompts, at_once=True, mixed=False),
-            "mixed": await tokens_per_second(engine, prompts, at_once=True, mixed=True),
-        }
-        engine.close()
         model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
-        figures["transformers_sequential"] = peer_tokens_per_second(model, prompts)
+        rounds = [
+            {
+                "sequential": await tokens_per_second(engine, prompts, at_once=False, mixed=False),
+                "transformers_sequential": peer_tokens_per_second(model, prompts),
+                "concurrent": await tokens_per_second(engine, prompts, at_once=True, mixed=False),
+                "mixed": await tokens_per_second(engine, prompts, at_once=True, mixed=True),
+            }
+            for _ in range(ROUNDS)
+        ]
+        engine.close()
+        figures = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
         peft_step, our_step = step_seconds(model_folder, adapters, prompts)
     return {
         "benchmark": "inference",

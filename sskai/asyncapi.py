@@ -32,7 +32,7 @@ def document(bootstrap: str = "localhost:9092") -> dict[str, Any]:
         "info": {
             "title": "SSKAI events",
             "version": CONTRACT_VERSION,
-            "description": "Every fact as a CloudEvent 1.0: on Kafka (binary mode, protobuf), and in JSON over /v1/events.",
+            "description": "CloudEvents 1.0 on Kafka (binary mode, protobuf); the same in JSON over /v1/events.",
         },
         "defaultContentType": contract.PROTOBUF,
         "servers": {"kafka": {"host": bootstrap, "protocol": "kafka"}},

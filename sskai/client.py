@@ -1,279 +1,396 @@
-"""The Python client: what a user imports.
+"""The Python client: everything the HTTP API offers, typed, and deaf to restarts of the gateway.
 
 >>> from sskai.client import Client
->>> client = Client("http://127.0.0.1:8000", "sskai_...")
->>> dataset = client.datasets.upload("support.jsonl", name="support")
->>> job = client.jobs.create({"kind": "finetune", "name": "support-bot", ...})
->>> client.jobs.wait(job["id"])["state"]
+>>> sskai = Client("http://127.0.0.1:8000", "sskai_...")
+>>> sskai.datasets.upload("support.jsonl", name="support")
+>>> job = sskai.jobs.create({"name": "bot", "model": {"base": "smollm2-135m-instruct"}, "dataset": {"uri": "support"}})
+>>> sskai.jobs.wait(job["id"])["state"]
 'succeeded'
 
-Answers are the API's JSON objects as dictionaries. A call that meets a gateway that restarts or is overloaded is tried
-again for up to `retry_seconds`; POST requests carry an `Idempotency-Key`, so that a repeated one changes nothing twice.
+What goes wrong in between (no connection, 429, 502, 503, 504) is tried again with growing pauses for up to a minute; a
+POST carries an Idempotency-Key of its own, so trying it again makes nothing twice. What is wrong with a request raises
+SskaiError with the gateway's problem document.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import secrets
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import httpx2
 
-Json: TypeAlias = dict[str, Any]
+Document: TypeAlias = dict[str, Any]
 
-RETRIED_STATUSES = frozenset({429, 502, 503, 504})
-JOB_ENDS = frozenset({"succeeded", "failed", "cancelled"})
-ENDPOINT_ENDS = frozenset({"ready", "failed", "deleted"})
+RETRIED_STATUSES = {429, 502, 503, 504}
+FIRST_PAUSE_SECONDS = 0.2
+LAST_PAUSE_SECONDS = 5.0
+RETRY_SECONDS = 60.0
+REQUEST_SECONDS = 60.0
+# The gateway sends a comment on a silent stream every 10 s: so much silence means that the connection is dead.
+STREAM_SILENCE_SECONDS = 35.0
+JOB_ENDS = ("succeeded", "failed", "cancelled")
 
 
 class SskaiError(Exception):
-    """The gateway refused; `problem` is its RFC 9457 document, whose `detail` says what to do."""
+    """The gateway refused. `problem` is its RFC 9457 document: title, detail, and what it says beyond."""
 
-    def __init__(self, status: int, problem: Json) -> None:
-        self.status = status
+    def __init__(self, problem: Document) -> None:
+        super().__init__(f"{problem.get('title', 'error')}: {problem.get('detail', '')}")
         self.problem = problem
-        super().__init__(f"{status} {problem.get('title', '')}: {problem.get('detail', '')}")
+        self.status = int(problem.get("status", 0))
+
+
+class UnreachableError(SskaiError):
+    """Nothing answered for as long as it was tried."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__({"title": "The gateway is not reachable", "detail": reason, "status": 0})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact. `position` is where to resume after it; `data` is the CloudEvent's content."""
+
+    position: int
+    type: str  # "JobSucceeded"
+    subject: str
+    cloudevent: Document
+
+    @property
+    def data(self) -> Document:
+        data: Document = self.cloudevent["data"]
+        return data
 
 
 class Client:
-    """One tenant's view of a gateway. Thread-safe; close it, or use it as a context manager."""
+    """Synchronous, safe to use from several threads. Close it, or use it in a `with`."""
 
     def __init__(
         self,
         base_url: str,
         api_key: str,
         *,
-        timeout_seconds: float = 30.0,
-        retry_seconds: float = 60.0,
+        retry_seconds: float = RETRY_SECONDS,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self.base_url = base_url.rstrip("/")
-        self._retry_seconds = retry_seconds
         self._http = httpx2.Client(
-            base_url=self.base_url,
+            base_url=base_url.rstrip("/"),
             headers={"Authorization": f"Bearer {api_key}", "User-Agent": "sskai-python"},
-            timeout=timeout_seconds,
+            timeout=httpx2.Timeout(REQUEST_SECONDS, connect=5),
             transport=transport,
         )
+        self._retry_seconds = retry_seconds
         self.datasets = Datasets(self)
         self.models = Models(self)
-        self.jobs = Jobs(self)
         self.plans = Plans(self)
+        self.jobs = Jobs(self)
         self.endpoints = Endpoints(self)
-        self.receipts = Resource(self, "receipts")
-        self.traces = Resource(self, "traces")
+        self.receipts = Receipts(self)
+        self.traces = Traces(self)
+        self.keys = Keys(self)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
 
     def close(self) -> None:
         self._http.close()
 
-    def request(self, method: str, path: str, *, timeout_seconds: float | None = None, **options: Any) -> Json:
-        """One call, tried again while that is safe and may help. Raises SskaiError, or httpx2.HTTPError at the end."""
-        headers = dict(options.pop("headers", {}))
-        if method == "POST":
-            headers.setdefault("Idempotency-Key", str(uuid.uuid4()))
-        if timeout_seconds is not None:
-            options["timeout"] = timeout_seconds
-        deadline = time.monotonic() + self._retry_seconds
-        pause = 0.2
+    def request(self, method: str, path: str, **options: Any) -> Document:
+        """One request, tried again while it is not the request's fault. Raises SskaiError."""
+        answer = self._retrying(lambda: self._http.request(method, path, **_with_key(method, options)))
+        document: Document = answer.json() if answer.content else {}
+        return document
+
+    def upload(self, path: str, open_body: Callable[[ExitStack], Document], *, timeout_seconds: float) -> Document:
+        """A POST whose body is read from files anew at every try."""
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+
+        def send() -> httpx2.Response:
+            with ExitStack() as files:
+                options = open_body(files)
+                options["headers"] = {**headers, **options.get("headers", {})}
+                return self._http.post(path, timeout=timeout_seconds, **options)
+
+        document: Document = self._retrying(send).json()
+        return document
+
+    def pages(self, path: str, **filters: Any) -> Iterator[Document]:
+        """Every item of a list, page after page."""
+        after: str | None = None
         while True:
-            last_try = time.monotonic() + pause >= deadline
-            try:
-                answer = self._http.request(method, path, headers=headers, **options)
-            except httpx2.TransportError:
-                if last_try:
-                    raise
-                _rewind(options)
-            else:
-                if answer.status_code not in RETRIED_STATUSES or last_try:
-                    return _body(answer)
-                pause = max(pause, min(30.0, float(answer.headers.get("retry-after", 0) or 0)))
-                _rewind(options)
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, 5.0)
-
-    def events(self, *, after: str | None = None, types: list[str] | None = None) -> Iterator[Json]:
-        """The tenant's events as CloudEvents, from after the event with id `after` on (None: all kept), for ever.
-
-        A connection that breaks is made anew and goes on where it stopped.
-        """
-        last, failures = after, 0
-        while True:
-            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-            query = {"types": ",".join(types)} if types else {}
-            try:
-                timeout = httpx2.Timeout(10.0, read=60.0)
-                with self._http.stream("GET", "/v1/events", headers=headers, params=query, timeout=timeout) as stream:
-                    if stream.status_code >= 400 and stream.status_code not in RETRIED_STATUSES:
-                        stream.read()
-                        _body(stream)
-                    for event_id, event in _server_sent(stream.iter_lines(), last):
-                        last, failures = event_id, 0
-                        yield event
-            except httpx2.TransportError:
-                failures += 1
-                if failures * 0.5 > self._retry_seconds:
-                    raise
-            time.sleep(0.2 if failures < 5 else 1.0)
-
-
-class Resource:
-    """A collection of the API: `list` and `get`."""
-
-    def __init__(self, client: Client, name: str) -> None:
-        self._client = client
-        self._path = f"/v1/{name}"
-
-    def get(self, id_: str) -> Json:
-        """One of them. Raises SskaiError (404) if it is not there, or not yours."""
-        return self._client.request("GET", f"{self._path}/{id_}")
-
-    def list(self, **filters: Any) -> Iterator[Json]:
-        """All of them, page by page."""
-        after = filters.pop("after", None)
-        while True:
-            query = {"limit": 100, **filters} | ({"after": after} if after else {})
-            page = self._client.request("GET", self._path, params=query)
-            yield from page["data"]
-            if not page.get("has_more") or not page["data"]:
-                return
-            after = page["data"][-1]["id"]
-
-    def _create(self, body: Json, **options: Any) -> Json:
-        return self._client.request("POST", self._path, json=body, **options)
-
-    def _wait(self, id_: str, done: Callable[[Json], bool], limit_seconds: float, pause_seconds: float) -> Json:
-        deadline = time.monotonic() + limit_seconds
-        while True:
-            one = self.get(id_)
-            if done(one):
-                return one
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self._path}/{id_} is still {one.get('state')} after {limit_seconds:g} s")
-            time.sleep(pause_seconds)
-
-
-class Datasets(Resource):
-    def __init__(self, client: Client) -> None:
-        super().__init__(client, "datasets")
-
-    def upload(self, path: str | Path, name: str) -> Json:
-        """Upload a JSON Lines file; it is checked row by row and refused with row, column and reason."""
-        with Path(path).open("rb") as file:
-            return self._client.request(
-                "POST",
-                self._path,
-                params={"name": name},
-                content=file,
-                headers={
-                    "Content-Type": "application/jsonl",
-                    "Content-Length": str(Path(path).stat().st_size),
-                },
-                timeout_seconds=600,
+            wanted = {"limit": 100, "after": after, **filters}
+            page = self.request(
+                "GET", path, params={name: value for name, value in wanted.items() if value is not None}
             )
+            yield from page["data"]
+            after = page["next"]
+            if after is None:
+                return
 
-    def preview(self, id_: str) -> Json:
-        """The first rows."""
-        return self._client.request("GET", f"{self._path}/{id_}/preview")
+    def events(
+        self, *, after: int | None = None, types: Iterable[str] = (), subject: str | None = None
+    ) -> Iterator[Event]:
+        """Facts as they happen, without end; `after=0` begins with the oldest. A lost connection is resumed.
+
+        A position is known from the first event on; resuming needs one, so without `after` what happened while a
+        connection was lost before any event came is not seen.
+        """
+        filters = {"types": ",".join(types) or None, "subject": subject}
+        failing_since: float | None = None
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            wanted = {name: value for name, value in {**filters, "after": after}.items() if value is not None}
+            timeout = httpx2.Timeout(STREAM_SILENCE_SECONDS, connect=5)
+            try:
+                with self._http.stream("GET", "/v1/events", params=wanted, timeout=timeout) as answer:
+                    if answer.status_code not in RETRIED_STATUSES:
+                        if answer.is_error:
+                            answer.read()
+                            raise SskaiError(_problem(answer))
+                        failing_since, pause = None, FIRST_PAUSE_SECONDS
+                        for event in _events(answer.iter_lines()):
+                            after = event.position
+                            yield event
+                reason = f"HTTP {answer.status_code}" if answer.is_error else "the stream ended"
+            except httpx2.TransportError as error:
+                reason = repr(error)
+            failing_since = failing_since or time.monotonic()
+            if time.monotonic() - failing_since > self._retry_seconds:
+                raise UnreachableError(reason)
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, LAST_PAUSE_SECONDS)
+
+    def _retrying(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
+        until, pause = time.monotonic() + self._retry_seconds, FIRST_PAUSE_SECONDS
+        while True:
+            asked = 0.0
+            try:
+                answer = send()
+            except httpx2.TransportError as error:
+                failure: SskaiError = UnreachableError(repr(error))
+            else:
+                if not answer.is_error:
+                    return answer
+                failure = SskaiError(_problem(answer))
+                if answer.status_code not in RETRIED_STATUSES:
+                    raise failure
+                retry_after = answer.headers.get("retry-after", "")
+                asked = float(retry_after) if retry_after.isdecimal() else 0.0
+            wait = max(asked, pause * random.uniform(0.5, 1))
+            if time.monotonic() + wait > until:
+                raise failure
+            time.sleep(wait)
+            pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
 
-class Models(Resource):
+class _Resource:
     def __init__(self, client: Client) -> None:
-        super().__init__(client, "models")
+        self._client = client
 
-    def upload(self, folder: str | Path, name: str) -> Json:
-        """Bring your own: a transformers folder (config.json, tokenizer files, *.safetensors)."""
+
+class Datasets(_Resource):
+    def upload(self, path: str | Path, name: str) -> Document:
+        """Upload JSON Lines; SskaiError with row, column and reason if a row is wrong."""
+        size = Path(path).stat().st_size
+
+        def body(files: ExitStack) -> Document:
+            return {
+                "params": {"name": name},
+                "content": files.enter_context(Path(path).open("rb")),
+                # A known length lets the gateway refuse what is too large before it is sent.
+                "headers": {"Content-Type": "application/jsonl", "Content-Length": str(size)},
+            }
+
+        return self._client.upload("/v1/datasets", body, timeout_seconds=600)
+
+    def get(self, dataset: str) -> Document:
+        """By id, `NAME@VERSION` or `NAME`."""
+        return self._client.request("GET", f"/v1/datasets/{dataset}")
+
+    def list(self, name: str | None = None) -> Iterator[Document]:
+        return self._client.pages("/v1/datasets", name=name)
+
+    def preview(self, dataset: str, rows: int = 5) -> list[Any]:
+        answer = self._client.request("GET", f"/v1/datasets/{dataset}/preview", params={"rows": rows})
+        return list(answer["rows"])
+
+
+class Models(_Resource):
+    def list(self) -> list[Document]:
+        return list(self._client.request("GET", "/v1/models")["data"])
+
+    def get(self, model: str) -> Document:
+        """By id, `NAME@VERSION` or `NAME`."""
+        return self._client.request("GET", f"/v1/models/{model}")
+
+    def upload(self, folder: str | Path, name: str) -> Document:
+        """Upload what `save_pretrained()` wrote: the folder's config, tokenizer and *.safetensors."""
         paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
-        with ExitStack() as opened:
-            files = [("files", (path.name, opened.enter_context(path.open("rb")))) for path in paths]
-            return self._client.request("POST", self._path, params={"name": name}, files=files, timeout_seconds=600)
+
+        def body(files: ExitStack) -> Document:
+            parts = [("files", (path.name, files.enter_context(path.open("rb")))) for path in paths]
+            return {"data": {"name": name}, "files": parts}
+
+        return self._client.upload("/v1/models", body, timeout_seconds=3600)
 
 
-class Jobs(Resource):
-    def __init__(self, client: Client) -> None:
-        super().__init__(client, "jobs")
+class Plans(_Resource):
+    def create(self, job: Document, *, wait_seconds: float = 60) -> Document:
+        """A dry run of a job file: the candidates, best first. SskaiError if nothing meets the constraints."""
+        plan = self._client.request("POST", "/v1/plans", json=job)
+        return _until(lambda: self.get(plan["id"]), lambda it: it["status"] != "pending", wait_seconds, first=plan)
 
-    def create(self, job: Json) -> Json:
-        """Submit a job file's content."""
-        return self._create(job)
+    def get(self, plan_id: str) -> Document:
+        return self._client.request("GET", f"/v1/plans/{plan_id}")
 
-    def cancel(self, id_: str) -> Json:
-        return self._client.request("POST", f"{self._path}/{id_}/cancel")
-
-    def wait(self, id_: str, *, limit_seconds: float = 86_400, pause_seconds: float = 1.0) -> Json:
-        """The job once it has ended. Raises TimeoutError."""
-        return self._wait(id_, lambda job: job["state"] in JOB_ENDS, limit_seconds, pause_seconds)
-
-    def trace(self, id_: str) -> Json:
-        """The spans of the job's whole journey as a tree."""
-        return self._client.request("GET", f"{self._path}/{id_}/trace")
+    def list(self, job_id: str | None = None) -> Iterator[Document]:
+        return self._client.pages("/v1/plans", job_id=job_id)
 
 
-class Plans(Resource):
-    def __init__(self, client: Client) -> None:
-        super().__init__(client, "plans")
+class Jobs(_Resource):
+    def create(self, job: Document, *, idempotency_key: str | None = None) -> Document:
+        """Submit a job file. With a key of yours, also a crash of your program submits it once."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._client.request("POST", "/v1/jobs", json=job, headers=headers)
 
-    def create(self, job: Json, *, limit_seconds: float = 120) -> Json:
-        """What a job would run on and cost, before anything is spent. A refusal raises SskaiError with its advice."""
-        plan = self._create(job, timeout_seconds=60)
-        if plan.get("state", "ready") != "pending":
-            return plan
-        return self._wait(plan["id"], lambda one: one.get("state") != "pending", limit_seconds, 0.5)
+    def get(self, job_id: str) -> Document:
+        return self._client.request("GET", f"/v1/jobs/{job_id}")
 
+    def list(self, state: str | None = None) -> Iterator[Document]:
+        return self._client.pages("/v1/jobs", state=state)
 
-class Endpoints(Resource):
-    def __init__(self, client: Client) -> None:
-        super().__init__(client, "endpoints")
+    def cancel(self, job_id: str) -> Document:
+        return self._client.request("POST", f"/v1/jobs/{job_id}/cancel")
 
-    def create(self, endpoint: Json) -> Json:
-        return self._create(endpoint)
+    def wait(self, job_id: str, *, limit_seconds: float = 86_400, poll_seconds: float = 1.0) -> Document:
+        """The job once it has ended, whichever way. TimeoutError after the limit."""
+        return _until(lambda: self.get(job_id), lambda it: it["state"] in JOB_ENDS, limit_seconds, poll_seconds)
 
-    def delete(self, id_: str) -> Json:
-        return self._client.request("DELETE", f"{self._path}/{id_}")
-
-    def wait(self, id_: str, *, limit_seconds: float = 600, pause_seconds: float = 0.5) -> Json:
-        """The endpoint once it is ready, or failed. Raises TimeoutError."""
-        return self._wait(id_, lambda one: one["state"] in ENDPOINT_ENDS, limit_seconds, pause_seconds)
+    def trace(self, job_id: str) -> Document:
+        """The trace of its whole journey, as a tree of spans."""
+        return self._client.request("GET", f"/v1/jobs/{job_id}/trace")
 
 
-def _body(answer: httpx2.Response) -> Json:
+class Endpoints(_Resource):
+    def create(self, name: str, model: str, *, kind: str = "adapter", sample_rate: float = 1.0) -> Document:
+        """Serve a model (`NAME@VERSION` or a foundation model's id) under a name."""
+        form = {"name": name, "model": model, "kind": kind, "sample_rate": sample_rate}
+        return self._client.request("POST", "/v1/endpoints", json=form)
+
+    def get(self, endpoint_id: str) -> Document:
+        return self._client.request("GET", f"/v1/endpoints/{endpoint_id}")
+
+    def list(self) -> Iterator[Document]:
+        return self._client.pages("/v1/endpoints")
+
+    def wait(self, endpoint_id: str, *, limit_seconds: float = 600, poll_seconds: float = 0.5) -> Document:
+        """The endpoint once it is ready, failed or gone. TimeoutError after the limit."""
+        ends = ("ready", "failed", "deleted")
+        return _until(lambda: self.get(endpoint_id), lambda it: it["state"] in ends, limit_seconds, poll_seconds)
+
+    def delete(self, endpoint_id: str) -> Document:
+        return self._client.request("DELETE", f"/v1/endpoints/{endpoint_id}")
+
+
+class Receipts(_Resource):
+    def get(self, job_id: str) -> Document:
+        return self._client.request("GET", f"/v1/receipts/{job_id}")
+
+    def list(self) -> Iterator[Document]:
+        return self._client.pages("/v1/receipts")
+
+    def wait(self, job_id: str, *, limit_seconds: float = 60, poll_seconds: float = 0.5) -> Document:
+        """The receipt, which comes a moment after the job's end. TimeoutError after the limit."""
+
+        def look() -> Document:
+            try:
+                return self.get(job_id)
+            except SskaiError as error:
+                if error.status != 404:
+                    raise
+                return {}
+
+        return _until(look, bool, limit_seconds, poll_seconds)
+
+
+class Traces(_Resource):
+    def get(self, trace_id: str) -> Document:
+        return self._client.request("GET", f"/v1/traces/{trace_id}")
+
+
+class Keys(_Resource):
+    def create(self, name: str, tenant_id: str | None = None) -> Document:
+        """A new key; `key` is in this answer only. Takes an administrator's client."""
+        form = {"name": name} if tenant_id is None else {"name": name, "tenant_id": tenant_id}
+        return self._client.request("POST", "/v1/keys", json=form)
+
+    def list(self) -> Iterator[Document]:
+        return self._client.pages("/v1/keys")
+
+    def revoke(self, key_id: str) -> None:
+        self._client.request("DELETE", f"/v1/keys/{key_id}")
+
+
+def _with_key(method: str, options: Document) -> Document:
+    """The same key at every try of one POST."""
+    if method != "POST":
+        return options
+    headers = options.setdefault("headers", {})
+    headers.setdefault("Idempotency-Key", secrets.token_hex(16))
+    return options
+
+
+def _problem(answer: httpx2.Response) -> Document:
     try:
-        body = answer.json() if answer.content else {}
+        document = answer.json()
     except ValueError:
-        body = {"title": answer.reason_phrase, "detail": answer.text[:500]}
-    if answer.status_code >= 400:
-        raise SskaiError(answer.status_code, body if isinstance(body, dict) else {"detail": str(body)})
-    return body if isinstance(body, dict) else {"data": body}
+        document = None
+    if isinstance(document, dict) and "title" in document:
+        return document
+    return {"title": f"HTTP {answer.status_code}", "detail": answer.text[:500], "status": answer.status_code}
 
 
-def _rewind(options: Json) -> None:
-    """A file that was sent in part is sent again from its beginning."""
-    for content in (options.get("content"), *(file for _, (_, file) in options.get("files", []))):
-        if content is not None and hasattr(content, "seek"):
-            content.seek(0)
+def _until(
+    look: Callable[[], Document],
+    done: Callable[[Document], bool],
+    limit_seconds: float,
+    poll_seconds: float = 0.5,
+    *,
+    first: Document | None = None,
+) -> Document:
+    until = time.monotonic() + limit_seconds
+    document = first if first is not None else look()
+    while not done(document):
+        if time.monotonic() > until:
+            raise TimeoutError(f"not within {limit_seconds:g} s: {document.get('id', '')} {document.get('state', '')}")
+        time.sleep(poll_seconds)
+        document = look()
+    return document
 
 
-def _server_sent(lines: Iterator[str], last: str | None) -> Iterator[tuple[str | None, Json]]:
-    """Events of a `text/event-stream`, each with the id to resume after."""
-    data: list[str] = []
+def _events(lines: Iterator[str]) -> Iterator[Event]:
+    """Server-sent events out of a stream's lines (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+    fields: dict[str, str] = {}
     for line in lines:
-        if line.startswith("id:"):
-            last = line[3:].strip()
-        elif line.startswith("data:"):
-            data.append(line[5:].strip())
-        elif not line and data:
-            yield last, json.loads("\n".join(data))
-            data = []
+        if line:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields[name]}\n{value}" if name == "data" and "data" in fields else value
+            continue
+        if "data" in fields and "id" in fields:
+            cloudevent = json.loads(fields["data"])
+            yield Event(int(fields["id"]), fields.get("event", ""), cloudevent["partitionkey"], cloudevent)
+        fields = {}

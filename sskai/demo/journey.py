@@ -187,7 +187,8 @@ class Journey:
             interrupted_at = time.monotonic()
             self.cloud.interrupt(started["machine_id"], s.notice_seconds)
             bar.say(
-                f"[yellow]the market takes {started['machine_id']}: {s.notice_seconds:g} s notice, then kill -9[/yellow]"
+                f"[yellow]the market takes {started['machine_id']}: "
+                f"{s.notice_seconds:g} s notice, then kill -9[/yellow]"
             )
             noticed = see.wait("JobRequeued", job_id=job_id, limit_seconds=s.notice_seconds + 60, meanwhile=show)
             self._between("requeued")

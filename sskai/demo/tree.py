@@ -1,8 +1,6 @@
-"""A trace as a tree with times. Runs of alike spans are drawn once, with how many there were."""
+"""A trace as a tree with times. Spans that are alike under one parent are drawn once, with how many there were."""
 
 from __future__ import annotations
-
-from itertools import groupby
 
 from rich.tree import Tree
 
@@ -26,14 +24,16 @@ def _add(parent: Tree, spans: list[Json], depth: int) -> None:
             branches.append([span])
         else:
             branches[-1].append(span)
-    groups = groupby(branches, key=lambda branch: (branch[0]["service"], branch[0]["name"]))
-    for shown, ((service, name), group) in enumerate(groups):
+    groups: dict[tuple[str, str], list[list[Json]]] = {}
+    for branch in branches:
+        groups.setdefault((branch[0]["service"], branch[0]["name"]), []).append(branch)
+    for shown, ((service, name), alike) in enumerate(groups.items()):
         if shown == MAX_CHILDREN:
             parent.add("[dim]...[/dim]")
             return
-        alike = list(group)
         first = alike[0][0]
         took = sum(branch[0]["duration_seconds"] for branch in alike)
         times = f" x{len(alike)}" if len(alike) > 1 else ""
-        line = f"[cyan]{service}[/cyan] {name}{times} [dim]+{first['start_offset_seconds']:.2f} s, {took * 1000:.0f} ms[/dim]"
+        when = f"+{first['start_offset_seconds']:.2f} s, {took * 1000:.0f} ms"
+        line = f"[cyan]{service}[/cyan] {name}{times} [dim]{when}[/dim]"
         _add(parent.add(line), [span for branch in alike for span in branch[1:]], depth + 1)

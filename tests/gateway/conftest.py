@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 import uvicorn
 from fastapi import FastAPI
 from google.protobuf.message import Message
@@ -25,13 +25,14 @@ from services.gateway.hub import Hub
 from services.gateway.settings import Settings
 from services.gateway.store import Store
 from sskai.contract import new_id
-from sskai.database import Database
 from sskai.objects import Objects
-from sskai.testing import InMemoryBus, wait_for
+from sskai.testing import InMemoryBus, fresh_database, wait_for
 
 ADMIN_KEY = "sskai_operators-key-of-the-tests"
 MODEL = "tiny-llama"
-ROWS = [{"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n}!"}]} for n in range(9)]
+ROWS = [
+    {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"{n}!"}]} for n in range(9)
+]
 
 
 def jsonl(rows: list[Any]) -> bytes:
@@ -92,16 +93,17 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
         await task
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    model = tmp_path / "models" / MODEL
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("gateway")
+    model = folder / "models" / MODEL
     model.mkdir(parents=True)
     (model / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
     return Settings(
         admin_key=SecretStr(ADMIN_KEY),
         internal_token=SecretStr("internal"),
-        models_dir=tmp_path / "models",
-        spool_dir=tmp_path,
+        models_dir=folder / "models",
+        spool_dir=folder,
         plan_wait_seconds=5,
         inference_retry_seconds=5,
         heartbeat_seconds=0.2,
@@ -111,31 +113,35 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-@pytest.fixture
-async def house(
-    settings: Settings, objects: Objects, database_of: Callable[[str], AbstractAsyncContextManager[Database]]
-) -> AsyncIterator[House]:
-    async with database_of("gateway") as database:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def running(settings: Settings, objects: Objects, postgres: str) -> AsyncIterator[House]:
+    """One application for all tests; each has tenants of its own."""
+    async with fresh_database(postgres, "gateway") as database:
         catalogue = Catalogue.load(settings.models_dir)
         world = World(database, objects, settings, catalogue, Hub(), httpx2.AsyncClient())
         app = build_app(world)
-        bus = InMemoryBus()
-        bus.connect(database, HANDLERS, Store)
-        async with serving(app) as url:
-            admin = _client(url, ADMIN_KEY)
-            ann, bob = [await _tenant(url, admin, name) for name in ("ann", "bob")]
-            yield House(url, app, world, bus, admin, ann, bob)
+        async with serving(app) as url, client_of(url, ADMIN_KEY) as admin:
+            yield House(url, app, world, InMemoryBus(), admin, admin, admin)
             world.hub.close()
-            for client in (admin, ann, bob):
-                await client.aclose()
 
 
-def _client(url: str, key: str) -> httpx2.AsyncClient:
+@pytest_asyncio.fixture(loop_scope="session")
+async def house(running: House, settings: Settings) -> AsyncIterator[House]:
+    before = settings.model_copy()
+    bus = InMemoryBus()
+    bus.connect(running.world.database, HANDLERS, Store)
+    async with await _tenant(running) as ann, await _tenant(running) as bob:
+        yield replace(running, bus=bus, ann=ann, bob=bob)
+        await bus.settle()  # nothing is left to the next test
+    for name, value in before:
+        setattr(settings, name, value)
+
+
+def client_of(url: str, key: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=20)
 
 
-async def _tenant(url: str, admin: httpx2.AsyncClient, name: str) -> httpx2.AsyncClient:
-    tenant_id = new_id("tenant")
-    made = await admin.post("/v1/keys", json={"name": name, "tenant_id": tenant_id})
+async def _tenant(house: House) -> httpx2.AsyncClient:
+    made = await house.admin.post("/v1/keys", json={"name": "test", "tenant_id": new_id("tenant")})
     assert made.status_code == 201, made.text
-    return _client(url, made.json()["key"])
+    return client_of(house.url, made.json()["key"])

@@ -127,7 +127,7 @@ class Pod:
             stderr=subprocess.STDOUT,
         )
 
-    def wait_for(self, condition: Callable[[], bool], limit_seconds: float = 60) -> None:
+    def wait_for(self, condition: Callable[[], bool], limit_seconds: float = 120) -> None:
         deadline = time.monotonic() + limit_seconds
         while not condition():
             assert self.process.poll() is None, (self.folder / "pod.log").read_text()
@@ -138,7 +138,7 @@ class Pod:
         """Return as soon as the curve on disk has that step."""
         self.wait_for(lambda: len(curve(self.folder)) >= step)
 
-    def end(self, limit_seconds: float = 60) -> int:
+    def end(self, limit_seconds: float = 120) -> int:
         code = self.process.wait(limit_seconds)
         self.log.close()
         return code

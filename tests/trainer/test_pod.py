@@ -89,6 +89,7 @@ def start(credentials: dict[str, str]) -> Iterator[Callable[[PodSettings, Path],
         one.end()
 
 
+@pytest.mark.timeout(400)  # two processes that import torch, on a machine that may be busy
 def test_kill_9_and_notice_change_no_bit_of_the_curve(
     bucket: Objects,
     models_dir: Path,
