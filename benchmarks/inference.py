@@ -32,6 +32,7 @@ from services.inference.engine import Sampling
 from services.inference.lora import AdapterBank
 from services.inference.padded import PaddedBatch, prefill
 from services.inference.runner import Limits
+from services.inference.settings import Settings
 from services.inference.transformers_engine import TransformersEngine
 
 SUBJECTS = ("France", "Spain", "Italy", "Japan", "Peru", "Kenya", "Norway", "Chile")
@@ -122,7 +123,7 @@ def step_seconds(model_folder: Path, adapters: dict[str, Path], prompts: list[li
 
 
 async def measure(model_folder: Path) -> dict[str, Any]:
-    threads = os.cpu_count() or 1
+    threads = Settings().threads
     engine = TransformersEngine(limits=Limits(8, 8, 256), max_context_tokens=4096, threads=threads, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         adapters = make_adapters(model_folder, Path(folder))

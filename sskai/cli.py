@@ -13,13 +13,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx2
 import typer
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from sskai.client import Client, Json, SskaiError
+from sskai.client import Client, Document, SskaiError
 from sskai.local import stack
 from sskai.local.paths import home_folder
 from sskai.local.processes import StartError
@@ -63,7 +62,7 @@ def connect() -> Client:
     return Client(url, key, retry_seconds=15)
 
 
-def show(rows: list[Json] | Json, columns: list[str], as_json: bool) -> None:
+def show(rows: list[Document] | Document, columns: list[str], as_json: bool) -> None:
     """A table of the named fields, or JSON."""
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -76,14 +75,14 @@ def show(rows: list[Json] | Json, columns: list[str], as_json: bool) -> None:
     out.print(table)
 
 
-def _cell(row: Json, path: str) -> str:
+def _cell(row: Document, path: str) -> str:
     value: Any = row
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def read_job_file(path: Path) -> Json:
+def read_job_file(path: Path) -> Document:
     """A job file, YAML or JSON. Exits with code 2 and the reason when it is neither."""
     try:
         job = yaml.safe_load(path.read_text())
@@ -182,7 +181,7 @@ def list_data(as_json: AsJson = False) -> None:
 @models.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """What can be fine-tuned or deployed."""
-    show(list(connect().models.list()), ["id", "owned_by", "parent", "licence", "available"], as_json)
+    show(connect().models.list(), ["id", "owned_by", "parent", "licence", "available"], as_json)
 
 
 @jobs.command("submit")
@@ -224,27 +223,24 @@ def cancel(job_id: str, as_json: AsJson = False) -> None:
 
 
 def _follow(client: Client, job_id: str) -> None:
-    for event in client.events():
-        if event["partitionkey"] != job_id:
-            continue
-        kind = event["type"].rsplit(".", 1)[-1]
-        told = {name: value for name, value in event["data"].items() if not isinstance(value, dict | list)}
+    for event in client.events(after=0, subject=job_id):
         hidden = ("job_id", "tenant_id")
-        out.print(f"[cyan]{kind}[/cyan] " + " ".join(f"{k}={v}" for k, v in told.items() if k not in hidden))
-        if kind in ("JobSucceeded", "JobFailed", "JobCancelled"):
-            raise typer.Exit(0 if kind == "JobSucceeded" else 1)
+        told = {name: value for name, value in event.data.items() if not isinstance(value, dict | list)}
+        out.print(f"[cyan]{event.type}[/cyan] " + " ".join(f"{k}={v}" for k, v in told.items() if k not in hidden))
+        if event.type in ("JobSucceeded", "JobFailed", "JobCancelled"):
+            raise typer.Exit(0 if event.type == "JobSucceeded" else 1)
 
 
 @endpoints.command("create")
 def create_endpoint(
     name: str,
-    model: Annotated[str, typer.Option(help="A base model's id, or model://NAME/VERSION.")],
+    model: Annotated[str, typer.Option(help="A base model's id, or NAME@VERSION.")],
     kind: Annotated[str, typer.Option(help="adapter or serverless.")] = "adapter",
     as_json: AsJson = False,
 ) -> None:
     """Deploy a model behind the OpenAI-compatible API."""
     client = connect()
-    endpoint = client.endpoints.create({"name": name, "model": model, "kind": kind})
+    endpoint = client.endpoints.create(name, model, kind=kind)
     ready = client.endpoints.wait(endpoint["id"])
     show(ready, ["id", "name", "state", "model_id", "version"], as_json)
     raise typer.Exit(0 if ready["state"] == "ready" else 1)
@@ -266,7 +262,7 @@ def delete_endpoint(endpoint_id: str, as_json: AsJson = False) -> None:
 def chat(model: str, message: str, max_tokens: Annotated[int, typer.Option(min=1)] = 256) -> None:
     """Ask an endpoint one thing."""
     body = {"model": model, "messages": [{"role": "user", "content": message}], "max_tokens": max_tokens}
-    answer = connect().request("POST", "/v1/chat/completions", json=body, timeout_seconds=300)
+    answer = connect().request("POST", "/v1/chat/completions", json=body, timeout=300)
     print(answer["choices"][0]["message"]["content"])
 
 
@@ -278,12 +274,12 @@ def receipt(job_id: str) -> None:
 
 @events.command("tail")
 def tail_events(
-    after: Annotated[str | None, typer.Option(help="Resume after this event id.")] = None,
-    types: Annotated[str | None, typer.Option(help="Only these event types, separated by commas.")] = None,
+    after: Annotated[int | None, typer.Option(help="Resume after this position; 0: from the oldest kept.")] = None,
+    types: Annotated[str, typer.Option(help="Only these event types, separated by commas.")] = "",
 ) -> None:
     """Events as CloudEvents in JSON, one a line, until interrupted."""
-    for event in connect().events(after=after, types=types.split(",") if types else None):
-        print(json.dumps(event), flush=True)
+    for event in connect().events(after=after, types=[kind for kind in types.split(",") if kind]):
+        print(json.dumps({"position": event.position, **event.cloudevent}), flush=True)
 
 
 @dlq.command("list")
@@ -320,7 +316,7 @@ def main() -> None:
     except SskaiError as error:
         err.print(f"[red]{error.problem.get('title', 'Refused')}[/red]: {error.problem.get('detail', '')}")
         sys.exit(1)
-    except (StartError, TimeoutError, httpx2.HTTPError) as error:
+    except (StartError, TimeoutError) as error:
         err.print(f"[red]{type(error).__name__}[/red]: {error}")
         sys.exit(1)
     except KeyboardInterrupt:

@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 import httpx2
 
 Document: TypeAlias = dict[str, Any]
+Documents: TypeAlias = list[Document]
 
 RETRIED_STATUSES = {429, 502, 503, 504}
 FIRST_PAUSE_SECONDS = 0.2
@@ -143,11 +144,7 @@ class Client:
     def events(
         self, *, after: int | None = None, types: Iterable[str] = (), subject: str | None = None
     ) -> Iterator[Event]:
-        """Facts as they happen, without end; `after=0` begins with the oldest. A lost connection is resumed.
-
-        A position is known from the first event on; resuming needs one, so without `after` what happened while a
-        connection was lost before any event came is not seen.
-        """
+        """Facts as they happen, without end; `after=0` begins with the oldest. A lost connection is resumed."""
         filters = {"types": ",".join(types) or None, "subject": subject}
         failing_since: float | None = None
         pause = FIRST_PAUSE_SECONDS
@@ -161,9 +158,10 @@ class Client:
                             answer.read()
                             raise SskaiError(_problem(answer))
                         failing_since, pause = None, FIRST_PAUSE_SECONDS
-                        for event in _events(answer.iter_lines()):
-                            after = event.position
-                            yield event
+                        for position, event in _events(answer.iter_lines()):
+                            after = position
+                            if event is not None:
+                                yield event
                 reason = f"HTTP {answer.status_code}" if answer.is_error else "the stream ended"
             except httpx2.TransportError as error:
                 reason = repr(error)
@@ -223,14 +221,16 @@ class Datasets(_Resource):
     def list(self, name: str | None = None) -> Iterator[Document]:
         return self._client.pages("/v1/datasets", name=name)
 
-    def preview(self, dataset: str, rows: int = 5) -> list[Any]:
+    def preview(self, dataset: str, rows: int = 5) -> Documents:
         answer = self._client.request("GET", f"/v1/datasets/{dataset}/preview", params={"rows": rows})
-        return list(answer["rows"])
+        found: Documents = answer["rows"]
+        return found
 
 
 class Models(_Resource):
-    def list(self) -> list[Document]:
-        return list(self._client.request("GET", "/v1/models")["data"])
+    def list(self) -> Documents:
+        found: Documents = self._client.request("GET", "/v1/models")["data"]
+        return found
 
     def get(self, model: str) -> Document:
         """By id, `NAME@VERSION` or `NAME`."""
@@ -381,8 +381,11 @@ def _until(
     return document
 
 
-def _events(lines: Iterator[str]) -> Iterator[Event]:
-    """Server-sent events out of a stream's lines (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+def _events(lines: Iterator[str]) -> Iterator[tuple[int, Event | None]]:
+    """Positions out of a stream's lines, most of them with an event; heartbeats bring a position alone.
+
+    Format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
     fields: dict[str, str] = {}
     for line in lines:
         if line:
@@ -390,7 +393,10 @@ def _events(lines: Iterator[str]) -> Iterator[Event]:
             value = value.removeprefix(" ")
             fields[name] = f"{fields[name]}\n{value}" if name == "data" and "data" in fields else value
             continue
-        if "data" in fields and "id" in fields:
-            cloudevent = json.loads(fields["data"])
-            yield Event(int(fields["id"]), fields.get("event", ""), cloudevent["partitionkey"], cloudevent)
+        if "id" in fields:
+            position, event = int(fields["id"]), None
+            if "data" in fields:
+                cloudevent = json.loads(fields["data"])
+                event = Event(position, fields.get("event", ""), cloudevent["partitionkey"], cloudevent)
+            yield position, event
         fields = {}

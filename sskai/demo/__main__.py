@@ -52,7 +52,9 @@ def main() -> int:
             )
             with Client(state.gateway_url, state.admin_key) as client:
                 cloud = Cloud(state.environment["SSKAI_CLOUD_URL"], state.environment["SSKAI_CLOUD_TOKEN"])
-                figures |= Journey(client, state.admin_key, cloud, scenario, screen).run()
+                figures |= Journey(
+                    client, state.gateway_url, state.admin_key, cloud=cloud, scenario=scenario, screen=screen
+                ).run()
         figures["seen"] = True
     except (NotSeenError, SskaiError, StartError, TimeoutError) as error:
         screen.console.print(f"\n[bold red]The demo failed:[/bold red] {error}")

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import openai
 
-from sskai.client import Client, Json
+from sskai.client import Client, Document, Event
 from sskai.demo.observer import NotSeenError, Observer
 from sskai.demo.screen import Screen
 
@@ -31,6 +31,7 @@ class Scenario:
     question: str
     familiar: list[str]
     drifted: list[str]
+    n_epochs: int = 1
     max_steps: int = 24
     batch_size: int = 8
     sequence_length: int = 128
@@ -40,7 +41,7 @@ class Scenario:
     notice_seconds: float = 15.0
     step_limit_seconds: float = 240.0
     job_name: str = "small-talk"
-    spot_policy: str = "spot"
+    spot_policy: str = "auto"
     max_drift_requests: int = 150
     answer_tokens: int = 48
 
@@ -68,26 +69,25 @@ class Journey:
     def __init__(
         self,
         client: Client,
+        gateway_url: str,
         api_key: str,
+        *,
         cloud: Cloud,
         scenario: Scenario,
         screen: Screen,
-        *,
         between: Callable[[str], None] = lambda _moment: None,
     ) -> None:
         self.client = client
         self.cloud = cloud
         self.scenario = scenario
         self.screen = screen
-        self.figures: Json = {}
+        self.figures: Document = {}
         self.events = Observer(client)
         # Tests do harm at named moments; the demo does none.
         self._between = between
-        self._openai = openai.OpenAI(
-            base_url=f"{client.base_url}/v1", api_key=api_key, max_retries=5, timeout=120, http_client=None
-        )
+        self._openai = openai.OpenAI(base_url=f"{gateway_url}/v1", api_key=api_key, max_retries=5, timeout=120)
 
-    def run(self) -> Json:
+    def run(self) -> Document:
         """All steps in order; returns the figures."""
         started = time.monotonic()
         dataset = self.upload()
@@ -101,7 +101,7 @@ class Journey:
         self.figures["journey_seconds"] = round(time.monotonic() - started, 1)
         return self.figures
 
-    def upload(self) -> Json:
+    def upload(self) -> Document:
         self.screen.step("1. Register a dataset")
         dataset = self.client.datasets.upload(self.scenario.dataset_file, name=f"{self.scenario.job_name}-chats")
         self.screen.say(
@@ -112,7 +112,7 @@ class Journey:
         self._between("uploaded")
         return dataset
 
-    def job_file(self, dataset: Json) -> Json:
+    def job_file(self, dataset: Document) -> Document:
         """What `sskai jobs submit -f job.yaml` would read."""
         s = self.scenario
         return {
@@ -124,6 +124,7 @@ class Journey:
                 "batch_size": s.batch_size,
                 "sequence_length": s.sequence_length,
                 "learning_rate": s.learning_rate,
+                "n_epochs": s.n_epochs,
                 "max_steps": s.max_steps,
                 "seed": 17,
             },
@@ -133,7 +134,7 @@ class Journey:
             "checkpoint": {"interval": s.checkpoint_interval_steps, "keep": 3},
         }
 
-    def plan(self, job_file: Json) -> None:
+    def plan(self, job_file: Document) -> None:
         self.screen.step("2. Ask for a plan (nothing is spent)")
         started = time.monotonic()
         plan = self.client.plans.create(job_file)
@@ -159,7 +160,7 @@ class Journey:
         }
         self._between("planned")
 
-    def train(self, job_file: Json) -> Json:
+    def train(self, job_file: Document) -> Document:
         s, see = self.scenario, self.events
         self.screen.step("3. Train on a spot machine, and lose it in the middle")
         job = self.client.jobs.create(job_file)
@@ -167,9 +168,9 @@ class Journey:
         self._between("submitted")
         with self.screen.training(s.max_steps) as bar:
 
-            def show(event: Json) -> None:
-                if event["type"].endswith("AttemptProgressed") and event["data"]["job_id"] == job_id:
-                    bar.show(event["data"])
+            def show(event: Event) -> None:
+                if event.type == "AttemptProgressed" and event.subject == job_id:
+                    bar.show(event.data)
 
             started = see.wait("AttemptStarted", job_id=job_id, limit_seconds=s.step_limit_seconds)
             place = started["placement"]
@@ -228,21 +229,12 @@ class Journey:
             "version": version["version"],
         }
 
-    def deploy(self, job: Json) -> None:
+    def deploy(self, job: Document) -> None:
         s = self.scenario
         self.screen.step("4. Deploy it, and ask the base and the tuned model the same question")
         tuned_name, base_name = f"{s.job_name}-tuned", f"{s.job_name}-base"
-        base = self.client.endpoints.create(
-            {"name": base_name, "model": s.base_model, "kind": "adapter", "sample_rate": 0}
-        )
-        tuned = self.client.endpoints.create(
-            {
-                "name": tuned_name,
-                "model": f"model://{job['model_name']}/{job['version']}",
-                "kind": "adapter",
-                "sample_rate": 1.0,
-            }
-        )
+        base = self.client.endpoints.create(base_name, s.base_model, sample_rate=0.0)
+        tuned = self.client.endpoints.create(tuned_name, f"{job['model_name']}@{job['version']}", sample_rate=1.0)
         self._between("deploying")
         for endpoint in (base, tuned):
             ready = self.client.endpoints.wait(endpoint["id"], limit_seconds=240)
@@ -273,7 +265,7 @@ class Journey:
         )
         return answer.choices[0].message.content or ""
 
-    def receipt(self, job: Json) -> None:
+    def receipt(self, job: Document) -> None:
         self.screen.step("5. The receipt")
         receipt = self.events.wait("ReceiptIssued", job_id=job["id"], limit_seconds=60)
         paid, on_demand, lost = (
@@ -335,7 +327,7 @@ class Journey:
             "retrain_job_id": submitted["job_id"],
         }
 
-    def trace(self, job: Json) -> None:
+    def trace(self, job: Document) -> None:
         from sskai.demo.tree import draw
 
         self.screen.step("7. One trace, from the request to the trained model")
@@ -357,7 +349,7 @@ def _expected(estimate: Any) -> float:
     return float(estimate["expected"] if isinstance(estimate, dict) else estimate)
 
 
-def _candidate_row(number: int, candidate: Json) -> list[str]:
+def _candidate_row(number: int, candidate: Document) -> list[str]:
     place = candidate["placement"]
     return [
         "chosen" if number == 0 else "",

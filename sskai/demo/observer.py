@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sskai.client import Client, Json
+from sskai.client import Client, Document, Event
 
 
 class NotSeenError(AssertionError):
@@ -18,14 +18,15 @@ class Observer:
     """Keeps every event in order. `wait` gives the first that fits, whether it came before or comes later."""
 
     def __init__(self, client: Client) -> None:
-        self._events: list[Json] = []
+        self._events: list[Event] = []
+        self._shown = 0
         self._news = threading.Condition()
         self._failure: Exception | None = None
         threading.Thread(target=self._follow, args=(client,), daemon=True, name="observer").start()
 
     def _follow(self, client: Client) -> None:
         try:
-            for event in client.events():
+            for event in client.events(after=0):
                 with self._news:
                     self._events.append(event)
                     self._news.notify_all()
@@ -34,21 +35,21 @@ class Observer:
                 self._failure = error
                 self._news.notify_all()
 
-    def seen(self, kind: str, **fields: Any) -> list[Json]:
+    def seen(self, kind: str, **fields: Any) -> list[Document]:
         """The data of all events of a kind whose fields are equal, so far."""
         with self._news:
-            return [event["data"] for event in self._events if _fits(event, kind, fields)]
+            return [event.data for event in self._events if _fits(event, kind, fields)]
 
     def wait(
         self,
         kind: str,
         *,
         limit_seconds: float = 60,
-        where: Callable[[Json], bool] = lambda _data: True,
-        meanwhile: Callable[[Json], None] | None = None,
+        where: Callable[[Document], bool] = lambda _data: True,
+        meanwhile: Callable[[Event], None] | None = None,
         **fields: Any,
-    ) -> Json:
-        """The data of the first event of the kind that fits. `meanwhile` is shown every event looked at on the way.
+    ) -> Document:
+        """The data of the first event of the kind that fits. `meanwhile` is shown each event once, on the way.
 
         Raises NotSeenError with the last events when it does not come in time, or when the job failed instead.
         """
@@ -61,22 +62,19 @@ class Observer:
                     if self._failure is not None:
                         raise NotSeenError(f"the event stream ended: {self._failure!r}") from self._failure
                     if left <= 0 or not self._news.wait(left):
-                        recent = [_name(event) for event in self._events[-12:]]
+                        recent = [event.type for event in self._events[-12:]]
                         raise NotSeenError(f"no {kind} {fields or ''} within {limit_seconds:g} s; last seen: {recent}")
                 event = self._events[looked_at]
                 looked_at += 1
-            if meanwhile is not None:
+            if meanwhile is not None and looked_at > self._shown:
+                self._shown = looked_at
                 meanwhile(event)
-            data: Json = event["data"]
+            data = event.data
             if _fits(event, kind, fields) and where(data):
                 return data
-            if _name(event) == "JobFailed" and data.get("job_id") == fields.get("job_id"):
+            if event.type == "JobFailed" and data.get("job_id") == fields.get("job_id"):
                 raise NotSeenError(f"the job failed: {data.get('reason')}: {data.get('advice')}")
 
 
-def _name(event: Json) -> str:
-    return str(event["type"]).rsplit(".", 1)[-1]
-
-
-def _fits(event: Json, kind: str, fields: Json) -> bool:
-    return _name(event) == kind and all(event["data"].get(name) == value for name, value in fields.items())
+def _fits(event: Event, kind: str, fields: Document) -> bool:
+    return event.type == kind and all(event.data.get(name) == value for name, value in fields.items())

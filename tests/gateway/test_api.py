@@ -272,7 +272,10 @@ async def test_a_plan_that_takes_longer_has_an_address(house: House) -> None:
 
 
 async def _planned(house: House) -> Any:
-    return (await wait_for(lambda: house.told(events.PlanRequested)))[0]
+    async def told() -> list[Any]:
+        return await house.told(events.PlanRequested)
+
+    return (await wait_for(told))[0]
 
 
 async def _trained(house: House, tenant_id: str, version: int = 1) -> None:

@@ -106,6 +106,7 @@ def scenario(conversation_file: Path, base_model: str) -> Scenario:
         question="What does the cat say?",
         familiar=[str(row["messages"][0]["content"]) for row in tiny_model_rows()],  # type: ignore[index]
         drifted=[f"Write a function number {number} that sorts a list in Python" for number in range(60)],
+        n_epochs=10,
         max_steps=60,
         checkpoint_interval_steps=10,
         interrupt_at_step=15,

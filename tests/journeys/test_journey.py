@@ -31,7 +31,15 @@ MOMENTS = {
 
 def journey(running: Stack, scenario: Scenario, **options: object) -> Journey:
     named = dataclasses.replace(scenario, job_name=new_id("bot").replace("_", "-"))
-    return Journey(running.client(), running.key, running.cloud, named, Screen(quiet=True), **options)
+    return Journey(
+        running.client(),
+        running.state.gateway_url,
+        running.key,
+        cloud=running.cloud,
+        scenario=named,
+        screen=Screen(quiet=True),
+        **options,
+    )
 
 
 def check(figures: dict[str, Any], scenario: Scenario) -> None:

@@ -80,7 +80,7 @@ async def stream_events(
         async with here.database.transaction() as session:
             oldest, newest = await Store(session).event_bounds(caller.tenant_id)
         position = newest if after is None else after
-        yield ServerSentEvent(comment="connected", retry=RETRY_MILLISECONDS)
+        yield ServerSentEvent(comment="connected", id=str(position), retry=RETRY_MILLISECONDS)
         if 0 < position < oldest - 1:
             yield ServerSentEvent(comment=f"older events are no longer kept; the oldest is {oldest}")
         while not here.hub.closing.is_set():
@@ -100,4 +100,4 @@ async def stream_events(
                 position = max(position, newest)  # what the filters left out is not looked at again
                 await here.hub.pause(woken, here.settings.heartbeat_seconds)
                 if not woken.is_set():
-                    yield ServerSentEvent(comment="still here")
+                    yield ServerSentEvent(comment="still here", id=str(position))

@@ -1,0 +1,162 @@
+"""/v1/events on a real socket: order, resumption, filters, isolation, limits, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+
+from services.gateway.handlers import HANDLERS
+from services.gateway.store import Store
+from sskai.contract import timestamp
+from sskai.events import v1 as events
+from sskai.testing import envelope, handle, wait_for
+from tests.gateway.conftest import House
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@asynccontextmanager
+async def stream(client: httpx2.AsyncClient, **options: Any) -> AsyncIterator[list[dict[str, Any]]]:
+    """What the stream brings, read in the background: dicts of SSE fields, comments under ''."""
+    got: list[dict[str, Any]] = []
+
+    async def read(answer: httpx2.Response) -> None:
+        fields: dict[str, Any] = {}
+        async for line in answer.aiter_lines():
+            if line:
+                name, _, value = line.partition(":")
+                fields[name] = value.strip()
+            elif fields:
+                got.append(fields)
+                fields = {}
+        got.append({"end": True})
+
+    async with client.stream("GET", "/v1/events", **options) as answer:
+        assert answer.status_code == 200, await answer.aread()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        task = asyncio.create_task(read(answer))
+        await wait_for(lambda: got)
+        try:
+            yield got
+        finally:
+            task.cancel()
+
+
+def types_of(got: list[dict[str, Any]]) -> list[str]:
+    return [fields["event"] for fields in got if "event" in fields]
+
+
+async def held(house: House, job_id: str, tenant_id: str, detail: str) -> None:
+    now = timestamp(house.world.now())
+    await house.bus.publish(
+        events.JobHeld(job_id=job_id, tenant_id=tenant_id, rule="quota", detail=detail, held_at=now)
+    )
+    await house.bus.settle()
+
+
+async def submitted(house: House) -> events.JobSubmitted:
+    await house.job(house.ann)
+    first: events.JobSubmitted = (await house.told(events.JobSubmitted))[0]
+    return first
+
+
+async def test_a_stream_begins_now_and_a_broken_one_goes_on_where_it_was(house: House) -> None:
+    job = await submitted(house)
+    async with stream(house.ann) as got:
+        await held(house, job.job_id, job.tenant_id, "first")
+        await wait_for(lambda: types_of(got) == ["JobHeld"])
+    event = next(fields for fields in got if "event" in fields)
+    cloudevent = json.loads(event["data"])
+    assert cloudevent["type"] == "sskai.events.v1.JobHeld"
+    assert cloudevent["partitionkey"] == job.job_id
+    assert cloudevent["data"]["detail"] == "first"
+    await held(house, job.job_id, job.tenant_id, "second")
+    await held(house, job.job_id, job.tenant_id, "third")
+    async with stream(house.ann, headers={"Last-Event-ID": event["id"]}) as resumed:
+        await wait_for(lambda: len(types_of(resumed)) == 2)
+    details = [json.loads(fields["data"])["data"]["detail"] for fields in resumed if "event" in fields]
+    assert details == ["second", "third"]
+
+
+async def test_an_event_keeps_its_id_and_source_and_is_logged_once(house: House) -> None:
+    job = await submitted(house)
+    wrapped = envelope(events.JobAdmitted(job_id=job.job_id, tenant_id=job.tenant_id), source="scheduler")
+    for _ in range(2):
+        await handle(HANDLERS, house.world.database, Store, wrapped)
+    async with stream(house.ann, params={"after": 0, "types": "JobAdmitted"}) as got:
+        await wait_for(lambda: types_of(got) and any(fields.get("") == "still here" for fields in got))
+    (event,) = [json.loads(fields["data"]) for fields in got if "event" in fields]
+    assert (event["id"], event["source"]) == (wrapped.id, "scheduler")
+
+
+async def test_no_event_is_passed_by_however_many_commit_at_once(house: House) -> None:
+    job = await submitted(house)
+    facts = [
+        envelope(events.JobAdmitted(job_id=f"{job.job_id}{number}", tenant_id=job.tenant_id)) for number in range(40)
+    ]
+    async with stream(house.ann) as got:
+        await asyncio.gather(*(handle(HANDLERS, house.world.database, Store, fact) for fact in facts))
+        await wait_for(lambda: len(types_of(got)) >= len(facts))
+    seen = [fields for fields in got if "event" in fields]
+    assert {json.loads(fields["data"])["id"] for fields in seen} == {fact.id for fact in facts}
+    positions = [int(fields["id"]) for fields in seen]
+    assert positions == sorted(set(positions))
+
+
+async def test_filters_choose_by_type_and_subject(house: House) -> None:
+    job = await submitted(house)
+    await held(house, job.job_id, job.tenant_id, "x")
+    async with stream(house.ann, params={"after": 0, "types": "JobHeld,sskai.events.v1.JobSubmitted"}) as got:
+        await wait_for(lambda: types_of(got) == ["JobSubmitted", "JobHeld"])
+    async with stream(house.ann, params={"after": 0, "subject": job.job_id}) as got:
+        await wait_for(lambda: types_of(got) == ["JobSubmitted", "JobHeld"])
+    unknown = await house.ann.get("/v1/events", params={"types": "JobExploded"})
+    assert (unknown.status_code, unknown.json()["field"]) == (422, "types")
+
+
+async def test_a_tenant_hears_nothing_of_another(house: House) -> None:
+    job = await submitted(house)
+    async with stream(house.bob, params={"after": 0}) as got:
+        await held(house, job.job_id, job.tenant_id, "x")
+        await house.dataset(house.bob)
+        await house.bus.settle()
+        await wait_for(lambda: types_of(got))
+    assert types_of(got) == ["DatasetValidated"]
+
+
+async def test_a_forged_tenant_reaches_neither_the_job_nor_a_log(house: House) -> None:
+    job = await submitted(house)
+    await house.dataset(house.bob, "bobs")
+    (bobs,) = [event for event in await house.told(events.DatasetValidated) if event.name == "bobs"]
+    await held(house, job.job_id, bobs.tenant_id, "forged")
+    assert (await house.ann.get(f"/v1/jobs/{job.job_id}")).json()["state"] == "submitted"
+    async with stream(house.bob, params={"after": 0}) as got:
+        await wait_for(lambda: any(fields.get("") == "still here" for fields in got))
+    assert types_of(got) == ["DatasetValidated"]
+
+
+async def test_streams_are_limited_and_a_closed_one_frees_its_place(house: House) -> None:
+    async with stream(house.ann), stream(house.ann):
+        refused = await house.ann.get("/v1/events")
+        assert refused.status_code == 429
+        assert "retry-after" in refused.headers
+        async with stream(house.bob):
+            pass
+
+    async def free() -> bool:
+        async with house.ann.stream("GET", "/v1/events") as answer:
+            return answer.status_code == 200
+
+    await wait_for(free)
+
+
+@pytest.mark.parametrize("position", ["x", "-1", "9" * 25])
+async def test_a_position_that_is_none_is_refused(house: House, position: str) -> None:
+    assert (await house.ann.get("/v1/events", headers={"Last-Event-ID": position})).status_code == 422
+    assert (await house.ann.get("/v1/events", params={"after": position})).status_code == 422

@@ -1,0 +1,141 @@
+"""From the job file's words to the contract's, by tables."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway import references
+from services.gateway.jobfile import JobFile, JobFileError, deadline, retrain_spec, to_spec
+from services.gateway.values import Dataset, Model
+from sskai.contract import moment, timestamp
+from sskai.events import v1 as events
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+DATASET = Dataset("dataset_1", "tenant_a", "support", 3, "s3://b/k", "messages", 100, 1000, "ab", 50, NOW)
+MODEL = Model("base", "base", 0, "builtin", "base", "builtin://base", "", "{}", True, NOW)
+
+
+def spec_of(**fields: Any) -> events.JobSpec:
+    job = {"name": "bot", "model": {"base": "base"}, "dataset": {"uri": "support"}, **fields}
+    return to_spec(JobFile.model_validate(job), MODEL, DATASET, NOW)
+
+
+CONVENTIONS = {
+    "kind": "finetune",
+    "name": "support-bot",
+    "model": {"base": "smollm2-135m-instruct", "method": "lora", "rank": 8},
+    "dataset": {"uri": "dataset://support/3", "format": "messages", "eval_fraction": 0.05},
+    "hyperparameters": {"n_epochs": 3, "batch_size": "auto", "learning_rate": "auto"},
+    "resources": {
+        "accelerators": "L4:1",
+        "cpus": "4+",
+        "memory": "16+",
+        "any_of": [{"use_spot": True}, {"use_spot": False}],
+    },
+    "spot_policy": "auto",
+    "max_price": 1.2,
+    "budget": {"total_usd": 15},
+    "deadline": "2026-12-01T09:00:00Z",
+    "retry": {"on_events": ["no-capacity", "interruption", "error"], "duration": "4h", "max_restarts_on_errors": 3},
+    "checkpoint": {"interval": "auto", "keep": 3},
+    "env": {},
+    "secrets": ["HF_TOKEN"],
+}
+
+
+def test_the_job_file_of_the_conventions_says_what_it_means() -> None:
+    spec = spec_of(**CONVENTIONS)
+    assert (spec.kind, spec.name, spec.model.rank, spec.model.alpha) == ("finetune", "support-bot", 8, 16)
+    assert (spec.hyperparameters.n_epochs, spec.hyperparameters.HasField("batch_size")) == (3, False)
+    assert (spec.resources.accelerators, spec.resources.cpus, spec.resources.memory) == ("L4:1", "4+", "16+")
+    assert (spec.resources.max_price_usd_per_hour, spec.budget_usd) == (1.2, 15)
+    assert moment(spec.deadline) == datetime(2026, 12, 1, 9, tzinfo=UTC)
+    assert (spec.retry.max_restarts_on_errors, spec.retry.duration_seconds) == (3, 4 * 3600)
+    assert (spec.checkpoint.interval_steps, spec.checkpoint.keep) == (0, 3)
+    assert (list(spec.secrets), spec.spot_policy) == (["HF_TOKEN"], events.SPOT_POLICY_AUTO)
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy"),
+    [
+        ({}, events.SPOT_POLICY_AUTO),
+        ({"spot_policy": "spot"}, events.SPOT_POLICY_SPOT),
+        ({"resources": {"use_spot": True}}, events.SPOT_POLICY_SPOT),
+        ({"resources": {"use_spot": False}}, events.SPOT_POLICY_ON_DEMAND),
+        ({"resources": {"any_of": [{"use_spot": False}]}}, events.SPOT_POLICY_ON_DEMAND),
+        ({"resources": {"any_of": [{"use_spot": True}, {"use_spot": False}]}}, events.SPOT_POLICY_AUTO),
+        ({"resources": {"use_spot": True}, "spot_policy": "spot"}, events.SPOT_POLICY_SPOT),
+    ],
+)
+def test_spot_is_said_in_skypilots_way_or_in_ours(fields: dict[str, Any], policy: int) -> None:
+    assert spec_of(**fields).spot_policy == policy
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("6h", NOW + timedelta(hours=6)),
+        ("30m", NOW + timedelta(minutes=30)),
+        ("1.5d", NOW + timedelta(hours=36)),
+        ("2026-11-24T14:00:00+01:00", NOW + timedelta(hours=1)),
+        ("2026-11-25T00:00:00Z", NOW + timedelta(hours=12)),
+    ],
+)
+def test_a_deadline_is_a_time_or_a_duration(text: str, at: datetime) -> None:
+    assert deadline(text, NOW) == at
+
+
+@given(text=st.text(max_size=40))
+def test_any_other_deadline_is_refused_and_never_breaks(text: str) -> None:
+    with suppress(JobFileError):
+        assert NOW < deadline(text, NOW) <= NOW + timedelta(days=90)
+
+
+def test_an_adapter_is_no_base_to_train() -> None:
+    adapter = Model("model_1", "bot", 2, "trained", "base", "builtin://base", "s3://b/a", "", True, NOW)
+    job = JobFile.model_validate({"name": "x", "model": {"artifact": "model://bot/2"}, "dataset": {"uri": "support"}})
+    with pytest.raises(JobFileError, match="train again from its base, base"):
+        to_spec(job, adapter, DATASET, NOW)
+
+
+def test_a_retrain_has_the_parents_words_and_as_much_time() -> None:
+    parent = spec_of(deadline="6h", budget={"total_usd": 15}, env={"A": "b"})
+    newer = Dataset("dataset_2", "tenant_a", "support", 4, "s3://b/k4", "messages", 120, 1200, "cd", 60, NOW)
+    request = events.RetrainRequested(
+        endpoint_id="endpoint_1", model_id="model_1", version=2, budget_usd=4, requested_at=timestamp(NOW)
+    )
+    later = NOW + timedelta(days=3)
+    spec = retrain_spec(parent, NOW, newer, request, later)
+    assert (spec.dataset.version, spec.dataset.eval_fraction) == (4, parent.dataset.eval_fraction)
+    assert (spec.retrain_of.endpoint_id, spec.retrain_of.version, spec.budget_usd) == ("endpoint_1", 2, 4)
+    assert moment(spec.deadline) == later + timedelta(hours=6)
+    assert spec.env == parent.env
+    assert not parent.HasField("retrain_of")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "reference"),
+    [
+        ("bot", "model", references.Reference("bot", None)),
+        ("bot@3", "model", references.Reference("bot", 3)),
+        ("model://bot/3", "model", references.Reference("bot", 3)),
+        ("model://bot", "model", references.Reference("bot", None)),
+        ("dataset://support/3", "dataset", references.Reference("support", 3)),
+        ("dataset://support/3", "model", None),
+        ("bot/3", "model", None),
+        ("bot@champion", "model", None),
+        ("../bot", "model", None),
+        ("", "model", None),
+        ("bot@3\n", "model", None),
+    ],
+)
+def test_a_reference_names_a_thing_and_perhaps_its_version(
+    text: str, kind: str, reference: references.Reference | None
+) -> None:
+    assert references.parse(text, kind) == reference

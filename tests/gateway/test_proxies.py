@@ -1,0 +1,145 @@
+"""Chat and traces are passed on: to doubles of inference and the monitor on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from sskai.testing import wait_for
+from tests.gateway.conftest import House, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHAT = {"model": "bot", "messages": [{"role": "user", "content": "hi"}]}
+TRACE = "0123456789abcdef0123456789abcdef"
+
+
+@dataclass
+class Neighbours:
+    """Plays inference and the monitor. `away`: so many requests are answered 503 first."""
+
+    away: int = 0
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    closed: int = 0
+    tokens: int = 3
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    tenants_trace: str = ""
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.post("/v1/chat/completions")
+        async def chat(request: Request) -> Response:
+            body = await request.json()
+            self.seen.append({"headers": dict(request.headers), "body": body})
+            if len(self.seen) <= self.away:
+                return Response(status_code=503)
+            if body["model"] == "nothing":
+                return JSONResponse({"error": {"message": "no such model", "type": "x", "code": "y"}}, 404)
+            if body.get("stream"):
+                return StreamingResponse(self._stream(), media_type="text/event-stream")
+            return JSONResponse({"choices": [{"message": {"content": "hello"}}]})
+
+        @app.get("/v1/traces/{trace_id}")
+        async def trace(trace_id: str, request: Request) -> Response:
+            if request.headers["x-sskai-tenant"] != self.tenants_trace:
+                return Response(status_code=404)
+            return JSONResponse({"trace_id": trace_id, "internal": request.headers["x-sskai-internal"]})
+
+        return app
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        try:
+            for number in range(self.tokens):
+                yield f'data: {{"n": {number}}}\n\n'.encode()
+                if number == 0 and self.tokens > 3:
+                    await self.gate.wait()
+            yield b"data: [DONE]\n\n"
+        finally:
+            self.closed += 1
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def neighbours(house: House) -> AsyncIterator[Neighbours]:
+    double = Neighbours()
+    async with serving(double.app()) as url:
+        house.world.settings.inference_url = url
+        house.world.settings.otlp_url = url
+        yield double
+        double.gate.set()
+
+
+async def tenant_of(house: House) -> str:
+    tenant_id: str = (await house.ann.get("/v1/keys")).json()["data"][0]["tenant_id"]
+    return tenant_id
+
+
+async def test_a_chat_goes_to_inference_with_the_tenant_and_without_the_key(
+    house: House, neighbours: Neighbours
+) -> None:
+    answer = await house.ann.post("/v1/chat/completions", json=CHAT)
+    assert answer.json()["choices"][0]["message"]["content"] == "hello"
+    (seen,) = neighbours.seen
+    assert seen["body"] == CHAT
+    assert seen["headers"]["x-sskai-tenant"] == await tenant_of(house)
+    assert seen["headers"]["x-sskai-internal"] == "internal"
+    assert "authorization" not in seen["headers"]
+
+
+async def test_tokens_come_as_they_are_made(house: House, neighbours: Neighbours) -> None:
+    neighbours.tokens = 4
+    async with house.ann.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as answer:
+        lines = answer.aiter_lines()
+        assert await anext(lines) == 'data: {"n": 0}'  # the others wait behind the gate
+        neighbours.gate.set()
+        rest = [line async for line in lines if line]
+    assert rest[-1] == "data: [DONE]"
+    assert len(rest) == 4
+
+
+async def test_a_client_that_leaves_frees_its_place(house: House, neighbours: Neighbours) -> None:
+    neighbours.tokens = 4
+    async with house.ann.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as answer:
+        await anext(answer.aiter_lines())
+    await wait_for(lambda: neighbours.closed == 1)
+
+
+async def test_a_restart_of_inference_is_waited_for(house: House, neighbours: Neighbours) -> None:
+    neighbours.away = 3
+    assert (await house.ann.post("/v1/chat/completions", json=CHAT)).status_code == 200
+    assert len(neighbours.seen) == 4
+
+
+async def test_an_absent_inference_is_an_error_in_openais_shape(house: House) -> None:
+    house.world.settings.inference_url = "http://127.0.0.1:9"
+    house.world.settings.inference_retry_seconds = 0.3
+    answer = await house.ann.post("/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "unavailable"
+
+
+async def test_errors_have_openais_shape(house: House, neighbours: Neighbours) -> None:
+    missing = await house.ann.post("/v1/chat/completions", json={**CHAT, "model": "nothing"})
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "y")
+    for body in (b"{", b"[]", b'{"model": 7}'):
+        refused = await house.ann.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error")
+    nobody = await house.ann.post("/v1/chat/completions", json=CHAT, headers={"Authorization": "Bearer sskai_no"})
+    assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_a_trace_is_the_monitors_to_show(house: House, neighbours: Neighbours) -> None:
+    neighbours.tenants_trace = await tenant_of(house)
+    answer = await house.ann.get(f"/v1/traces/{TRACE}")
+    assert answer.json() == {"trace_id": TRACE, "internal": "internal"}
+    assert (await house.bob.get(f"/v1/traces/{TRACE}")).status_code == 404
+    assert (await house.ann.get("/v1/traces/not-a-trace")).status_code == 404
+    house.world.settings.otlp_url = "http://127.0.0.1:9"
+    assert (await house.ann.get(f"/v1/traces/{TRACE}")).status_code == 503
