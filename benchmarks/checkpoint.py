@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _save_and_restore(model: Path, objects: Objects, folder: Path) -> dict[str, 
     saver = Saver(checkpoints, folder / "saving", 3, finetune.versions(), saves.append)
     plain_seconds = []
     for _ in range(RUNS):
-        tuning.learn(rows[:2], 1e-4, lambda: None)
+        tuning.learn(rows[:2], 1e-4, nullcontext)
         saver.begin(lambda: tuning.snapshot({}, b""), "interval")
         _wait_for(lambda: not saver.busy)
         plain_seconds.append(_seconds(lambda: _save_plainly(tuning, objects, folder)))

@@ -107,7 +107,7 @@ class Attempt:
         self._progress.phase("evaluating")
         started = time.perf_counter()
         with telemetry.tracer().start_as_current_span(name, attributes={"sskai.rows": len(self._loaded.held_out)}):
-            loss = self._tuning.evaluate(self._loaded.held_out, self._interruption.check)
+            loss = self._tuning.evaluate(self._loaded.held_out, self._interruption.stoppable)
         self._running.evaluation_seconds = time.perf_counter() - started
         return loss
 
@@ -117,7 +117,7 @@ class Attempt:
         chosen = domain.batch(tuning.step * recipe.batch_size, recipe.batch_size, len(training), recipe.seed)
         rate = domain.learning_rate(tuning.step + 1, recipe)
         started = time.perf_counter()
-        made = tuning.learn([training[index] for index in chosen], rate, self._interruption.check)
+        made = tuning.learn([training[index] for index in chosen], rate, self._interruption.stoppable)
         seconds = time.perf_counter() - started
         running.tokens += made.tokens
         running.train_seconds += seconds

@@ -11,6 +11,7 @@ import os
 import random
 import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from services.trainer.datasets import IGNORED, Row
 from services.trainer.domain import Recipe, TrainingFailedError
 
 Tensors = dict[str, torch.Tensor]
+# Entered around work that may be dropped at any point; raises when it has to be.
+Stoppable = Callable[[], AbstractContextManager[None]]
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -133,20 +136,20 @@ class FineTuning:
         )
         self._random = _random_state(device)
 
-    def learn(self, rows: Sequence[Row], learning_rate: float, between: Callable[[], None]) -> Step:
-        """One optimizer step on `rows`, a micro-batch at a time; `between` is called before each and may raise: then
+    def learn(self, rows: Sequence[Row], learning_rate: float, stoppable: Stoppable) -> Step:
+        """One optimizer step on `rows`, a micro-batch at a time, each inside `stoppable()`, which may raise: then
         nothing but gradients has changed. Raises TrainingFailedError("nan-loss")."""
         self._model.train()
         self._optimizer.zero_grad(set_to_none=True)
         targets = sum(row.targets for row in rows)
         loss = 0.0
         for micro in self._micro_batches(rows):
-            between()
-            micro_loss = self._loss(micro) / targets
-            value = micro_loss.item()
-            if not np.isfinite(value):
-                raise _not_finite(f"step {self.step + 1}: the loss is {value}", micro, self.recipe)
-            micro_loss.backward()
+            with stoppable():
+                micro_loss = self._loss(micro) / targets
+                value = micro_loss.item()
+                if not np.isfinite(value):
+                    raise _not_finite(f"step {self.step + 1}: the loss is {value}", micro, self.recipe)
+                micro_loss.backward()
             loss += value
         norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), self.recipe.max_gradient_norm)
         if not torch.isfinite(norm):
@@ -158,18 +161,17 @@ class FineTuning:
         self._random = _random_state(self._device)
         return Step(loss, sum(len(row.tokens) for row in rows))
 
-    def evaluate(self, rows: Sequence[Row], between: Callable[[], None]) -> float:
+    def evaluate(self, rows: Sequence[Row], stoppable: Stoppable) -> float:
         """Mean loss over the targets of all rows, nats; draws nothing from any generator."""
         self._model.eval()
         total = 0.0
         for micro in self._micro_batches(rows):
-            between()
-            with torch.no_grad():
+            with stoppable(), torch.no_grad():
                 total += self._loss(micro).item()
         return total / sum(row.targets for row in rows)
 
     def snapshot(self, state: Mapping[str, Any], curve: bytes) -> Snapshot:
-        """Copy what the next step depends on. Between two steps only, or after `learn` was stopped by `between`."""
+        """Copy what the next step depends on. Between two steps only, or after `learn` was stopped."""
         optimizer: Tensors = {}
         for name, parameter in self._trainable.items():
             for key, value in self._optimizer.state.get(parameter, {}).items():

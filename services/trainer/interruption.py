@@ -1,7 +1,9 @@
-"""What may stop a run from outside: a notice (SIGTERM) and a newer attempt (fence). It asks between micro-steps.
+"""What may stop a run from outside: a notice (SIGTERM) and a newer attempt (fence).
 
-AWS gives 120 s of notice and a LoRA checkpoint takes well under one (benchmarks/checkpoint.py), so the run ends its
-micro-step, saves and says so. A second signal ends the process at once; the previous checkpoint stands.
+A notice is answered within an operator's time, not a step's: between two optimizer steps the state stands still, so
+what a step has computed so far is dropped, the last step is saved, and nothing that was told is lost. A step may take
+longer than a notice leaves (39 s have been seen where AWS says 120). A second signal ends the process at once; the
+previous checkpoint stands.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import structlog
@@ -32,6 +35,7 @@ class Interruption:
         self._noticed = threading.Event()
         self._fenced = threading.Event()
         self._done = threading.Event()
+        self._stoppable = False
 
     def install(self) -> None:
         """Take SIGTERM and SIGINT. Call it first of all, in the main thread: a signal may come while libraries load."""
@@ -42,10 +46,24 @@ class Interruption:
         if self._noticed.is_set():
             os._exit(Exit.KILLED)
         self._noticed.set()
+        if self._stoppable:
+            # Python runs signal handlers in the main thread between two of its instructions: here, between operators.
+            self._stoppable = False
+            raise NoticeError
 
     @property
     def noticed(self) -> bool:
         return self._noticed.is_set()
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Work that may be dropped at any point: a notice ends it at once. Raises as `check`. Main thread only."""
+        self._stoppable = True
+        try:
+            self.check()  # what came before; what comes from here on is raised by the signal itself
+            yield
+        finally:
+            self._stoppable = False
 
     def check(self) -> None:
         """Raises FencedError or NoticeError if the run must stop here."""

@@ -10,9 +10,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from services.gateway.handlers import HANDLERS
 from services.gateway.store import Store
+from sskai import delivery
 from sskai.contract import timestamp
 from sskai.events import v1 as events
 from sskai.testing import envelope, handle, wait_for
@@ -95,18 +97,26 @@ async def test_an_event_keeps_its_id_and_source_and_is_logged_once(house: House)
     assert (event["id"], event["source"]) == (wrapped.id, "scheduler")
 
 
-async def test_no_event_is_passed_by_however_many_commit_at_once(house: House) -> None:
+async def test_a_reader_never_passes_an_event_that_commits_late(house: House) -> None:
+    """An id is drawn before its commit: the second event has to wait, or a reader would go on after it."""
     job = await submitted(house)
-    facts = [
-        envelope(events.JobAdmitted(job_id=f"{job.job_id}{number}", tenant_id=job.tenant_id)) for number in range(40)
+    first, second = [
+        envelope(events.JobAdmitted(job_id=job.job_id + suffix, tenant_id=job.tenant_id)) for suffix in "ab"
     ]
     async with stream(house.ann) as got:
-        await asyncio.gather(*(handle(HANDLERS, house.world.database, Store, fact) for fact in facts))
-        await wait_for(lambda: len(types_of(got)) >= len(facts))
-    seen = [fields for fields in got if "event" in fields]
-    assert {json.loads(fields["data"])["id"] for fields in seen} == {fact.id for fact in facts}
-    positions = [int(fields["id"]) for fields in seen]
-    assert positions == sorted(set(positions))
+        async with house.world.database.transaction() as slow:
+            await delivery.remember(slow, first.source, first.id)
+            await Store(slow).log(first.message, house.world.now(), None)
+            quick = asyncio.create_task(handle(HANDLERS, house.world.database, Store, second))
+
+            async def waits() -> bool:
+                query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                return bool(await slow.scalar(text(query)))
+
+            await wait_for(waits)
+        await quick
+        await wait_for(lambda: len(types_of(got)) == 2)
+    assert [json.loads(fields["data"])["id"] for fields in got if "event" in fields] == [first.id, second.id]
 
 
 async def test_filters_choose_by_type_and_subject(house: House) -> None:
