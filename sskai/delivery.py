@@ -131,6 +131,12 @@ async def tell(session: AsyncSession, *messages: Message) -> None:
     await session.execute(insert(_table(session, "outbox")), rows)
 
 
+def envelope_of(session: AsyncSession) -> contract.Envelope:
+    """The event that is being handled in this transaction, with what CloudEvents says around it."""
+    envelope: contract.Envelope = session.info["envelope"]
+    return envelope
+
+
 async def remember(session: AsyncSession, source: str, event_id: str) -> bool:
     """Write the inbox row. False: this event was handled before."""
     statement = (
@@ -171,6 +177,7 @@ async def handle(
             if not await remember(session, envelope.source, envelope.id):
                 EVENTS_HANDLED.labels(type=envelope.type, outcome="duplicate").inc()
                 return None
+            session.info["envelope"] = envelope
             told: list[Message] = await handler(envelope.message, store(session), now)
             await tell(session, *told)
     EVENTS_HANDLED.labels(type=envelope.type, outcome="handled").inc()

@@ -19,10 +19,9 @@ def problems(compose: dict[str, Any]) -> list[str]:
     services: dict[str, Any] = compose["services"]
     found += [f"the service {name} is missing" for name in SERVICES if name not in services]
     for name, service in services.items():
-        if "build" not in service and ":" not in service.get("image", ""):
+        tag = service.get("image", "").rpartition(":")[2]
+        if "build" not in service and tag in ("", "latest", service.get("image", "")):
             found.append(f"{name}: the image has no pinned tag")
-        if "latest" in service.get("image", ""):
-            found.append(f"{name}: the image is not pinned")
         found += [
             f"{name}: depends on {other}, which is not there"
             for other in service.get("depends_on", {})

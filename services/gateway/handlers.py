@@ -114,6 +114,7 @@ HANDLERS: Handlers = {
     events.AttemptResumed: follow_job,
     events.AttemptFinished: follow_job,
     events.ModelVersionReady: keep_model,
+    events.ModelVersionRefused: note,
     events.ModelEvaluated: note,
     events.ModelPromoted: note,
     events.ModelRolledBack: note,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,6 @@ from services.gateway.endpoints import EndpointState, EndpointView
 from services.gateway.library import Library
 from services.gateway.plain import plain
 from services.gateway.tables import (
-    Base,
     EndpointRow,
     EventRow,
     JobRow,
@@ -27,9 +27,8 @@ from services.gateway.tables import (
 )
 from sskai import contract
 from sskai.contract import moment
+from sskai.delivery import envelope_of
 from sskai.events import v1 as events
-
-_INBOX = Base.metadata.tables["gateway.inbox"]
 
 
 class Store:
@@ -262,8 +261,7 @@ class Store:
         await self.session.execute(
             text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"events:{tenant_id}"}
         )
-        source, event_id = await self._handled()
-        envelope = contract.Envelope(event, event_id, source, now, traceparent)
+        envelope = replace(envelope_of(self.session), traceparent=traceparent)
         row = EventRow(
             tenant_id=tenant_id,
             subject=envelope.key,
@@ -273,14 +271,6 @@ class Store:
         )
         self.session.add(row)
         await self.session.flush()
-
-    async def _handled(self) -> tuple[str, str]:
-        """Source and id of the event that is being handled: the inbox row that this very transaction wrote."""
-        query = select(_INBOX.c.source, _INBOX.c.event_id).where(
-            _INBOX.c.handled_at == func.now(), text("inbox.xmin = pg_current_xact_id()::xid")
-        )
-        source, event_id = (await self.session.execute(query)).one()
-        return source, event_id
 
     async def events_after(
         self, tenant_id: str, after: int, types: list[str], subject: str | None, limit: int

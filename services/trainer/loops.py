@@ -85,6 +85,17 @@ async def _refuse(database: Database, row: ResultRow, detail: str) -> None:
     async with database.transaction() as session:
         if not await claims.release(session, row, due_in_seconds=None, state=ResultState.REFUSED, detail=detail):
             return
+        await tell(
+            session,
+            events.ModelVersionRefused(
+                job_id=row.job_id,
+                tenant_id=row.tenant_id,
+                artifact_uri=row.artifact_uri,
+                reason=detail,
+                advice="Submit the job again; if it happens twice, look at the object store's health.",
+                refused_at=contract.timestamp(datetime.now(UTC)),
+            ),
+        )
     RESULTS.labels(outcome="refused").inc()
     log.error("artefact refused", job_id=row.job_id, artifact_uri=row.artifact_uri, detail=detail)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ async def test_a_poison_event_is_set_aside_with_its_reason_and_stops_nobody(
             found = await letters()
             return found if len(found) == 2 else None
 
-        found = await wait_for(both, limit_seconds=20)
+        found: Any = await wait_for(both, limit_seconds=20)
     assert found[f"{marker}-garbage"]["dlq_reason"] == "undecodable"
     assert found[f"{marker}-poison"]["dlq_reason"] == "handler-failed"
     assert "ZeroDivisionError" in found[f"{marker}-poison"]["dlq_detail"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 
 import psycopg
 import pytest
@@ -24,7 +25,8 @@ async def test_models_and_migrations_agree(service: str, postgres: str) -> None:
         await connection.execute(f'CREATE DATABASE "{name}"')
     url = make_url(postgres).set(database=name).render_as_string(hide_password=False)
     await asyncio.gather(*(asyncio.to_thread(migrate, url, service) for _ in range(3)))
-    metadata = importlib.import_module(f"services.{service}.store").Base.metadata
+    tables = "tables" if importlib.util.find_spec(f"services.{service}.tables") else "store"
+    metadata = importlib.import_module(f"services.{service}.{tables}").Base.metadata
     engine = create_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(

@@ -42,7 +42,7 @@ class Simulated:
             (one,) = [one for one in await self.cluster.observe() if one.machine_id == machine_id]
             return one if condition(one) else None
 
-        found = await wait_for(look)
+        found: Observation | None = await wait_for(look)
         assert found is not None
         return found
 

@@ -23,6 +23,7 @@ def interruption() -> Iterator[Interruption]:
 
 
 def work_until_stopped(limit_seconds: float = 5.0) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
     until = time.monotonic() + limit_seconds
     while time.monotonic() < until:
         pass
@@ -31,7 +32,6 @@ def work_until_stopped(limit_seconds: float = 5.0) -> None:
 
 def test_a_notice_ends_stoppable_work_at_once(interruption: Interruption) -> None:
     with pytest.raises(NoticeError), interruption.stoppable():
-        os.kill(os.getpid(), signal.SIGTERM)
         work_until_stopped()
     assert interruption.noticed
 

@@ -117,7 +117,10 @@ async def test_a_bad_artefact_is_refused(database: Database, objects: Objects, t
         uri = "s3://elsewhere/jobs/x/artifact/attempt-00001"
     await handle(HANDLERS, database, Store, succeeded(job_id, uri))
     await loops.verify_results(database, objects)
-    assert await told(database) == []
+    (refused,) = await told(database)
+    assert isinstance(refused, events.ModelVersionRefused)
+    assert (refused.job_id, refused.tenant_id) == (job_id, "t-1")
+    assert refused.reason
     async with database.transaction() as session:
         result = await Store(session).result("t-1", job_id)
         assert result is not None

@@ -42,6 +42,22 @@ class ModelVersionReady(_message.Message):
     ready_at: _timestamp_pb2.Timestamp
     def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., job_id: _Optional[str] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., method: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., manifest_sha256: _Optional[str] = ..., dataset_id: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., eval_loss_before: _Optional[float] = ..., eval_loss_after: _Optional[float] = ..., ready_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class ModelVersionRefused(_message.Message):
+    __slots__ = ("job_id", "tenant_id", "artifact_uri", "reason", "advice", "refused_at")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_URI_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_AT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    tenant_id: str
+    artifact_uri: str
+    reason: str
+    advice: str
+    refused_at: _timestamp_pb2.Timestamp
+    def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., reason: _Optional[str] = ..., advice: _Optional[str] = ..., refused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class ModelEvaluated(_message.Message):
     __slots__ = ("model_id", "tenant_id", "version", "dataset_id", "metric", "value", "champion_value", "sample_size", "evaluated_at")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
