@@ -202,12 +202,24 @@ class _Worker:
 class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
     """A member of the consumer group of one service."""
 
-    def __init__(self, bootstrap: str, group: str, topics: Iterable[str], handle: Handle, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        group: str,
+        topics: Iterable[str],
+        handle: Handle,
+        publisher: Publisher,
+        *,
+        instance: str = "",
+    ) -> None:
         self.handle = handle
         self.publisher = publisher
         self.ready = asyncio.Event()  # partitions were assigned at least once
         self._bootstrap = bootstrap
         self._group = group
+        # A named member that was killed takes its partitions back as soon as it is up again, instead of waiting for
+        # the broker to miss the dead one. Names must differ between replicas.
+        self._instance = f"{group}-{instance}" if instance else None
         self._topics = sorted(set(topics))
         self._workers: dict[TopicPartition, _Worker] = {}
         self._committed: dict[TopicPartition, int] = {}
@@ -221,6 +233,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 bootstrap_servers=self._bootstrap,
                 group_id=self._group,
                 client_id=self._group,
+                group_instance_id=self._instance,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 session_timeout_ms=10_000,

@@ -84,7 +84,9 @@ class Service:
         self._stopping = asyncio.Event()
         self._publisher = Publisher(settings.kafka_bootstrap, name)
         topics = {contract.topic_of(message) for message in handlers} | set(self._raw_topics)
-        self._consumer = Consumer(settings.kafka_bootstrap, name, topics, self._take, self._publisher)
+        self._consumer = Consumer(
+            settings.kafka_bootstrap, name, topics, self._take, self._publisher, instance=settings.instance
+        )
         self._has_topics = bool(topics)
         self._relay = delivery.Relay(self.database, self._publisher)
         self._add_routes()

@@ -20,6 +20,9 @@ class Settings(BaseSettings):
     objects_access_key: str = "sskai"
     objects_secret_key: SecretStr = SecretStr("sskai-secret")
 
+    # Names this replica among those of its service, the same after a restart ("0", a StatefulSet's pod name); may be
+    # empty: then a killed replica's partitions move only when the broker has missed it for 10 s.
+    instance: str = ""
     host: str = "127.0.0.1"
     port: int = 0
     # Where spans go, and who answers the gateway's questions about traces: the monitor.

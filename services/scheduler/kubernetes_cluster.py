@@ -23,7 +23,7 @@ T = TypeVar("T")
 MANAGED_BY = "sskai-scheduler"
 # Longer than the drain: a kill in the middle of the last save would waste it.
 GRACE_SECONDS = 120
-USER_EXIT_CODES = [65, 70, 71, 76]  # services/trainer/README.md: failed for good, no use in another pod
+USER_EXIT_CODES = [65, 71, 76, 78]  # services/trainer/README.md: another pod would end the same way
 REQUEST_SECONDS = 10
 PAGE = 500
 

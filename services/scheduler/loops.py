@@ -30,7 +30,8 @@ log = structlog.get_logger()
 TURN = 50  # jobs claimed at a time
 # The trainer's own last word travels through the broker; the cluster's must not overtake it.
 LAST_WORD_SECONDS = 3.0
-DRAINED_EXIT_CODE = 75
+# What a pod that could not tell its last word says by its exit code; services/trainer/README.md. Others are errors.
+EXIT_REASONS = {65: EndReason.USER_ERROR, 71: EndReason.OUT_OF_MEMORY, 75: EndReason.SPOT_INTERRUPTED}
 
 
 @dataclass
@@ -300,4 +301,4 @@ def _reason(job: Job, one: Observation) -> EndReason:
         return job.stop_reason
     if one.state is PodState.GONE:
         return EndReason.SPOT_INTERRUPTED if launching.runs_on_spot(job) else EndReason.MACHINE_LOST
-    return EndReason.SPOT_INTERRUPTED if one.exit_code == DRAINED_EXIT_CODE else EndReason.ERROR
+    return EXIT_REASONS.get(one.exit_code or 0, EndReason.ERROR)

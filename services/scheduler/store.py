@@ -115,9 +115,20 @@ class Store:
         self.session = session
 
     async def job(self, job_id: str) -> Job | None:
-        """The job with its newest attempt, locked until the transaction ends."""
-        row = await self.session.get(JobRow, job_id, with_for_update=True, populate_existing=True)
+        """The job with its newest attempt, locked until the transaction ends.
+
+        A job that is not there is locked by its name: JobSubmitted and PlanProposed come by two topics, and each looks
+        for what the other writes. Without the lock both could look before either has committed.
+        """
+        row = await self._locked(job_id)
+        if row is None:
+            lock = func.pg_advisory_xact_lock(func.hashtextextended(f"job:{job_id}", 0))
+            await self.session.execute(select(lock))
+            row = await self._locked(job_id)
         return await self._job(row)
+
+    async def _locked(self, job_id: str) -> JobRow | None:
+        return await self.session.get(JobRow, job_id, with_for_update=True, populate_existing=True)
 
     async def job_on_machine(self, machine_id: str) -> Job | None:
         """The job whose newest attempt runs on this machine; asked again once the lock is held."""
@@ -131,7 +142,7 @@ class Store:
 
     async def claimed_job(self, job_id: str, token: str | None) -> Job | None:
         """The job if the claim with this token still stands; None: the lease ran out, drop the result."""
-        row = await self.session.get(JobRow, job_id, with_for_update=True, populate_existing=True)
+        row = await self._locked(job_id)
         return await self._job(row) if row is not None and token and row.lease_token == token else None
 
     async def live_attempts(self) -> dict[str, tuple[str, int]]:

@@ -104,6 +104,7 @@ class Layout:
         return {
             **{name: os.environ.get(name, value) for name, value in ours.items()},
             "SSKAI_HOST": "127.0.0.1",
+            "SSKAI_INSTANCE": "0",
             "SSKAI_GATEWAY_URL": self.url("gateway"),
             "SSKAI_INFERENCE_URL": self.url("inference"),
             "SSKAI_OTLP_URL": self.url("monitor"),

@@ -106,11 +106,12 @@ def scenario(conversation_file: Path, base_model: str) -> Scenario:
         question="What does the cat say?",
         familiar=[str(row["messages"][0]["content"]) for row in tiny_model_rows()],  # type: ignore[index]
         drifted=[f"Write a function number {number} that sorts a list in Python" for number in range(60)],
-        n_epochs=10,
-        max_steps=60,
-        checkpoint_interval_steps=10,
-        interrupt_at_step=15,
-        notice_seconds=5,
-        learning_rate=5e-3,
+        n_epochs=40,
+        max_steps=240,
+        checkpoint_interval_steps=20,
+        interrupt_at_step=25,
+        # Longer than a killed service takes to come back.
+        notice_seconds=15,
+        learning_rate=2e-3,
         answer_tokens=12,
     )

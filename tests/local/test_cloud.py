@@ -120,6 +120,15 @@ def test_drain_is_heard_by_the_pod_and_leaves_the_rest_to_it(cloud):
     assert "saved" in cloud.log(machine["machine_id"])
 
 
+def test_what_a_pod_left_on_its_disk_goes_with_the_machine(cloud):
+    machine_id = cloud.launch('echo scratch > "$TMPDIR/file"; echo "$TMPDIR"; sleep 600', "disk").json()["machine_id"]
+    assert wait_until(lambda: cloud.log(machine_id).strip() != "", 5)
+    disk = Path(cloud.log(machine_id).strip())
+    assert (disk / "file").exists()
+    cloud.client.delete(f"/machines/{machine_id}").raise_for_status()
+    assert not disk.exists()
+
+
 def test_a_second_drain_is_not_heard(cloud):
     """Two signals mean "leave at once" to a trainer; a scheduler that repeats itself after a crash means it once."""
     command = "trap 'echo heard' TERM; while :; do echo tick; sleep 0.05; done"

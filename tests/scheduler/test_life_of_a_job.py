@@ -94,6 +94,15 @@ async def test_a_plan_that_comes_before_its_job_is_kept(stage: Stage) -> None:
     assert stage.heard(events.JobAdmitted)
 
 
+async def test_a_job_and_its_plan_at_the_same_time_meet(stage: Stage) -> None:
+    """They come by two topics, read side by side: neither may miss the other."""
+    ids = [f"job_{number}" for number in range(2, 22)]
+    await asyncio.gather(*(stage.tell(message(one)) for one in ids for message in (submitted, proposed)))
+    async with stage.database.transaction() as session:
+        states = set(await session.scalars(select(JobRow.state)))
+    assert states == {"queued"}
+
+
 async def test_a_refused_plan_fails_the_job_and_says_why(stage: Stage) -> None:
     await stage.tell(
         submitted(), events.PlanRefused(job_id="job_1", reason="deadline", detail="3 h short", advice="Give it 4 h.")

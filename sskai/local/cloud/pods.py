@@ -36,7 +36,10 @@ class Pods:
         host = {name: value for name, value in os.environ.items() if not name.startswith("SSKAI_")}
         # `python` in a pod's command means the interpreter that carries SSKAI.
         host["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), host.get("PATH", os.defpath)])
-        merged = {**host, **environment, "SSKAI_MACHINE_ID": machine_id}
+        # The machine's disk: what a pod leaves there goes with the machine.
+        disk = folder / "disk"
+        disk.mkdir()
+        merged = {**host, "TMPDIR": str(disk), **environment, "SSKAI_MACHINE_ID": machine_id}
         (folder / "pod.json").write_text(json.dumps({"command": list(command), "environment": merged}))
 
     def start(self, machine_id: str, pod: Pod) -> None:
@@ -80,6 +83,7 @@ class Pods:
         if pod.state != "exited":
             self._signal_group(pod, signal.SIGKILL)
             wait_until(lambda: self._ended(machine_id, pod), KILL_LIMIT_SECONDS)
+        shutil.rmtree(self.folder / machine_id / "disk", ignore_errors=True)
 
     def log(self, machine_id: str, lines: int) -> str:
         """The last lines of the pod's output, empty when it is no longer kept."""
