@@ -15,6 +15,10 @@ class NoCapacityError(Exception):
     """The offer has no machine to give now."""
 
 
+class RefusedError(Exception):
+    """This pod can never be launched as it is; the message says what the user should do."""
+
+
 class ClusterUnavailableError(ConnectionError):
     """The cluster did not answer. That says nothing about the pods: unreachable is not dead."""
 
@@ -28,6 +32,7 @@ class Pod:
     attempt: int
     placement: events.Placement
     env: Mapping[str, str]
+    secrets: tuple[str, ...] = ()  # names; the cluster knows their values
 
     @property
     def name(self) -> str:
@@ -65,7 +70,10 @@ class Cluster(Protocol):
     """Every method raises ClusterUnavailableError when the cluster does not answer."""
 
     async def launch(self, pod: Pod) -> Machine:
-        """Start the pod on a machine of its placement; idempotent per (job_id, attempt). Raises NoCapacityError."""
+        """Start the pod on a machine of its placement; idempotent per (job_id, attempt).
+
+        Raises NoCapacityError, RefusedError.
+        """
 
     async def observe(self) -> list[Observation]:
         """Every pod that is ours, the ended ones included until they are deleted."""

@@ -13,6 +13,13 @@ from sskai.events import v1 as events
 NANO = 1_000_000_000
 SECONDS_PER_HOUR = 3600
 
+# SIGTERM to SIGKILL where no notice sets the limit: cancelling, budget stops, moves to on-demand. A save takes seconds.
+DRAIN_SECONDS = 60.0
+# How long a requeued job waits for a new plan before it goes on with the alternates of the old one.
+REPLAN_SECONDS = 3.0
+# After so long without any plan the user is told what the job waits for.
+PLAN_PATIENCE_SECONDS = 30.0
+
 
 class State(StrEnum):
     PLANNING = "planning"  # waits for the optimizer
@@ -66,7 +73,7 @@ class EndReason(Enum):
     SUCCEEDED = ("succeeded", False, "")
     SPOT_INTERRUPTED = ("spot-interrupted", True, "")
     MACHINE_LOST = ("machine-lost", True, "")
-    NO_CAPACITY = ("no-capacity", True, "")
+    NO_CAPACITY = ("no-capacity", True, "Allow more regions, instance types or on-demand, or a longer retry.duration.")
     DEADLINE_AT_RISK = ("deadline-at-risk", True, "")
     HUNG = ("hung", True, "Look at the job's log for where it stood still.")
     ERROR = ("error", True, "Look at the job's log; if the same error came each time, it is in the job.")
@@ -182,6 +189,7 @@ def submitted(event: events.JobSubmitted, now: datetime, traceparent: str) -> Jo
         submitted_at=event.submitted_at.ToDatetime(tzinfo=UTC),
         waiting_since=now,
         traceparent=traceparent,
+        due_at=now + timedelta(seconds=PLAN_PATIENCE_SECONDS),
     )
 
 
@@ -274,17 +282,17 @@ def drain_signalled(job: Job) -> Job:
     return replace(job, attempt=replace(job.attempt, drain_signalled=True), due_at=job.stop_by)
 
 
-def cancel(job: Job, now: datetime, drain_seconds: float) -> Job:
+def cancel(job: Job, now: datetime) -> Job:
     """What the user asked for: at once where nothing runs, with a grace where something does."""
     if job.state.ended or job.state is State.CANCELLING:
         return job
     if not job.state.has_attempt:
         return replace(job.to(State.CANCELLED), due_at=None)
-    stop_by = now + timedelta(seconds=drain_seconds)
+    stop_by = now + timedelta(seconds=DRAIN_SECONDS)
     return replace(job.to(State.CANCELLING), stop_reason=EndReason.CANCELLED, stop_by=stop_by, due_at=now)
 
 
-def attempt_ended(job: Job, reason: EndReason, now: datetime, replan_seconds: float) -> Job:
+def attempt_ended(job: Job, reason: EndReason, now: datetime) -> Job:
     """Close the current attempt and decide what the job does next: end, or go on from its newest checkpoint.
 
     The metering of the attempt must have been done up to `now` before.
@@ -300,7 +308,7 @@ def attempt_ended(job: Job, reason: EndReason, now: datetime, replan_seconds: fl
     if not reason.retries or errors > max_errors(job.spec):
         return replace(job.to(State.FAILED), due_at=None)
     # More patience after each error; the market's interruptions are answered at once.
-    wait = replan_seconds + (min(60.0, 2.0**errors) if reason.counts_as_error else 0.0)
+    wait = REPLAN_SECONDS + (min(60.0, 2.0**errors) if reason.counts_as_error else 0.0)
     return replace(job.to(State.PLANNING), stop_reason=None, waiting_since=now, due_at=now + timedelta(seconds=wait))
 
 
@@ -350,15 +358,16 @@ def budget_left_nano_usd(job: Job) -> int | None:
     return None if job.budget_nano_usd is None else job.budget_nano_usd - job.spent_nano_usd
 
 
-def must_stop_for_budget(job: Job, metering_seconds: float, drain_seconds: float) -> bool:
+def must_stop_for_budget(job: Job, metering_seconds: float) -> bool:
     """Whether going on for one more metering interval could leave too little for the last checkpoint and the export."""
     left = budget_left_nano_usd(job)
     if left is None or job.attempt is None:
         return False
-    reserve = interval_nano_usd(job.attempt.placement.price_usd_per_hour, metering_seconds + drain_seconds)
+    reserve = interval_nano_usd(job.attempt.placement.price_usd_per_hour, metering_seconds + DRAIN_SECONDS)
     return left <= reserve
 
 
-def lost_steps(job: Job) -> int:
-    """Steps that were told but are not saved: they are done again."""
-    return max(0, job.steps_told - job.steps_saved)
+def has_looked_long_enough(job: Job, now: datetime) -> bool:
+    """Whether `retry.duration` of the job file is over and nothing was found to run on."""
+    limit = job.spec.retry.duration_seconds
+    return bool(limit) and job.waiting_since is not None and (now - job.waiting_since).total_seconds() > limit

@@ -11,8 +11,6 @@ from services.scheduler.domain import EndReason, Job, State
 from services.scheduler.store import Store
 from sskai.events import v1 as events
 
-REPLAN_SECONDS = 3.0  # how long a requeued job waits for a new plan before it goes on with the old one's alternates
-
 
 async def end_attempt(
     job: Job,
@@ -21,9 +19,12 @@ async def end_attempt(
     now: datetime,
     *,
     finished: events.AttemptFinished | None = None,
-    replan_seconds: float = REPLAN_SECONDS,
+    detail: str = "",
 ) -> list[Message]:
-    """Close the current attempt: its last ledger row, the job's next state, and the events that tell both."""
+    """Close the current attempt: its last ledger row, the job's next state, and the events that tell both.
+
+    `finished`: the trainer's last word; `detail`: what went wrong, where there is none.
+    """
     assert job.attempt is not None
     attempt = job.attempt
     told: list[Message] = []
@@ -42,13 +43,13 @@ async def end_attempt(
                 at=now,
             )
         )
-    job = domain.attempt_ended(job, reason, now, replan_seconds)
+    job = domain.attempt_ended(job, reason, now)
     await store.save(job)
     if job.state is State.SUCCEEDED and finished is not None:
         told.append(_succeeded(job, finished, now))
     elif job.state is State.FAILED:
-        detail = f"{finished.detail}. {reason.advice}" if finished is not None and finished.detail else reason.advice
-        told.append(fail(job, reason.word, detail, now))
+        detail = detail or (finished.detail if finished is not None else "")
+        told.append(fail(job, reason.word, f"{detail}. {reason.advice}" if detail else reason.advice, now))
     elif job.state is State.CANCELLED:
         told.append(cancelled(job, now))
     else:

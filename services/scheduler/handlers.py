@@ -16,9 +16,6 @@ from sskai import telemetry
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
 
-# An attempt that is told to save gets what the notice leaves, less a margin for the kill to be ours and not a surprise.
-DRAIN_SECONDS = 60
-
 
 async def queue_job(event: events.JobSubmitted, store: Store, now: datetime) -> list[Message]:
     """Remember the job; its plan may have come first."""
@@ -80,7 +77,7 @@ async def cancel_job(event: events.JobCancelRequested, store: Store, now: dateti
     job = await store.job(event.job_id)
     if job is None or job.state.ended:
         return []
-    job = domain.cancel(job, now, DRAIN_SECONDS)
+    job = domain.cancel(job, now)
     await store.save(job)
     return [cancelled(job, now)] if job.state is State.CANCELLED else []
 

@@ -203,7 +203,8 @@ def _pod_spec(pod: Pod, settings: Settings, selector: dict[str, str]) -> dict[st
                 "image": settings.trainer_image,
                 "command": ["python", "-m", "services.trainer.pod"],
                 "env": [{"name": name, "value": value} for name, value in sorted(pod.env.items())]
-                + [{"name": "SSKAI_MACHINE_ID", "value": pod.name}],
+                + [{"name": "SSKAI_MACHINE_ID", "value": pod.name}]
+                + [_secret(pod, name) for name in pod.secrets],
                 "resources": {"requests": resources, "limits": limits},
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
@@ -215,6 +216,12 @@ def _pod_spec(pod: Pod, settings: Settings, selector: dict[str, str]) -> dict[st
         ],
         "volumes": [{"name": "work", "emptyDir": {}}],
     }
+
+
+def _secret(pod: Pod, name: str) -> dict[str, Any]:
+    """A job file's secret is a key of the tenant's Secret; a pod waits until it is there."""
+    secret = f"sskai-secrets-{pod.tenant_id.replace('_', '-')}"
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
 
 
 class _AlreadyThereError(Exception):

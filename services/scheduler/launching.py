@@ -142,4 +142,4 @@ def pod(job: Job, settings: Settings) -> Pod:
     if job.steps_told and job.told_at is not None:
         previous = {"attempt": job.attempt.number - 1, "step": job.steps_told, "at": job.told_at.isoformat()}
         env["SSKAI_PREVIOUS"] = json.dumps(previous)
-    return Pod(job.job_id, job.tenant_id, job.attempt.number, job.attempt.placement, env)
+    return Pod(job.job_id, job.tenant_id, job.attempt.number, job.attempt.placement, env, tuple(job.spec.secrets))

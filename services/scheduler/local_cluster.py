@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import datetime
 from typing import Any
@@ -15,9 +16,12 @@ from services.scheduler.cluster import (
     Observation,
     Pod,
     PodState,
+    RefusedError,
 )
 from sskai.events import v1 as events
 
+# A job file's secret HF_TOKEN is the scheduler's variable SSKAI_SECRET_HF_TOKEN: values never travel in events.
+SECRET_PREFIX = "SSKAI_SECRET_"  # noqa: S105 (a name)
 POD_COMMAND = [sys.executable, "-m", "services.trainer.pod"]
 
 
@@ -39,6 +43,11 @@ class LocalCluster:
 
     async def launch(self, pod: Pod) -> Machine:
         placement = pod.placement
+        missing = [name for name in pod.secrets if f"{SECRET_PREFIX}{name}" not in os.environ]
+        if missing:
+            names = ", ".join(f"{SECRET_PREFIX}{name}" for name in missing)
+            raise RefusedError(f"secrets are missing: set {names} in the environment of the scheduler (`sskai up`)")
+        secrets = {name: os.environ[f"{SECRET_PREFIX}{name}"] for name in pod.secrets}
         spot = placement.capacity_type == events.CAPACITY_TYPE_SPOT
         answer = await self._ask(
             "POST",
@@ -55,7 +64,7 @@ class LocalCluster:
                     "sskai-attempt": str(pod.attempt),
                     "sskai-tenant": pod.tenant_id,
                 },
-                "pod": {"name": pod.name, "command": self._command, "env": dict(pod.env)},
+                "pod": {"name": pod.name, "command": self._command, "env": secrets | dict(pod.env)},
             },
         )
         if answer.status_code == 409:

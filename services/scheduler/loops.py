@@ -14,9 +14,16 @@ import structlog
 from google.protobuf.message import Message
 
 from services.scheduler import domain, launching
-from services.scheduler.cluster import Cluster, ClusterUnavailableError, NoCapacityError, Observation, PodState
+from services.scheduler.cluster import (
+    Cluster,
+    ClusterUnavailableError,
+    NoCapacityError,
+    Observation,
+    PodState,
+    RefusedError,
+)
 from services.scheduler.domain import EndReason, Job, State
-from services.scheduler.endings import end_attempt
+from services.scheduler.endings import end_attempt, fail
 from services.scheduler.policy import Action
 from services.scheduler.settings import Settings
 from services.scheduler.store import JobRow, Store
@@ -91,8 +98,10 @@ async def _plan_is_late(world: World, row: JobRow) -> None:
     """No new plan in time: go on with the alternates of the old one rather than stand still."""
 
     async def change(job: Job, _store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
-        if job.state is not State.PLANNING or job.plan is None:
-            return replace(job, due_at=None), []
+        if job.state is not State.PLANNING:
+            return job, []
+        if job.plan is None:
+            return launching.hold(job, "no-plan", "the optimizer has not answered yet", now, 60)
         return domain.planned(job, job.plan, now), []
 
     await _record(world, row, change)
@@ -106,6 +115,9 @@ async def _launch_queued(world: World, row: JobRow) -> None:
             return launching.hold(
                 job, "quota", f"{world.settings.max_running_jobs_per_tenant} jobs run already", now, 5
             )
+        if domain.has_looked_long_enough(job, now):
+            failed = replace(job.to(State.FAILED), due_at=None)
+            return failed, [fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
         choice = launching.choose(job, now, world.settings)
         if choice.placement is None:
             return launching.hold(job, choice.rule, choice.detail, now, choice.again_in_seconds)
@@ -144,6 +156,16 @@ async def _launch(world: World, row: JobRow) -> None:
 
         await _record(world, row, refuse)
         return
+    except RefusedError as refusal:
+        reason = str(refusal)
+
+        async def give_up(job: Job, store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
+            if not job.is_current(number):
+                return job, []
+            return None, await end_attempt(job, EndReason.USER_ERROR, store, now, detail=reason)
+
+        await _record(world, row, give_up)
+        return
 
     async def change(job: Job, _store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
         if not job.is_current(number) or job.attempt is None:
@@ -178,8 +200,8 @@ async def _watch_running(world: World, row: JobRow) -> None:
             return job, []
         job, interval = domain.meter(job, now)
         told: list[Message] = [interval] if interval is not None else []
-        grace = timedelta(seconds=settings.drain_seconds)
-        if domain.must_stop_for_budget(job, settings.metering_seconds, settings.drain_seconds):
+        grace = timedelta(seconds=domain.DRAIN_SECONDS)
+        if domain.must_stop_for_budget(job, settings.metering_seconds):
             return domain.drain(job, EndReason.BUDGET_EXHAUSTED, now, now + grace), told
         if launching.decide(job, now, settings).action is Action.ON_DEMAND and launching.runs_on_spot(job):
             return domain.drain(job, EndReason.DEADLINE_AT_RISK, now, now + grace), told

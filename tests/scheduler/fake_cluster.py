@@ -13,6 +13,7 @@ from services.scheduler.cluster import (
     Observation,
     Pod,
     PodState,
+    RefusedError,
 )
 from services.scheduler.domain import offer_of
 
@@ -25,9 +26,12 @@ class FakeCluster:
     drained: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     away: bool = False
+    known_secrets: set[str] = field(default_factory=set)
 
     async def launch(self, pod: Pod) -> Machine:
         self._answer()
+        if set(pod.secrets) - self.known_secrets:
+            raise RefusedError("set the secret")
         if offer_of(pod.placement) in self.denied:
             raise NoCapacityError("the market has none")
         machine_id = f"m-{pod.name}"

@@ -22,7 +22,7 @@ from sskai.local.processes import free_ports
 from sskai.testing import wait_for
 from tests.scheduler.examples import placement
 
-POD = Pod("job_1", "tenant_a", 2, placement(), {"SSKAI_ATTEMPT": "2"})
+POD = Pod("job_1", "tenant_a", 2, placement(), {"SSKAI_ATTEMPT": "2"}, secrets=("HF_TOKEN",))
 
 
 def test_the_manifest_is_valid_strictly() -> None:
@@ -46,6 +46,8 @@ def test_the_pod_fits_the_restricted_profile_and_the_plan() -> None:
     assert spec["terminationGracePeriodSeconds"] > 60, "longer than the drain"
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
     assert job["spec"]["suspend"] is True
+    (secret,) = [one for one in container["env"] if one["name"] == "HF_TOKEN"]
+    assert secret["valueFrom"] == {"secretKeyRef": {"name": "sskai-secrets-tenant-a", "key": "HF_TOKEN"}}
     assert job["spec"]["backoffLimit"] == 0, "the scheduler restarts, Kubernetes does not"
 
 

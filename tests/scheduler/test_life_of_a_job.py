@@ -198,6 +198,45 @@ async def test_without_spot_an_early_job_waits_and_says_so_once(stage: Stage) ->
     assert not stage.cluster.running() or stage.cluster.pods[stage.cluster.running()[0]].placement.zone == "*"
 
 
+async def test_a_job_looks_for_capacity_as_long_as_its_file_says(stage: Stage) -> None:
+    stage.cluster.denied = {f"aws/us-east-1/{zone}/g5.xlarge/spot" for zone in ("use1-az1", "use1-az2")}
+    job = submitted()
+    job.spec.spot_policy = events.SPOT_POLICY_SPOT
+    job.spec.retry.duration_seconds = 600
+    await stage.tell(job, proposed())
+    failed = []
+    for _ in range(100):
+        await stage.turn(30)
+        failed += stage.heard(events.JobFailed)
+        if failed:
+            break
+    (failure,) = failed
+    assert failure.reason == "no-capacity"
+    assert "regions" in failure.advice
+    assert 600 < (stage.now - START).total_seconds() < 800
+
+
+async def test_a_missing_secret_fails_the_job_and_says_what_to_set(stage: Stage) -> None:
+    job = submitted()
+    job.spec.secrets.append("HF_TOKEN")
+    await stage.tell(job, proposed())
+    await stage.turn()
+    (failure,) = stage.heard(events.JobFailed)
+    assert failure.reason == "user-error"
+    assert "set the secret" in failure.advice
+
+
+async def test_without_an_optimizer_the_user_is_told_what_the_job_waits_for(stage: Stage) -> None:
+    await stage.tell(submitted())
+    held = []
+    for _ in range(6):
+        await stage.turn(20)
+        held += stage.heard(events.JobHeld)
+    assert [one.rule for one in held] == ["no-plan"]
+    await stage.tell(proposed())
+    assert (await stage.job()).state == "queued"
+
+
 async def test_the_point_of_no_return_moves_a_job_to_on_demand(stage: Stage) -> None:
     machine = await stage.run_first_attempt(deadline_hours=1.5)
     await stage.tell(progressed(1, 5))

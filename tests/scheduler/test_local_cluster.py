@@ -10,7 +10,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from services.scheduler.cluster import ClusterUnavailableError, NoCapacityError, Observation, Pod, PodState
+from services.scheduler.cluster import (
+    ClusterUnavailableError,
+    NoCapacityError,
+    Observation,
+    Pod,
+    PodState,
+    RefusedError,
+)
 from services.scheduler.local_cluster import LocalCluster
 from sskai.local.cloud.api import create_app
 from sskai.local.cloud.cloud import Cloud
@@ -96,6 +103,19 @@ async def test_a_market_that_denies_has_no_capacity(simulated: Simulated) -> Non
     with pytest.raises(NoCapacityError):
         await simulated.cluster.launch(pod())
     await simulated.cluster.launch(pod(spot=False, zone="*"))
+
+
+async def test_secrets_come_from_the_schedulers_own_environment(
+    simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Pod("job_1", "tenant_a", 1, placement(), {}, secrets=("HF_TOKEN",))
+    with pytest.raises(RefusedError, match="SSKAI_SECRET_HF_TOKEN"):
+        await simulated.cluster.launch(wanted)
+    monkeypatch.setenv("SSKAI_SECRET_HF_TOKEN", "hf_1234")
+    command = [sys.executable, "-c", "import os; print('token', os.environ['HF_TOKEN'])"]
+    simulated.cluster._command = command
+    machine = await simulated.cluster.launch(wanted)
+    await wait_for(lambda: "token hf_1234" in simulated.cloud.log(machine.machine_id, 10))
 
 
 async def test_a_cloud_that_is_away_or_refuses_us_is_unavailable() -> None:
