@@ -137,11 +137,12 @@ def envelope_of(session: AsyncSession) -> contract.Envelope:
     return envelope
 
 
-async def remember(session: AsyncSession, source: str, event_id: str) -> bool:
-    """Write the inbox row. False: this event was handled before."""
+async def remember(session: AsyncSession, envelope: contract.Envelope) -> bool:
+    """Write the inbox row, and keep the event for `envelope_of`. False: this event was handled before."""
+    session.info["envelope"] = envelope
     statement = (
         upsert(_table(session, "inbox"))
-        .values(source=source, event_id=event_id)
+        .values(source=envelope.source, event_id=envelope.id)
         .on_conflict_do_nothing()
         .returning(_table(session, "inbox").c.event_id)
     )
@@ -174,10 +175,9 @@ async def handle(
         attributes=attributes,
     ):
         async with database.transaction() as session:
-            if not await remember(session, envelope.source, envelope.id):
+            if not await remember(session, envelope):
                 EVENTS_HANDLED.labels(type=envelope.type, outcome="duplicate").inc()
                 return None
-            session.info["envelope"] = envelope
             told: list[Message] = await handler(envelope.message, store(session), now)
             await tell(session, *told)
     EVENTS_HANDLED.labels(type=envelope.type, outcome="handled").inc()

@@ -105,7 +105,7 @@ async def test_a_reader_never_passes_an_event_that_commits_late(house: House) ->
     ]
     async with stream(house.ann) as got:
         async with house.world.database.transaction() as slow:
-            await delivery.remember(slow, first.source, first.id)
+            await delivery.remember(slow, first)
             await Store(slow).log(first.message, house.world.now(), None)
             quick = asyncio.create_task(handle(HANDLERS, house.world.database, Store, second))
 
