@@ -82,6 +82,7 @@ class Service:
         self._raw_topics = raw_topics or {}
         self._after_event = after_event
         self._stopping = asyncio.Event()
+        self._migrated = False
         self._publisher = Publisher(settings.kafka_bootstrap, name)
         topics = {contract.topic_of(message) for message in handlers} | set(self._raw_topics)
         self._consumer = Consumer(
@@ -106,7 +107,6 @@ class Service:
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self.stop)
-        await self._migrate()
         server = _Server(
             uvicorn.Config(
                 self.api,
@@ -119,17 +119,20 @@ class Service:
                 h11_max_incomplete_event_size=64 * 1024,
             )
         )
+        # Alive from the first moment, ready once the schema stands: a service that waits for its database is not dead.
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(server.serve(), name="http")]
-        tasks.append(asyncio.create_task(self._relay.run(self._stopping), name="relay"))
-        if self._has_topics:
-            tasks.append(asyncio.create_task(self._consumer.run(self._stopping), name="consumer"))
-        tasks += [asyncio.create_task(self._turn(loop), name=loop.name) for loop in self.loops]
+        await self._migrate()
+        if not self._stopping.is_set():
+            tasks.append(asyncio.create_task(self._relay.run(self._stopping), name="relay"))
+            if self._has_topics:
+                tasks.append(asyncio.create_task(self._consumer.run(self._stopping), name="consumer"))
+            tasks += [asyncio.create_task(self._turn(loop), name=loop.name) for loop in self.loops]
+            log.info("started", port=settings.port, events=len(self.handlers))
         stopped: asyncio.Task[Any] = asyncio.create_task(self._stopping.wait(), name="stop")
-        log.info("started", port=settings.port, topics=len(self.handlers))
         # A part that ends by itself is a bug or a lost port: stop the rest, and let the supervisor start it anew.
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        failed = [task for task in done if task is not stopped]
+        failed = [] if stopped in done else list(done)
         self._stopping.set()
         server.should_exit = True
         _, hanging = await asyncio.wait(tasks, timeout=STOP_SECONDS)
@@ -151,6 +154,7 @@ class Service:
         while not self._stopping.is_set():
             try:
                 await asyncio.to_thread(migrate, self.database.url, self.name)
+                self._migrated = True
                 break
             except OperationalError as error:
                 tries += 1
@@ -216,7 +220,7 @@ class Service:
 
         @self.api.get("/readyz", include_in_schema=False)
         async def readyz(response: Response) -> dict[str, str]:
-            parts = {"database": "ok", "consumer": "ok"}
+            parts = {"database": "ok", "schema": "ok" if self._migrated else "not up to date yet", "consumer": "ok"}
             try:
                 await asyncio.wait_for(self.database.ping(), 2)
             except Exception as error:
