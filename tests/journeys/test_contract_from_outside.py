@@ -109,7 +109,7 @@ def test_bad_jobs_are_refused_at_the_door_with_what_to_do(
 def test_an_impossible_deadline_is_refused_with_the_distance(
     running: Stack, conversation_file: Path, base_model: str
 ) -> None:
-    hurried = {"deadline": "1m", "hyperparameters": {"n_epochs": 5_000, "batch_size": 8, "sequence_length": 128}}
+    hurried = {"deadline": "1m", "hyperparameters": {"n_epochs": 1_000, "batch_size": 1, "sequence_length": 128}}
     with running.client() as client:
         dataset = client.datasets.upload(conversation_file, name="by-hand")
         with pytest.raises(SskaiError) as refused:
