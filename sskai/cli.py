@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx2
 import typer
 import yaml
 from rich.console import Console
@@ -201,7 +202,11 @@ def submit(
 @jobs.command("list")
 def list_jobs(as_json: AsJson = False) -> None:
     """Your jobs, newest first."""
-    show(list(connect().jobs.list()), ["id", "name", "state", "attempts", "step", "total_steps"], as_json)
+    show(
+        list(connect().jobs.list()),
+        ["id", "name", "state", "attempt", "progress.step", "progress.total_steps", "spent_usd"],
+        as_json,
+    )
 
 
 @jobs.command("show")
@@ -214,6 +219,29 @@ def show_job(job_id: str) -> None:
 def follow_job(job_id: str) -> None:
     """Its events until it ends."""
     _follow(connect(), job_id)
+
+
+@jobs.command("logs")
+def job_logs(
+    job_id: str,
+    attempt: Annotated[int | None, typer.Option(help="Which attempt; the newest if not said.")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=10_000)] = 100,
+) -> None:
+    """What the job's pod printed (embedded stack)."""
+    state = read_state(home_folder())
+    tried = {one["number"]: one["machine_id"] for one in connect().jobs.get(job_id)["attempts"]}
+    number = attempt or max(tried, default=0)
+    if state is None or number not in tried:
+        err.print(
+            f"No log: {job_id} has the attempts {sorted(tried) or 'none'}, on {'this' if state else 'another'} machine"
+        )
+        raise typer.Exit(1)
+    answer = httpx2.get(
+        f"{state.environment['SSKAI_CLOUD_URL']}/machines/{tried[number]}/log",
+        params={"tail": lines},
+        headers={"Authorization": f"Bearer {state.environment['SSKAI_CLOUD_TOKEN']}"},
+    )
+    print(answer.text)
 
 
 @jobs.command("cancel")

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import desc, select, update
+from sqlalchemy import desc, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.gateway.tables import KeyRow
@@ -57,6 +57,8 @@ class Keys:
 
     async def ensure_admin(self, key: str, now: datetime) -> None:
         """The operator's key is valid, and those that were it before are not."""
+        # Replicas that start at the same time take turns: the second sees the first one's row.
+        await self.session.execute(text("SELECT pg_advisory_xact_lock(hashtext('operators-key'))"))
         former = (KeyRow.name == OPERATORS_KEY) & KeyRow.admin & KeyRow.revoked_at.is_(None)
         rows = list(await self.session.scalars(select(KeyRow).where(former).with_for_update()))
         for row in rows:

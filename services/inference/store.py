@@ -88,7 +88,8 @@ class Store:
         self.session = session
 
     async def endpoint(self, endpoint_id: str, tenant_id: str) -> Endpoint | None:
-        row = await self.session.get(EndpointRow, endpoint_id)
+        """The tenant's endpoint, locked until the transaction ends: a loop may be recording how it is."""
+        row = await self.session.get(EndpointRow, endpoint_id, with_for_update=True)
         return endpoint_of(row) if row is not None and row.tenant_id == tenant_id else None
 
     async def visible_endpoints(self) -> list[Endpoint]:

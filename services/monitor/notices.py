@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import httpx2
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -110,7 +110,7 @@ async def cursor(session: AsyncSession, source: str) -> int:
 
 
 async def move_cursor(session: AsyncSession, source: str, sequence: int) -> None:
+    """Forwards only: of two replicas that read the same source, the slower one may come last."""
     statement = upsert(CursorRow).values(source=source, sequence=sequence)
-    await session.execute(
-        statement.on_conflict_do_update(index_elements=["source"], set_={"sequence": statement.excluded.sequence})
-    )
+    furthest = func.greatest(CursorRow.sequence, statement.excluded.sequence)
+    await session.execute(statement.on_conflict_do_update(index_elements=["source"], set_={"sequence": furthest}))

@@ -1,4 +1,4 @@
-"""Spans and figures in PostgreSQL: a batch of any size in nine statements, every span counted exactly once."""
+"""Spans and figures in PostgreSQL: a batch of any size in at most nine statements, every span counted exactly once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SpanStore:
         kept = [books[span.trace_id].takes(span) for span in new]
         if new:
             await self._insert_spans(new, kept)
-            await self._update_traces(books, new, now)
+            await self._update_traces(books, new)
             await self._count(new)
         return Taken(sum(kept), len(new) - sum(kept), len(batch) - len(new))
 
@@ -99,7 +99,10 @@ class SpanStore:
         newest_first = select(TraceRow.trace_id, total.label("total")).subquery()
         too_many = select(newest_first.c.trace_id).where(newest_first.c.total > max_spans)
         doomed = old.union(too_many).limit(DELETE_LIMIT).subquery()
-        gone = await self.session.execute(delete(TraceRow).where(TraceRow.trace_id.in_(select(doomed.c.trace_id))))
+        # A trace that is being written to is left for the next time: so nobody waits for anybody here.
+        idle = select(TraceRow.trace_id).where(TraceRow.trace_id.in_(select(doomed.c.trace_id)))
+        idle = idle.with_for_update(skip_locked=True)
+        gone = await self.session.execute(delete(TraceRow).where(TraceRow.trace_id.in_(idle)))
         for window_seconds, kept_for in WINDOW_RETENTION.items():
             await self.session.execute(
                 delete(CellRow).filter_by(window_seconds=window_seconds).where(CellRow.window_start < now - kept_for)
@@ -107,21 +110,20 @@ class SpanStore:
         return int(gone.rowcount)  # type: ignore[attr-defined]
 
     async def _lock_traces(self, trace_ids: Sequence[str], now: datetime) -> dict[str, TraceBook]:
-        """Make and lock the traces' rows, in one order for everybody: no two batches ever wait for each other."""
-        await self.session.execute(
+        """Make or lock the traces' rows, in one order for everybody: no two batches ever wait for each other.
+
+        One statement, so that no trace is forgotten between being found and being locked.
+        """
+        found = await self.session.execute(
             text(
                 "INSERT INTO monitor.traces (trace_id, names, spans, last_received_at) "
-                "SELECT id, '{}', 0, :now FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id ON CONFLICT DO NOTHING"
+                "SELECT id, '{}', 0, :now FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id "
+                "ON CONFLICT (trace_id) DO UPDATE SET last_received_at = excluded.last_received_at "
+                "RETURNING trace_id, names"
             ),
             {"ids": list(trace_ids), "now": now},
         )
-        statement = (
-            select(TraceRow.trace_id, TraceRow.names)
-            .where(TraceRow.trace_id.in_(trace_ids))
-            .order_by(TraceRow.trace_id)
-            .with_for_update()
-        )
-        return {trace_id: TraceBook(names) for trace_id, names in await self.session.execute(statement)}
+        return {trace_id: TraceBook(names) for trace_id, names in found}
 
     async def _known(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         found = await self.session.execute(
@@ -147,18 +149,17 @@ class SpanStore:
             },
         )
 
-    async def _update_traces(self, books: dict[str, TraceBook], new: Sequence[Span], now: datetime) -> None:
+    async def _update_traces(self, books: dict[str, TraceBook], new: Sequence[Span]) -> None:
         added: dict[str, int] = {}
         for span in new:
             added[span.trace_id] = added.get(span.trace_id, 0) + 1
         await self.session.execute(
             text(
-                "UPDATE monitor.traces SET names = told.names, spans = spans + told.added, last_received_at = :now "
+                "UPDATE monitor.traces SET names = told.names, spans = spans + told.added "
                 "FROM unnest(CAST(:ids AS text[]), CAST(:names AS jsonb[]), CAST(:added AS int[])) "
                 "AS told (trace_id, names, added) WHERE traces.trace_id = told.trace_id"
             ),
             {
-                "now": now,
                 "ids": list(added),
                 "names": [json.dumps(books[trace_id].names) for trace_id in added],
                 "added": list(added.values()),

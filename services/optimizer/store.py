@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -201,12 +202,15 @@ class Store:
         )
 
     async def is_being_planned(self, job: JobRow) -> bool:
-        """Whether a plan is on its way that will see everything known by now."""
+        """Whether a plan is on its way that will see everything known by now.
+
+        Its request is locked: nobody begins the plan before this transaction, and what it knows, is committed.
+        """
         waiting = (PlanningRow.due_at.is_not(None), PlanningRow.lease_until.is_(None))
         statement = select(PlanningRow.request_id).where(
             PlanningRow.job_id == job.job_id, PlanningRow.tenant_id == job.tenant_id, *waiting
         )
-        return (await self._session.scalars(statement)).first() is not None
+        return (await self._session.scalars(statement.with_for_update())).first() is not None
 
     async def forget_requests(self, job: JobRow) -> None:
         """An ended job needs no plan."""
@@ -263,12 +267,14 @@ class Store:
         return None if row is None else Observed(row.price_usd_per_hour, row.observed_at, row.source)
 
     async def save_price(self, offer: str, observed: Observed) -> None:
-        await self._session.merge(
-            PriceRow(
-                offer=offer,
-                price_usd_per_hour=observed.price_usd_per_hour,
-                source=observed.source,
-                observed_at=observed.observed_at,
+        """Of two first prices of an offer that come at the same time, the newer one stands."""
+        values = asdict(observed)
+        statement = upsert(PriceRow).values(offer=offer, **values)
+        await self._session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["offer"],
+                set_={name: statement.excluded[name] for name in values},
+                where=PriceRow.observed_at < statement.excluded.observed_at,
             )
         )
 

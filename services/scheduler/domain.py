@@ -75,8 +75,12 @@ class EndReason(Enum):
     MACHINE_LOST = ("machine-lost", True, "")
     NO_CAPACITY = ("no-capacity", True, "Allow more regions, instance types or on-demand, or a longer retry.duration.")
     DEADLINE_AT_RISK = ("deadline-at-risk", True, "")
-    HUNG = ("hung", True, "Look at the job's log for where it stood still.")
-    ERROR = ("error", True, "Look at the job's log; if the same error came each time, it is in the job.")
+    HUNG = ("hung", True, "Look at the log for where it stood still: sskai jobs logs JOB_ID.")
+    ERROR = (
+        "error",
+        True,
+        "Look at the log: sskai jobs logs JOB_ID. If the same error came each time, it is in the job.",
+    )
     OUT_OF_MEMORY = ("out-of-memory", False, "Choose a larger machine, a shorter sequence_length or a smaller batch.")
     NAN_LOSS = ("nan-loss", False, "Lower hyperparameters.learning_rate, and look at the rows that are named.")
     DATASET = ("dataset", False, "Mend the dataset as the detail says, and upload it as a new version.")
@@ -194,9 +198,14 @@ def submitted(event: events.JobSubmitted, now: datetime, traceparent: str) -> Jo
 
 
 def planned(job: Job, plan: events.PlanProposed, now: datetime) -> Job:
-    """The plan to launch by. A queued job takes a newer one; a running one keeps its own."""
+    """The plan to launch by. A queued job takes a newer one; a running one keeps its own.
+
+    A plan comes within milliseconds: after an error it does not cut the backoff short.
+    """
     if job.state is State.PLANNING:
-        return replace(job.to(State.QUEUED), plan=plan, due_at=now, held_rule="")
+        failed = job.attempt is not None and EndReason.of(job.attempt.end_reason or "succeeded").counts_as_error
+        due_at = max(now, job.due_at) if failed and job.due_at else now
+        return replace(job.to(State.QUEUED), plan=plan, due_at=due_at, held_rule="")
     if job.state is State.QUEUED:
         return replace(job, plan=plan, due_at=now)
     return job

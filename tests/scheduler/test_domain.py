@@ -51,6 +51,22 @@ def test_metering_leaves_no_gap_and_its_sum_is_the_spend(seconds: list[float], p
     assert job.spent_nano_usd == pytest.approx(price * 1e9 * total / 3600, abs=len(rows))
 
 
+@pytest.mark.parametrize(
+    ("reason", "waits"), [(EndReason.SPOT_INTERRUPTED, False), (EndReason.MACHINE_LOST, False), (EndReason.ERROR, True)]
+)
+def test_errors_are_tried_again_ever_later_and_interruptions_at_once(reason: EndReason, waits: bool) -> None:
+    job, pauses = running_job(), []
+    for number in range(1, 4):
+        ended = domain.attempt_ended(job, reason, START)
+        queued = domain.planned(ended, proposed(after_attempt=number), START)
+        assert queued.due_at is not None
+        pauses.append((queued.due_at - START).total_seconds())
+        job = domain.launched(domain.begin_attempt(queued, placement(), START), f"m-{number}", START, START, 5)
+    assert pauses == sorted(pauses)
+    assert (pauses[0] > 1) is waits
+    assert (pauses[2] > pauses[0]) is waits
+
+
 @pytest.mark.parametrize("reason", EndReason)
 def test_every_failure_that_is_not_retried_gives_advice(reason: EndReason) -> None:
     if not reason.retries and reason not in (EndReason.SUCCEEDED, EndReason.CANCELLED):
