@@ -22,6 +22,8 @@ class Objective(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OBJECTIVE_UNSPECIFIED: _ClassVar[Objective]
     OBJECTIVE_CHEAPEST: _ClassVar[Objective]
     OBJECTIVE_FASTEST: _ClassVar[Objective]
+    OBJECTIVE_CHEAPEST_WITHIN_DEADLINE: _ClassVar[Objective]
+    OBJECTIVE_FASTEST_WITHIN_BUDGET: _ClassVar[Objective]
 
 class CapacityType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -35,6 +37,8 @@ SPOT_POLICY_ON_DEMAND: SpotPolicy
 OBJECTIVE_UNSPECIFIED: Objective
 OBJECTIVE_CHEAPEST: Objective
 OBJECTIVE_FASTEST: Objective
+OBJECTIVE_CHEAPEST_WITHIN_DEADLINE: Objective
+OBJECTIVE_FASTEST_WITHIN_BUDGET: Objective
 CAPACITY_TYPE_UNSPECIFIED: CapacityType
 CAPACITY_TYPE_SPOT: CapacityType
 CAPACITY_TYPE_ON_DEMAND: CapacityType
@@ -81,7 +85,7 @@ class JobSpec(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., dataset: _Optional[_Union[DatasetRef, _Mapping]] = ..., hyperparameters: _Optional[_Union[Hyperparameters, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., spot_policy: _Optional[_Union[SpotPolicy, str]] = ..., budget_usd: _Optional[float] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Iterable[str]] = ..., objective: _Optional[_Union[Objective, str]] = ..., retrain_of: _Optional[_Union[RetrainOf, _Mapping]] = ...) -> None: ...
 
 class ModelRef(_message.Message):
-    __slots__ = ("model_id", "uri", "config_json", "method", "rank", "alpha", "target_modules")
+    __slots__ = ("model_id", "uri", "config_json", "method", "rank", "alpha", "target_modules", "code_uri")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     URI_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +93,7 @@ class ModelRef(_message.Message):
     RANK_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     TARGET_MODULES_FIELD_NUMBER: _ClassVar[int]
+    CODE_URI_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     uri: str
     config_json: str
@@ -96,7 +101,8 @@ class ModelRef(_message.Message):
     rank: int
     alpha: int
     target_modules: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model_id: _Optional[str] = ..., uri: _Optional[str] = ..., config_json: _Optional[str] = ..., method: _Optional[str] = ..., rank: _Optional[int] = ..., alpha: _Optional[int] = ..., target_modules: _Optional[_Iterable[str]] = ...) -> None: ...
+    code_uri: str
+    def __init__(self, model_id: _Optional[str] = ..., uri: _Optional[str] = ..., config_json: _Optional[str] = ..., method: _Optional[str] = ..., rank: _Optional[int] = ..., alpha: _Optional[int] = ..., target_modules: _Optional[_Iterable[str]] = ..., code_uri: _Optional[str] = ...) -> None: ...
 
 class DatasetRef(_message.Message):
     __slots__ = ("dataset_id", "name", "version", "uri", "format", "rows", "bytes", "sha256", "estimated_tokens", "eval_fraction")
@@ -123,36 +129,40 @@ class DatasetRef(_message.Message):
     def __init__(self, dataset_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., uri: _Optional[str] = ..., format: _Optional[str] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., estimated_tokens: _Optional[int] = ..., eval_fraction: _Optional[float] = ...) -> None: ...
 
 class Hyperparameters(_message.Message):
-    __slots__ = ("n_epochs", "batch_size", "learning_rate", "sequence_length", "seed", "max_steps")
+    __slots__ = ("n_epochs", "batch_size", "learning_rate", "sequence_length", "seed", "max_steps", "gradient_checkpointing")
     N_EPOCHS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
     n_epochs: float
     batch_size: int
     learning_rate: float
     sequence_length: int
     seed: int
     max_steps: int
-    def __init__(self, n_epochs: _Optional[float] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ...) -> None: ...
+    gradient_checkpointing: bool
+    def __init__(self, n_epochs: _Optional[float] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ...) -> None: ...
 
 class Resources(_message.Message):
-    __slots__ = ("accelerators", "cpus", "memory", "regions", "instance_types", "max_price_usd_per_hour")
+    __slots__ = ("accelerators", "cpus", "memory", "regions", "instance_types", "max_price_usd_per_hour", "nodes")
     ACCELERATORS_FIELD_NUMBER: _ClassVar[int]
     CPUS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     REGIONS_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_TYPES_FIELD_NUMBER: _ClassVar[int]
     MAX_PRICE_USD_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
     accelerators: str
     cpus: str
     memory: str
     regions: _containers.RepeatedScalarFieldContainer[str]
     instance_types: _containers.RepeatedScalarFieldContainer[str]
     max_price_usd_per_hour: float
-    def __init__(self, accelerators: _Optional[str] = ..., cpus: _Optional[str] = ..., memory: _Optional[str] = ..., regions: _Optional[_Iterable[str]] = ..., instance_types: _Optional[_Iterable[str]] = ..., max_price_usd_per_hour: _Optional[float] = ...) -> None: ...
+    nodes: str
+    def __init__(self, accelerators: _Optional[str] = ..., cpus: _Optional[str] = ..., memory: _Optional[str] = ..., regions: _Optional[_Iterable[str]] = ..., instance_types: _Optional[_Iterable[str]] = ..., max_price_usd_per_hour: _Optional[float] = ..., nodes: _Optional[str] = ...) -> None: ...
 
 class Retry(_message.Message):
     __slots__ = ("max_restarts_on_errors", "duration_seconds")
@@ -163,12 +173,14 @@ class Retry(_message.Message):
     def __init__(self, max_restarts_on_errors: _Optional[int] = ..., duration_seconds: _Optional[float] = ...) -> None: ...
 
 class CheckpointPolicy(_message.Message):
-    __slots__ = ("interval_steps", "keep")
+    __slots__ = ("interval_steps", "keep", "disabled")
     INTERVAL_STEPS_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    DISABLED_FIELD_NUMBER: _ClassVar[int]
     interval_steps: int
     keep: int
-    def __init__(self, interval_steps: _Optional[int] = ..., keep: _Optional[int] = ...) -> None: ...
+    disabled: bool
+    def __init__(self, interval_steps: _Optional[int] = ..., keep: _Optional[int] = ..., disabled: _Optional[bool] = ...) -> None: ...
 
 class RetrainOf(_message.Message):
     __slots__ = ("endpoint_id", "model_id", "version")
@@ -217,7 +229,7 @@ class Estimate(_message.Message):
     def __init__(self, expected: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class WorkProfile(_message.Message):
-    __slots__ = ("parameters", "trainable_parameters", "flops_per_token", "weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "peak_bytes", "total_steps", "batch_size", "sequence_length", "total_tokens", "steps_left", "learning_rate")
+    __slots__ = ("parameters", "trainable_parameters", "flops_per_token", "weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "peak_bytes", "total_steps", "batch_size", "sequence_length", "total_tokens", "steps_left", "learning_rate", "largest_memory_term")
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     TRAINABLE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     FLOPS_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +244,7 @@ class WorkProfile(_message.Message):
     TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     STEPS_LEFT_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_MEMORY_TERM_FIELD_NUMBER: _ClassVar[int]
     parameters: int
     trainable_parameters: int
     flops_per_token: float
@@ -246,10 +259,11 @@ class WorkProfile(_message.Message):
     total_tokens: int
     steps_left: int
     learning_rate: float
-    def __init__(self, parameters: _Optional[int] = ..., trainable_parameters: _Optional[int] = ..., flops_per_token: _Optional[float] = ..., weight_bytes: _Optional[int] = ..., gradient_bytes: _Optional[int] = ..., optimizer_bytes: _Optional[int] = ..., activation_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., total_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., sequence_length: _Optional[int] = ..., total_tokens: _Optional[int] = ..., steps_left: _Optional[int] = ..., learning_rate: _Optional[float] = ...) -> None: ...
+    largest_memory_term: str
+    def __init__(self, parameters: _Optional[int] = ..., trainable_parameters: _Optional[int] = ..., flops_per_token: _Optional[float] = ..., weight_bytes: _Optional[int] = ..., gradient_bytes: _Optional[int] = ..., optimizer_bytes: _Optional[int] = ..., activation_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., total_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., sequence_length: _Optional[int] = ..., total_tokens: _Optional[int] = ..., steps_left: _Optional[int] = ..., learning_rate: _Optional[float] = ..., largest_memory_term: _Optional[str] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("placement", "step_seconds", "hours", "total_usd", "expected_interruptions", "micro_batch_size", "bound_by")
+    __slots__ = ("placement", "step_seconds", "hours", "total_usd", "expected_interruptions", "micro_batch_size", "bound_by", "machine_count", "workers", "price_as_of", "price_stale", "seconds", "usd", "checkpoint_interval_steps", "gradient_checkpointing", "peak_bytes", "usable_bytes", "largest_memory_term", "on_pareto_front", "on_demand_total_usd", "interruptions_per_hour")
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     HOURS_FIELD_NUMBER: _ClassVar[int]
@@ -257,6 +271,20 @@ class Candidate(_message.Message):
     EXPECTED_INTERRUPTIONS_FIELD_NUMBER: _ClassVar[int]
     MICRO_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     BOUND_BY_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    PRICE_AS_OF_FIELD_NUMBER: _ClassVar[int]
+    PRICE_STALE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    USD_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_INTERVAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
+    PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    USABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_MEMORY_TERM_FIELD_NUMBER: _ClassVar[int]
+    ON_PARETO_FRONT_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND_TOTAL_USD_FIELD_NUMBER: _ClassVar[int]
+    INTERRUPTIONS_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
     placement: Placement
     step_seconds: Estimate
     hours: Estimate
@@ -264,7 +292,49 @@ class Candidate(_message.Message):
     expected_interruptions: float
     micro_batch_size: int
     bound_by: str
-    def __init__(self, placement: _Optional[_Union[Placement, _Mapping]] = ..., step_seconds: _Optional[_Union[Estimate, _Mapping]] = ..., hours: _Optional[_Union[Estimate, _Mapping]] = ..., total_usd: _Optional[_Union[Estimate, _Mapping]] = ..., expected_interruptions: _Optional[float] = ..., micro_batch_size: _Optional[int] = ..., bound_by: _Optional[str] = ...) -> None: ...
+    machine_count: int
+    workers: int
+    price_as_of: _timestamp_pb2.Timestamp
+    price_stale: bool
+    seconds: TimeBreakdown
+    usd: CostBreakdown
+    checkpoint_interval_steps: int
+    gradient_checkpointing: bool
+    peak_bytes: int
+    usable_bytes: int
+    largest_memory_term: str
+    on_pareto_front: bool
+    on_demand_total_usd: float
+    interruptions_per_hour: float
+    def __init__(self, placement: _Optional[_Union[Placement, _Mapping]] = ..., step_seconds: _Optional[_Union[Estimate, _Mapping]] = ..., hours: _Optional[_Union[Estimate, _Mapping]] = ..., total_usd: _Optional[_Union[Estimate, _Mapping]] = ..., expected_interruptions: _Optional[float] = ..., micro_batch_size: _Optional[int] = ..., bound_by: _Optional[str] = ..., machine_count: _Optional[int] = ..., workers: _Optional[int] = ..., price_as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_stale: _Optional[bool] = ..., seconds: _Optional[_Union[TimeBreakdown, _Mapping]] = ..., usd: _Optional[_Union[CostBreakdown, _Mapping]] = ..., checkpoint_interval_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., peak_bytes: _Optional[int] = ..., usable_bytes: _Optional[int] = ..., largest_memory_term: _Optional[str] = ..., on_pareto_front: _Optional[bool] = ..., on_demand_total_usd: _Optional[float] = ..., interruptions_per_hour: _Optional[float] = ...) -> None: ...
+
+class TimeBreakdown(_message.Message):
+    __slots__ = ("startup", "training", "checkpoint_stall", "interruptions", "finish", "waiting")
+    STARTUP_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_STALL_FIELD_NUMBER: _ClassVar[int]
+    INTERRUPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    startup: float
+    training: float
+    checkpoint_stall: float
+    interruptions: float
+    finish: float
+    waiting: float
+    def __init__(self, startup: _Optional[float] = ..., training: _Optional[float] = ..., checkpoint_stall: _Optional[float] = ..., interruptions: _Optional[float] = ..., finish: _Optional[float] = ..., waiting: _Optional[float] = ...) -> None: ...
+
+class CostBreakdown(_message.Message):
+    __slots__ = ("compute", "on_demand_fallback", "storage", "egress")
+    COMPUTE_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND_FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    EGRESS_FIELD_NUMBER: _ClassVar[int]
+    compute: float
+    on_demand_fallback: float
+    storage: float
+    egress: float
+    def __init__(self, compute: _Optional[float] = ..., on_demand_fallback: _Optional[float] = ..., storage: _Optional[float] = ..., egress: _Optional[float] = ...) -> None: ...
 
 class Rejection(_message.Message):
     __slots__ = ("placement", "reason", "detail")
@@ -275,3 +345,61 @@ class Rejection(_message.Message):
     reason: str
     detail: str
     def __init__(self, placement: _Optional[_Union[Placement, _Mapping]] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class EndpointSpec(_message.Message):
+    __slots__ = ("name", "model", "requests_per_day", "input_tokens_per_request", "output_tokens_per_request", "peak_to_mean", "tokens_per_second", "p95_latency_seconds", "budget_usd_per_month", "resources", "base_is_running")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TOKENS_PER_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_PER_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    PEAK_TO_MEAN_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    P95_LATENCY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_USD_PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    BASE_IS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    model: ModelRef
+    requests_per_day: float
+    input_tokens_per_request: float
+    output_tokens_per_request: float
+    peak_to_mean: float
+    tokens_per_second: float
+    p95_latency_seconds: float
+    budget_usd_per_month: float
+    resources: Resources
+    base_is_running: bool
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., requests_per_day: _Optional[float] = ..., input_tokens_per_request: _Optional[float] = ..., output_tokens_per_request: _Optional[float] = ..., peak_to_mean: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., p95_latency_seconds: _Optional[float] = ..., budget_usd_per_month: _Optional[float] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., base_is_running: _Optional[bool] = ...) -> None: ...
+
+class EndpointOption(_message.Message):
+    __slots__ = ("kind", "placement", "replicas", "on_demand_floor", "usd_per_month", "usd_per_million_tokens", "tokens_per_second", "p95_latency_seconds", "cold_start_seconds", "cold_fraction", "utilisation", "meets", "detail", "break_even_requests_per_day")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND_FLOOR_FIELD_NUMBER: _ClassVar[int]
+    USD_PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    USD_PER_MILLION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    P95_LATENCY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    COLD_START_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    COLD_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    UTILISATION_FIELD_NUMBER: _ClassVar[int]
+    MEETS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    BREAK_EVEN_REQUESTS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    placement: Placement
+    replicas: int
+    on_demand_floor: int
+    usd_per_month: float
+    usd_per_million_tokens: float
+    tokens_per_second: float
+    p95_latency_seconds: float
+    cold_start_seconds: float
+    cold_fraction: float
+    utilisation: float
+    meets: bool
+    detail: str
+    break_even_requests_per_day: float
+    def __init__(self, kind: _Optional[str] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., replicas: _Optional[int] = ..., on_demand_floor: _Optional[int] = ..., usd_per_month: _Optional[float] = ..., usd_per_million_tokens: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., p95_latency_seconds: _Optional[float] = ..., cold_start_seconds: _Optional[float] = ..., cold_fraction: _Optional[float] = ..., utilisation: _Optional[float] = ..., meets: _Optional[bool] = ..., detail: _Optional[str] = ..., break_even_requests_per_day: _Optional[float] = ...) -> None: ...
