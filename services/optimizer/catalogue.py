@@ -11,6 +11,7 @@ from services.optimizer.throughput import Machine
 from services.optimizer.values import Offer
 
 CLOUD = "aws"
+METHODS = ("lora", "qlora", "full", "scratch")
 # When each source's prices were read; the day is the month's first where only the month is known.
 SOURCE_DATES = {"karpenter": "2026-07-01", "vantage": "2026-01-01", "skypilot": "2026-01-01"}
 
@@ -46,6 +47,15 @@ def offers_by_key() -> dict[str, Offer]:
     return {offer.key: offer for offer in snapshot().offers}
 
 
+@cache
+def _efficiencies() -> dict[str, dict[str, float]]:
+    """By accelerator and method; training from scratch is full training."""
+    shares: dict[str, dict[str, float]] = {}
+    for row in _rows("efficiency.csv"):
+        shares.setdefault(row["accelerator"], {})[row["method"]] = float(row["share"])
+    return {name: share | {"scratch": share["full"]} for name, share in shares.items()}
+
+
 def _rows(name: str) -> list[dict[str, str]]:
     text = (resources.files("services.optimizer") / "data" / name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
@@ -60,10 +70,14 @@ def _machine(
         facts = accelerators[row["accelerator_name"]]
         peak = float(facts["peak_tflops"]) * 1e12
         bandwidth = float(facts["bandwidth_tb_per_second"]) * 1e12
+        link = float(facts["link_gb_per_second"]) * 1e9
+        efficiency = dict(_efficiencies()[row["accelerator_name"]])
     else:
         facts = processors[row["instance_type"].partition(".")[0]]
         peak = float(facts["vcpu_gflops"]) * 1e9 * vcpus
         bandwidth = float(facts["vcpu_bandwidth_gb_per_second"]) * 1e9 * vcpus
+        link = 0.0
+        efficiency = dict.fromkeys(METHODS, float(facts["efficiency"]))
     return Machine(
         instance_type=row["instance_type"],
         vcpus=vcpus,
@@ -74,7 +88,8 @@ def _machine(
         network_mbps=float(row["network_mbps"]),
         peak_flops_per_second=peak,
         bandwidth_bytes_per_second=bandwidth,
-        efficiency=float(facts["efficiency"]),
+        efficiency=efficiency,
+        link_bytes_per_second=link,
     )
 
 

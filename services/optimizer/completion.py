@@ -1,4 +1,4 @@
-"""From a step time to the hours until a job is complete: start-up, stalls, interruptions, what EC2 bills. Pure."""
+"""From a step time to the hours and dollars until a job is complete: start-up, stalls, interruptions, bills. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.optimizer import throughput, work
-from services.optimizer.throughput import Machine, Measured
-from services.optimizer.work import Footprint, ModelProfile, Request, Work
-
-HOURS_PER_MONTH = 730.0
+from services.optimizer import memory, throughput
+from services.optimizer.charges import HOURS_PER_MONTH, Baggage
+from services.optimizer.memory import Footprint, ModelProfile
+from services.optimizer.throughput import NETWORK_EFFICIENCY, Machine, Measured
+from services.optimizer.work import Request, Work
 
 # AWS's Spot Instance Advisor: the share of instances of a type that were reclaimed during the trailing month, in five
 # bands. (expected, low, high) probability per month; the last band is open-ended, and unknown is taken to be as bad.
@@ -28,8 +28,6 @@ ON_DEMAND_HAZARD_PER_HOUR = 1 / (5 * 8760)
 # Linux instances are billed by the second with a minimum of 60 (AWS announcement of 2017-10-02).
 MINIMUM_BILLED_SECONDS = 60.0
 
-# Of the nominal network rate, what one S3 client gets; of the machine's memory bandwidth nothing is needed.
-NETWORK_EFFICIENCY = 0.5
 SAVE_OVERHEAD_SECONDS = 0.5  # a dozen requests, each some tens of milliseconds, and hashing
 STALL_OVERHEAD_SECONDS = 0.05  # taking the snapshot in memory while training stands still
 SNAPSHOT_BYTES_PER_SECOND = 2e9
@@ -37,12 +35,25 @@ SNAPSHOT_BYTES_PER_SECOND = 2e9
 EVALUATION_SHARE_OF_STEP = 0.5
 EVALUATIONS = 2  # before and after
 
+# How much an observed hour weighs against the advisor's band, which stands for a month of many accounts' instances.
+BAND_HOURS = 500.0
+# One launch in twenty finds no spot machine (an assumption), held as firmly as twenty launches; observed ones move it.
+DENIED_SHARE = 0.05
+PRIOR_LAUNCHES = 20.0
+# AWS says of its score only that 10 is highly likely to succeed and 1 is not: half to nothing, evenly (an assumption).
+DENIED_BY_SCORE = tuple(0.5 - 0.05 * step for step in range(10))
+# What a denied launch costs in time before an alternate has started, and how likely the alternates are denied as well.
+DENIAL_SECONDS = 60.0
+ALTERNATES_DENIED_TOO = 0.3
+
 # The monthly bands say nothing about hours in which a market collapses, when everybody is reclaimed at once.
 # So no more than this is ever at stake, as long as saving is nearly free.
 MAX_UNSAVED_SECONDS = 600.0
 MAX_UNSAVED_FRACTION = 0.25
 MAX_STALL_FRACTION = 0.02
 MIN_SAVES_APART = 4.0  # saves run in the background one at a time and take processor time from training
+
+Z95 = 1.6449
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,46 +67,102 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """Interruptions per hour."""
+    """Interruptions per hour of one machine, and the share of launches that find none."""
 
     expected: float
     low: float
     high: float
+    denied: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What was seen of one type's spot machines in one region lately."""
+
+    region: str
+    instance_type: str
+    hours: float
+    interruptions: int
+    launches: int  # asked for, granted or not
+    denials: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How one machine type gets on with one job."""
+    """How so many machines of one type get on with one job."""
 
     machine: Machine
+    machines: int
+    workers: int
     micro_batch_size: int
+    checkpointing: bool  # of gradients
     footprint: Footprint
     step_seconds: Range
     roofline_step_seconds: float  # before any correction: what measurements are compared with
+    tokens_per_micro_batch: float
     bound_by: str
     startup_seconds: float  # paid, not yet training
     finish_seconds: float  # evaluations, last checkpoint and export
     save_seconds: float
     stall_seconds: float
+    baggage: Baggage
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Where the expected time goes."""
+
+    startup: float
+    training: float
+    checkpoint_stall: float
+    interruptions: float
+    finish: float
+    waiting: float
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Hours and billed hours until the job is complete, whatever the price."""
+    """Hours until the job is complete, and billed hours of each of its machines, whatever the price."""
 
     hours: Range
     billed_hours: Range
+    seconds: Seconds
     expected_interruptions: float
+    interruptions_per_hour: float  # of one machine
     checkpoint_interval_steps: int
+    saves: float
+    fallback_hours: float  # of the billed ones, on demand because there is no spot
 
 
-def hazard(capacity_type: str, interruption_band: int | None) -> Hazard:
-    """The advisor's band as a constant rate: a share p lost per month is -ln(1 - p)/730 per hour."""
+def hazard(
+    capacity_type: str,
+    interruption_band: int | None,
+    exposure: Exposure | None = None,
+    placement_score: int | None = None,
+) -> Hazard:
+    """The advisor's band as a constant rate, moved by what was seen: a share p lost a month is -ln(1 - p)/730 an hour.
+
+    A gamma belief with BAND_HOURS behind it: (rate x BAND_HOURS + interruptions)/(BAND_HOURS + hours); its interval is
+    widened to two standard deviations of the belief where that is further out than the band's own edges. The share of
+    launches denied starts from AWS's placement score where there is one.
+    """
     if capacity_type != "spot":
         return Hazard(ON_DEMAND_HAZARD_PER_HOUR, 0.0, ON_DEMAND_HAZARD_PER_HOUR)
     band = WORST_BAND if interruption_band is None else min(max(interruption_band, 0), WORST_BAND)
     expected, low, high = (-math.log1p(-share) / HOURS_PER_MONTH for share in INTERRUPTION_BANDS[band])
-    return Hazard(expected, low, high)
+    denied = DENIED_SHARE if placement_score is None else DENIED_BY_SCORE[min(max(placement_score, 1), 10) - 1]
+    if exposure is None:
+        return Hazard(expected, low, high, denied)
+    weight = BAND_HOURS + exposure.hours
+    moved = (expected * BAND_HOURS + exposure.interruptions) / weight
+    spread = 2 * math.sqrt(moved / weight)
+    share = BAND_HOURS / weight
+    return Hazard(
+        expected=moved,
+        low=max(min(moved, share * low + (1 - share) * (moved - spread)), 0.0),
+        high=max(moved, share * high + (1 - share) * (moved + spread)),
+        denied=(denied * PRIOR_LAUNCHES + exposure.denials) / (PRIOR_LAUNCHES + exposure.launches),
+    )
 
 
 def pace(
@@ -105,98 +172,172 @@ def pace(
     machine: Machine,
     measured: Sequence[Measured],
     *,
+    machines: int = 1,
+    workers: int = 1,
     machine_start_seconds: float,
     pinned_micro_batch_size: int = 0,
+    saving: tuple[float, float] | None = None,
 ) -> Pace | None:
-    """The step time and the fixed costs on one machine type; None: not even one sequence fits into its memory."""
-    size = work.micro_batch_size(profile, machine, job.batch_size, pinned_micro_batch_size)
-    if size == 0:
-        return None
-    footprint = work.footprint(profile, machine, size)
-    tokens = size * job.padded_tokens_per_sequence
-    filled = job.padded_tokens_per_sequence / job.sequence_length  # of the profiled sequence
-    time = throughput.step_time(
-        machine,
-        micro_batches=job.batch_size / size,
-        flops_per_micro_batch=profile.flops_per_token * tokens,
-        # Weights are read forward and backward; activations are written once and read once.
-        bytes_per_micro_batch=2 * footprint.weight_bytes + 2 * footprint.activation_bytes * filled,
-        optimizer_bytes=2 * (footprint.gradient_bytes + footprint.optimizer_bytes),
-        layers=profile.layers,
-    )
-    factor = throughput.correction(machine, request.method, measured)
-    step = Range(time.seconds * factor.expected, time.seconds * factor.low, time.seconds * factor.high)
+    """The step time and the fixed costs on `machines` of a type; None: not even one sequence fits into its memory.
+
+    Gradient checkpointing is what the request says, or whichever of both is faster. `saving`: seconds that a checkpoint
+    of this job took and stalled, where that was measured.
+    """
+    wishes = (False, True) if request.gradient_checkpointing is None else (request.gradient_checkpointing,)
+    share = math.ceil(job.batch_size / workers)
     network = machine.network_mbps * 1e6 / 8 * NETWORK_EFFICIENCY
-    state_bytes = profile.trainable_parameters * 12
-    save_seconds = SAVE_OVERHEAD_SECONDS + state_bytes / network
-    evaluation_steps = EVALUATIONS * job.eval_rows / job.batch_size * EVALUATION_SHARE_OF_STEP
-    return Pace(
-        machine=machine,
-        micro_batch_size=size,
-        footprint=footprint,
-        step_seconds=step,
-        roofline_step_seconds=time.seconds,
-        bound_by=time.bound_by,
-        startup_seconds=machine_start_seconds + (profile.parameters * 4 + request.dataset_bytes) / network,
-        finish_seconds=evaluation_steps * step.expected + 2 * save_seconds,
-        save_seconds=save_seconds,
-        stall_seconds=STALL_OVERHEAD_SECONDS + state_bytes / SNAPSHOT_BYTES_PER_SECOND,
+    best: Pace | None = None
+    for checkpointing in wishes:
+        size = memory.micro_batch_size(
+            profile, machine, request.method, share, checkpointing=checkpointing, pinned=pinned_micro_batch_size
+        )
+        if size == 0:
+            continue
+        footprint = memory.footprint(
+            profile, machine, request.method, size, checkpointing=checkpointing, accumulating=size < share
+        )
+        tokens = size * job.padded_tokens_per_sequence
+        filled = job.padded_tokens_per_sequence / job.sequence_length  # of the profiled sequence
+        passes = 3 if checkpointing else 2
+        time = throughput.step_time(
+            machine,
+            request.method,
+            micro_batches=share / size,
+            flops_per_micro_batch=tokens
+            * (profile.recomputing_flops_per_token if checkpointing else profile.flops_per_token),
+            # Weights are read once a pass; activations are written once and read once.
+            bytes_per_micro_batch=passes * footprint.weight_bytes + 2 * footprint.activation_bytes * filled,
+            optimizer_bytes=2 * (footprint.gradient_bytes + footprint.optimizer_bytes),
+            gradient_bytes=footprint.gradient_bytes,
+            layers=profile.layers,
+            passes=passes,
+            machines=machines,
+            workers=workers,
+        )
+        if best is not None and best.roofline_step_seconds <= time.seconds:
+            continue
+        factor = throughput.correction(machine, request.method, tokens, measured)
+        step = Range(time.seconds * factor.expected, time.seconds * factor.low, time.seconds * factor.high)
+        baggage = _baggage(request, profile, footprint)
+        save_seconds, stall_seconds = saving or (
+            SAVE_OVERHEAD_SECONDS + baggage.state_bytes / network,
+            STALL_OVERHEAD_SECONDS + baggage.state_bytes / SNAPSHOT_BYTES_PER_SECOND,
+        )
+        evaluation_steps = EVALUATIONS * job.eval_rows / job.batch_size * EVALUATION_SHARE_OF_STEP
+        best = Pace(
+            machine=machine,
+            machines=machines,
+            workers=workers,
+            micro_batch_size=size,
+            checkpointing=checkpointing,
+            footprint=footprint,
+            step_seconds=step,
+            roofline_step_seconds=time.seconds,
+            tokens_per_micro_batch=tokens,
+            bound_by=time.bound_by,
+            startup_seconds=machine_start_seconds + baggage.fetched_bytes / network,
+            finish_seconds=evaluation_steps * step.expected + 2 * save_seconds,
+            save_seconds=save_seconds,
+            stall_seconds=stall_seconds,
+            baggage=baggage,
+        )
+    return best
+
+
+def _baggage(request: Request, profile: ModelProfile, footprint: Footprint) -> Baggage:
+    """A base's weights travel as bfloat16; what trains is saved as float32 with its optimizer's state."""
+    pretrained = 0 if request.method == "scratch" else profile.parameters * 2
+    return Baggage(
+        model_bytes=pretrained,
+        dataset_bytes=request.dataset_bytes,
+        state_bytes=profile.trainable_parameters * 4 + footprint.optimizer_bytes,
+        checkpoints_kept=request.checkpoints_kept,
     )
 
 
 def checkpoint_interval_steps(pace: Pace, steps: int, interruptions_per_hour: float) -> int:
     """Steps between checkpoints, in [1, steps].
 
-    Young's optimum sqrt(2 x save x mean time between interruptions) (CACM 17(9), 1974; Daly's higher orders matter only
-    where saving takes a good part of that time), shortened to what may be at stake in a market's collapse, but never so
-    short that saving costs more than a fiftieth of the time.
+    Daly's optimum to third order (FGCS 22(3), 2006, equation 37; its first term is Young's, CACM 17(9), 1974) from the
+    time that a save takes and the mean time between interruptions of all machines, shortened to what may be at stake
+    in a market's collapse, but never so short that saving costs more than a fiftieth of the time.
     """
     step = max(pace.step_seconds.expected, 1e-9)
-    young = math.sqrt(2 * pace.save_seconds * 3600 / max(interruptions_per_hour, 1e-12))
+    between = 3600 / max(interruptions_per_hour * pace.machines, 1e-12)
+    ratio = pace.save_seconds / (2 * between)
+    daly = (
+        between
+        if ratio >= 1
+        else math.sqrt(2 * pace.save_seconds * between) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - pace.save_seconds
+    )
     stake = min(MAX_UNSAVED_SECONDS, MAX_UNSAVED_FRACTION * steps * step)
     affordable = max(pace.stall_seconds / MAX_STALL_FRACTION, MIN_SAVES_APART * pace.save_seconds)
-    seconds = min(young, max(stake, affordable))
+    seconds = min(daly, max(stake, affordable))
     return int(min(max(1, round(seconds / step)), max(steps, 1)))
 
 
-def complete(pace: Pace, job: Work, risk: Hazard, fixed_interval_steps: int = 0) -> Completion:
+def complete(pace: Pace, job: Work, risk: Hazard, request: Request) -> Completion:
     """Time to completion on this pace under this risk.
 
-    Expected: each interruption costs a new start-up and half an interval, T = base / (1 - hazard x cost), the solution
-    to first order. High: the slow end of the step time, with as many interruptions as 95 % of such runs have at most,
-    each at the cost of a whole interval. Low: the fast end, undisturbed.
+    Expected: each interruption costs a new start-up, half an interval and the save in flight, T = base/(1 - hazard x
+    cost), the solution to first order; any machine's loss stops all. High: the slow end of the step time, with as many
+    interruptions as 95 % of such runs have at most, each at the cost of a whole interval. Low: fast and undisturbed.
     """
-    interval = min(fixed_interval_steps, max(job.total_steps, 1)) or checkpoint_interval_steps(
-        pace, job.total_steps, risk.expected
-    )
-    stalls = pace.stall_seconds * (job.steps_left / interval)
-    fixed = pace.startup_seconds + pace.finish_seconds + stalls
+    if not request.checkpoints:
+        interval = max(job.total_steps, 1)
+    else:
+        interval = min(request.checkpoint_interval_steps, max(job.total_steps, 1)) or checkpoint_interval_steps(
+            pace, job.total_steps, risk.expected
+        )
+    saves = job.steps_left / interval
+    stalls = pace.stall_seconds * saves
     step = pace.step_seconds
+    training = job.steps_left * step.expected
+    fixed = pace.startup_seconds + pace.finish_seconds + stalls
     at_risk = min(interval, job.steps_left)
-    cost_seconds = pace.startup_seconds + 0.5 * at_risk * step.expected
-    base = fixed + job.steps_left * step.expected
-    expected = base / (1 - min(risk.expected / 3600 * cost_seconds, 0.5))
+    rate = risk.expected * pace.machines / 3600
+    cost_seconds = pace.startup_seconds + 0.5 * at_risk * step.expected + pace.save_seconds
+    base = fixed + training
+    running = base / (1 - min(rate * cost_seconds, 0.5))
+    interruptions = rate * running
+    waiting = (1 + interruptions) * risk.denied * DENIAL_SECONDS
+    expected = running + waiting
     slow = fixed + job.steps_left * step.high
-    interruptions = _poisson_quantile_95(risk.high / 3600 * slow)
-    high = slow + interruptions * (pace.startup_seconds + at_risk * step.high)
-    low = min(fixed + job.steps_left * step.low, expected)
+    worst = _poisson_quantile_95(risk.high * pace.machines / 3600 * slow)
+    high = slow + worst * (pace.startup_seconds + at_risk * step.high + pace.save_seconds) + waiting
+    low = min(fixed + job.steps_left * step.low, running)
     high = max(high, expected)
+    fallback = 0.0
+    if request.spot_policy == "auto" and risk.denied > 0:
+        # Once on demand, on average half of the work that is left stays there.
+        fallback = min((1 + interruptions) * risk.denied * ALTERNATES_DENIED_TOO, 1.0) * 0.5 * training / 3600
     return Completion(
         hours=Range(expected / 3600, low / 3600, high / 3600),
         billed_hours=Range(
-            max(expected, MINIMUM_BILLED_SECONDS) / 3600,
+            max(running, MINIMUM_BILLED_SECONDS) / 3600,
             max(low, MINIMUM_BILLED_SECONDS) / 3600,
-            max(high, MINIMUM_BILLED_SECONDS * (1 + interruptions)) / 3600,
+            max(high, MINIMUM_BILLED_SECONDS * (1 + worst)) / 3600,
         ),
-        expected_interruptions=risk.expected / 3600 * expected,
+        seconds=Seconds(
+            startup=pace.startup_seconds,
+            training=training,
+            checkpoint_stall=stalls,
+            interruptions=running - base,
+            finish=pace.finish_seconds,
+            waiting=waiting,
+        ),
+        expected_interruptions=interruptions,
+        interruptions_per_hour=risk.expected,
         checkpoint_interval_steps=interval,
+        saves=saves,
+        fallback_hours=fallback,
     )
 
 
 def _poisson_quantile_95(mean: float) -> int:
     """The smallest k with P(N <= k) >= 0.95; above a mean of 50 by the normal approximation."""
     if mean > 50:
-        return math.ceil(mean + throughput.Z95 * math.sqrt(mean))
+        return math.ceil(mean + Z95 * math.sqrt(mean))
     term = total = math.exp(-mean)
     count = 0
     while total < 0.95:

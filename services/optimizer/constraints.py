@@ -56,6 +56,7 @@ class Demand:
     memory_gib: Size | None
     instance_types: tuple[str, ...]
     regions: tuple[str, ...]
+    nodes: Size | None
 
     def mismatch(self, machine: Machine) -> str:
         """What of this machine contradicts the demand; empty: nothing."""
@@ -93,6 +94,7 @@ def demand(request: Request, machines: dict[str, Machine]) -> Demand:
         memory_gib=parse_size(request.memory, "memory"),
         instance_types=request.instance_types,
         regions=request.regions,
+        nodes=parse_size(request.nodes, "nodes"),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from services.optimizer import catalogue, prices
+from services.optimizer import catalogue, prices, replaying
 from services.optimizer.messages import CAPACITY_TYPES
 from services.optimizer.prices import Observed
 from services.optimizer.store import MeasurementRow, Store
@@ -21,6 +21,8 @@ PRICES = Counter("sskai_optimizer_prices", "Observed prices, by what became of t
 Told = list[Any]
 # A step that is told to take longer than a day is a broken clock.
 MAX_STEP_SECONDS = 86_400.0
+# Reasons of a requeue that the market, or the cloud, is to blame for.
+INTERRUPTIONS = {"spot-interrupted", "machine-lost"}
 
 
 async def plan_job(event: events.JobSubmitted, store: Store, now: datetime) -> Told:
@@ -45,6 +47,9 @@ async def plan_what_is_left(event: events.JobRequeued, store: Store, now: dateti
     job.steps_done = event.steps_done
     job.spent_usd = event.spent_usd
     job.updated_at = now
+    await store.end_attempts(
+        event.tenant_id, event.job_id, now, attempt=event.attempt, interrupted=event.reason in INTERRUPTIONS
+    )
     await store.ask_for_plan(job, f"attempt {event.attempt}", now)
     return []
 
@@ -77,21 +82,28 @@ async def note_price(event: events.PriceObserved, store: Store, now: datetime) -
 
 async def begin_measuring(event: events.AttemptStarted, store: Store, now: datetime) -> Told:
     plan = await store.newest_plan(event.tenant_id, event.job_id)
-    expected = plan.roofline_step_seconds.get(event.placement.instance_type) if plan else None
+    expected = plan.expected_steps.get(event.placement.instance_type) if plan else None
     if plan is None or expected is None:
         return []
-    hardware, seconds = expected
     await store.begin_measurement(
         MeasurementRow(
             job_id=event.job_id,
             attempt=event.attempt,
             tenant_id=event.tenant_id,
+            region=event.placement.region,
             instance_type=event.placement.instance_type,
-            hardware=hardware,
+            spot=event.placement.capacity_type == events.CAPACITY_TYPE_SPOT,
+            family=expected["family"],
+            hardware=expected["hardware"],
             method=plan.method,
-            roofline_step_seconds=seconds,
+            roofline_step_seconds=expected["seconds"],
+            tokens_per_micro_batch=expected["tokens"],
             step_seconds=None,
+            save_seconds=None,
+            stall_seconds=None,
             started_at=now,
+            ended_at=None,
+            interrupted=False,
         )
     )
     return []
@@ -103,9 +115,32 @@ async def note_step_time(event: events.AttemptProgressed, store: Store, _now: da
     return []
 
 
-async def note_final_step_time(event: events.AttemptFinished, store: Store, _now: datetime) -> Told:
+async def note_final_step_time(event: events.AttemptFinished, store: Store, now: datetime) -> Told:
     await _measure(store, event.tenant_id, event.job_id, event.attempt, event.median_step_seconds)
+    await store.end_attempts(event.tenant_id, event.job_id, now, attempt=event.attempt)
     return []
+
+
+async def note_checkpoint(event: events.CheckpointCommitted, store: Store, now: datetime) -> Told:
+    """What a save takes sets the next plan's interval; what is saved need not be planned for again."""
+    if _is_a_duration(event.save_seconds) and 0 <= event.stall_seconds < MAX_STEP_SECONDS:
+        await store.measure_saving(
+            event.tenant_id,
+            event.job_id,
+            event.attempt,
+            save_seconds=event.save_seconds,
+            stall_seconds=event.stall_seconds,
+        )
+    job = await store.job(event.tenant_id, event.job_id)
+    if job is not None and event.step > job.steps_done:
+        job.steps_done = event.step
+        job.updated_at = now
+    return []
+
+
+async def replay_plan(event: events.PlanReplayRequested, store: Store, now: datetime) -> Told:
+    found = await store.stored_plan(event.tenant_id, event.plan_id)
+    return [replaying.replayed(event, found, now)]
 
 
 async def forget_job(
@@ -116,12 +151,17 @@ async def forget_job(
         job.ended = True
         job.updated_at = now
         await store.forget_requests(job)
+        await store.end_attempts(event.tenant_id, event.job_id, now)
     return []
 
 
 async def _measure(store: Store, tenant_id: str, job_id: str, attempt: int, step_seconds: float) -> None:
-    if math.isfinite(step_seconds) and 0 < step_seconds < MAX_STEP_SECONDS:
+    if _is_a_duration(step_seconds):
         await store.measure(tenant_id, job_id, attempt, step_seconds)
+
+
+def _is_a_duration(seconds: float) -> bool:
+    return math.isfinite(seconds) and 0 < seconds < MAX_STEP_SECONDS
 
 
 HANDLERS: Handlers = {
@@ -133,6 +173,8 @@ HANDLERS: Handlers = {
     events.AttemptStarted: begin_measuring,
     events.AttemptProgressed: note_step_time,
     events.AttemptFinished: note_final_step_time,
+    events.CheckpointCommitted: note_checkpoint,
+    events.PlanReplayRequested: replay_plan,
     events.JobSucceeded: forget_job,
     events.JobFailed: forget_job,
     events.JobCancelled: forget_job,

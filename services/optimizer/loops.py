@@ -10,15 +10,18 @@ from typing import Any, Protocol
 import structlog
 from google.protobuf.message import Message
 from prometheus_client import Counter, Histogram
+from pydantic import TypeAdapter
 
-from services.optimizer import catalogue, domain, messages, prices, snapshot
+from services.optimizer import catalogue, domain, messages, prices, snapshot, throughput
+from services.optimizer.memory import ModelProfile
 from services.optimizer.prices import Observed
 from services.optimizer.profiler import ProfileError, WorkerError
 from services.optimizer.settings import Settings
 from services.optimizer.snapshot import Inputs, Market
 from services.optimizer.store import PlanningRow, PlanRow, Store
+from services.optimizer.throughput import Measured
 from services.optimizer.values import Plan, Refusal
-from services.optimizer.work import ModelProfile, Request
+from services.optimizer.work import Request
 from sskai import claims, telemetry
 from sskai.contract import new_id
 from sskai.database import Database
@@ -36,6 +39,9 @@ DECISION_SECONDS = Histogram(
 # The profiling worker is started anew for each try; a model that kills it three times is the model's fault.
 MAX_TRIES = 3
 CLAIMED_AT_ONCE = 4
+CHECKED_AT_ONCE = 50
+# Hysteresis in time: a plan is given so long before prices may overturn it.
+MOVE_COOLDOWN_SECONDS = 600.0
 MODEL_ADVICE = "Check model.config_json, method, rank and target_modules against what transformers and peft accept."
 
 
@@ -52,6 +58,7 @@ class Decision:
     event: Message
     row: PlanRow
     market_text: str = ""
+    measured: tuple[Measured, ...] = ()
 
 
 @dataclass
@@ -63,6 +70,7 @@ class Planner:
     profiler: ProfilesModels
     _observed: Mapping[str, Observed] | None = field(default=None, init=False)
     _market: Market | None = field(default=None, init=False)
+    _held_against: str = field(default="", init=False)  # the market that waiting jobs were last held against
 
     async def plan_waiting_jobs(self) -> None:
         """Until nothing is due."""
@@ -86,6 +94,48 @@ class Planner:
         async with self.database.transaction() as session:
             await Store(session).forget_before(moment)
 
+    async def replan_where_prices_moved(self) -> None:
+        """Ask for a new plan of each job that waits and for which newer prices make another placement well worth it.
+
+        A job with a running attempt is left alone: what it runs on is the scheduler's to change.
+        """
+        async with self.database.transaction() as session:
+            market = self._market_at(await Store(session).observed_prices())
+        if market.hash == self._held_against:
+            return
+        after = ""
+        while True:
+            now = datetime.now(UTC)
+            async with self.database.transaction() as session:
+                store = Store(session)
+                waiting = await store.waiting_jobs(
+                    after, decided_before=now - timedelta(seconds=MOVE_COOLDOWN_SECONDS), limit=CHECKED_AT_ONCE
+                )
+                for job, plan in waiting:
+                    if plan.market_sha256 != market.hash and self._prices_moved(plan, market):
+                        await store.ask_for_plan(job, f"price-moved {market.hash[:16]}", now)
+            if len(waiting) < CHECKED_AT_ONCE:
+                break
+            after = waiting[-1][0].job_id
+        self._held_against = market.hash
+
+    @staticmethod
+    def _prices_moved(plan: PlanRow, market: Market) -> bool:
+        told = events.PlanProposed.FromString(plan.event).candidates[0]
+        assert plan.inputs is not None
+        inputs = snapshot.thaw_inputs(plan.inputs)
+        outcome = domain.plan(
+            inputs.request,
+            inputs.profile,
+            machines=market.machines,
+            offers=market.offers,
+            assumptions=inputs.assumptions,
+            now=inputs.now,
+            history=inputs.history,
+        )
+        current = (messages.offer_key(told.placement), max(told.machine_count, 1))
+        return isinstance(outcome, Plan) and domain.worth_moving(current, outcome)
+
     async def _plan(self, row: PlanningRow) -> None:
         now = datetime.now(UTC)
         spec = events.JobSpec.FromString(row.spec)
@@ -102,7 +152,7 @@ class Planner:
         async with self.database.transaction() as session:
             if not await claims.release(session, row, due_in_seconds=None):
                 return
-            await Store(session).save_plan(decision.row, decision.market_text)
+            await Store(session).save_plan(decision.row, decision.market_text, decision.measured)
             await tell(session, decision.event)
         outcome = "proposed" if isinstance(decision.event, events.PlanProposed) else "refused"
         PLANS.labels(outcome=outcome).inc()
@@ -124,7 +174,7 @@ class Planner:
             answer = await self.profiler.profile(question)
             async with self.database.transaction() as session:
                 await Store(session).remember_profile(key, answer, now)
-        return ModelProfile(**answer)
+        return profile_of(answer)
 
     async def _decide(self, row: PlanningRow, request: Request, profile: ModelProfile, now: datetime) -> Decision:
         async with self.database.transaction() as session:
@@ -149,16 +199,25 @@ class Planner:
         if isinstance(outcome, Refusal):
             event = messages.refused(outcome, now, **_identity(row, plan_id))
         else:
-            event = messages.proposed(outcome, inputs, market, snapshot_hash=sha256, **_identity(row, plan_id))
+            event = messages.proposed(
+                outcome, inputs, market, snapshot_hash=sha256, cause=_cause(row), **_identity(row, plan_id)
+            )
         decided = _row(row, plan_id, request, event, now)
         decided.inputs, decided.market_sha256, decided.snapshot_sha256 = text, market.hash, sha256
         if isinstance(outcome, Plan):
             decided.micro_batch_size = outcome.candidates[0].pace.micro_batch_size
-            decided.roofline_step_seconds = {
-                each.pace.machine.instance_type: [each.pace.machine.hardware, each.pace.roofline_step_seconds]
-                for each in outcome.candidates
+            # Of several numbers of machines of one type, the best-ranked one is taken.
+            decided.expected_steps = {
+                each.pace.machine.instance_type: {
+                    "family": each.pace.machine.family,
+                    "hardware": each.pace.machine.hardware,
+                    "seconds": each.pace.roofline_step_seconds,
+                    "tokens": each.pace.tokens_per_micro_batch,
+                }
+                for each in reversed(outcome.candidates)
             }
-        return Decision(event, decided, market.text)
+            decided.throughput_version = throughput.version(history.measured)
+        return Decision(event, decided, market.text, history.measured)
 
     def _without_profile(self, row: PlanningRow, request: Request, reason: str, now: datetime) -> Decision:
         plan_id = new_id("plan")
@@ -173,6 +232,21 @@ class Planner:
             self._market = Market(known.machines, prices.current(known, observed))
             self._observed = observed
         return self._market
+
+
+_PROFILE = TypeAdapter(ModelProfile)
+# The causes of requests as the contract names them: the first word of what was written down.
+CAUSES = {"attempt": "requeued"}
+
+
+def profile_of(answer: Mapping[str, Any]) -> ModelProfile:
+    """The profiling worker's answer as planning takes it."""
+    return _PROFILE.validate_python(answer)
+
+
+def _cause(row: PlanningRow) -> str:
+    word = row.cause.partition(" ")[0]
+    return CAUSES.get(word, word)
 
 
 def _identity(row: PlanningRow, plan_id: str) -> dict[str, Any]:
@@ -190,7 +264,10 @@ def _row(row: PlanningRow, plan_id: str, request: Request, event: Message, now: 
         **_identity(row, plan_id),
         micro_batch_size=0,
         method=request.method,
-        roofline_step_seconds={},
+        expected_steps={},
+        planner_version=domain.PLANNER_VERSION,
+        throughput_version="",
+        cause=_cause(row),
         inputs=None,
         market_sha256=None,
         snapshot_sha256=None,

@@ -16,7 +16,14 @@ from sskai.service import Service, every
 
 HOUR = 3600.0
 # What leaves no planning request behind and so need not wake the planner.
-QUIET = {"PriceObserved", "AttemptStarted", "AttemptProgressed", "AttemptFinished"}
+QUIET = {
+    "PriceObserved",
+    "AttemptStarted",
+    "AttemptProgressed",
+    "AttemptFinished",
+    "CheckpointCommitted",
+    "PlanReplayRequested",
+}
 
 
 def build(settings: Settings) -> Service:
@@ -39,6 +46,7 @@ def build(settings: Settings) -> Service:
             every(settings.planning_poll_seconds, planner.plan_waiting_jobs, wake=asked),
             # Warm before anybody asks: importing torch takes seconds.
             every(10, profiler.start, name="keep_profiler_warm"),
+            every(settings.price_moves_seconds, planner.replan_where_prices_moved),
             every(HOUR, planner.forget_old_plans),
         ],
         after_event=wake_planner,

@@ -9,17 +9,20 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.optimizer import work
+from services.optimizer import memory, prices, throughput, work
 from services.optimizer.completion import Range
+from services.optimizer.domain import PLANNER_VERSION
 from services.optimizer.snapshot import Inputs, Market
 from services.optimizer.throughput import Machine
-from services.optimizer.values import Candidate, Offer, Plan, Refusal
+from services.optimizer.values import Assumptions, Candidate, Offer, Plan, Refusal
 from services.optimizer.work import Request
 from sskai import contract
 from sskai.events import v1 as events
 
 DEFAULT_RANK = 8
+DEFAULT_KEPT = 3  # of checkpoints, as the trainer keeps them
 
 CAPACITY_TYPES = {"spot": events.CAPACITY_TYPE_SPOT, "on-demand": events.CAPACITY_TYPE_ON_DEMAND}
 SPOT_POLICIES = {
@@ -27,7 +30,12 @@ SPOT_POLICIES = {
     "spot": events.SPOT_POLICY_SPOT,
     "on-demand": events.SPOT_POLICY_ON_DEMAND,
 }
-OBJECTIVES = {"cheapest": events.OBJECTIVE_CHEAPEST, "fastest": events.OBJECTIVE_FASTEST}
+OBJECTIVES = {
+    "cheapest": events.OBJECTIVE_CHEAPEST,
+    "fastest": events.OBJECTIVE_FASTEST,
+    "cheapest-within-deadline": events.OBJECTIVE_CHEAPEST_WITHIN_DEADLINE,
+    "fastest-within-budget": events.OBJECTIVE_FASTEST_WITHIN_BUDGET,
+}
 
 
 def request_of(spec: events.JobSpec) -> Request:
@@ -57,6 +65,10 @@ def request_of(spec: events.JobSpec) -> Request:
         budget_usd=_given(spec, "budget_usd"),
         deadline=contract.moment(spec.deadline).isoformat() if spec.HasField("deadline") else "",
         checkpoint_interval_steps=spec.checkpoint.interval_steps,
+        checkpoints=not spec.checkpoint.disabled,
+        checkpoints_kept=spec.checkpoint.keep or DEFAULT_KEPT,
+        gradient_checkpointing=_given(wishes, "gradient_checkpointing"),
+        nodes=resources.nodes,
     )
 
 
@@ -78,7 +90,7 @@ def profile_key(question: Mapping[str, Any]) -> str:
 
 
 def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> events.PlanProposed:
-    """The plan as it is told. `identity`: job_id, tenant_id, plan_id, preview, after_attempt, snapshot_hash."""
+    """The plan as it is told. `identity`: job_id, tenant_id, plan_id, preview, after_attempt, cause, snapshot_hash."""
     best, job, profile = plan.candidates[0], plan.work, inputs.profile
     footprint = best.pace.footprint
     return events.PlanProposed(
@@ -98,8 +110,9 @@ def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> eve
             total_tokens=job.total_tokens,
             steps_left=job.steps_left,
             learning_rate=job.learning_rate,
+            largest_memory_term=footprint.largest_term,
         ),
-        candidates=[_candidate(each) for each in plan.candidates],
+        candidates=[candidate(each, inputs.now, inputs.assumptions) for each in plan.candidates],
         rejections=[
             events.Rejection(
                 placement=placement(each.offer, market.machines[each.offer.instance_type]),
@@ -114,6 +127,10 @@ def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> eve
         proposed_at=contract.timestamp(inputs.now),
         explanation=plan.explanation,
         objective=OBJECTIVES[inputs.request.objective],
+        planner_version=PLANNER_VERSION,
+        throughput_version=throughput.version(inputs.history.measured),
+        point_of_no_return=_moment(plan.point_of_no_return),
+        fitting=plan.fitting,
     )
 
 
@@ -145,16 +162,54 @@ def placement(offer: Offer, machine: Machine) -> events.Placement:
     )
 
 
-def _candidate(candidate: Candidate) -> events.Candidate:
+def offer_key(placement: events.Placement) -> str:
+    """The key of `sskai.machines.v1` that this placement is an offer of."""
+    capacity_type = _name_of(CAPACITY_TYPES, placement.capacity_type, "on-demand")
+    return "/".join((placement.cloud, placement.region, placement.zone, placement.instance_type, capacity_type))
+
+
+def candidate(chosen: Candidate, now: datetime, assumptions: Assumptions) -> events.Candidate:
+    """A candidate as the contract names it."""
+    pace, done, seconds, dollars = chosen.pace, chosen.completion, chosen.completion.seconds, chosen.usd
     return events.Candidate(
-        placement=placement(candidate.offer, candidate.pace.machine),
-        step_seconds=_estimate(candidate.pace.step_seconds),
-        hours=_estimate(candidate.completion.hours),
-        total_usd=_estimate(candidate.total_usd),
-        expected_interruptions=candidate.completion.expected_interruptions,
-        micro_batch_size=candidate.pace.micro_batch_size,
-        bound_by=candidate.pace.bound_by,
+        placement=placement(chosen.offer, pace.machine),
+        step_seconds=_estimate(pace.step_seconds),
+        hours=_estimate(done.hours),
+        total_usd=_estimate(chosen.total_usd),
+        expected_interruptions=done.expected_interruptions,
+        micro_batch_size=pace.micro_batch_size,
+        bound_by=pace.bound_by,
+        machine_count=pace.machines,
+        workers=pace.workers,
+        price_as_of=_moment(chosen.offer.price_as_of),
+        price_stale=prices.is_stale(chosen.offer, now, assumptions.price_stale_seconds),
+        seconds=events.TimeBreakdown(
+            startup=seconds.startup,
+            training=seconds.training,
+            checkpoint_stall=seconds.checkpoint_stall,
+            interruptions=seconds.interruptions,
+            finish=seconds.finish,
+            waiting=seconds.waiting,
+        ),
+        usd=events.CostBreakdown(
+            compute=dollars.compute,
+            on_demand_fallback=dollars.on_demand_fallback,
+            storage=dollars.storage,
+            egress=dollars.egress,
+        ),
+        checkpoint_interval_steps=done.checkpoint_interval_steps,
+        gradient_checkpointing=pace.checkpointing,
+        peak_bytes=pace.footprint.peak_bytes,
+        usable_bytes=memory.usable_bytes(pace.machine),
+        largest_memory_term=pace.footprint.largest_term,
+        on_pareto_front=chosen.on_pareto_front,
+        on_demand_total_usd=chosen.on_demand_total_usd,
+        interruptions_per_hour=done.interruptions_per_hour,
     )
+
+
+def _moment(text: str) -> Timestamp | None:
+    return contract.timestamp(datetime.fromisoformat(text)) if text else None
 
 
 def _estimate(value: Range) -> events.Estimate:

@@ -40,6 +40,12 @@ def verdict(known: Offer | None, observed: Observed, newest: Observed | None, no
     return "accepted"
 
 
+def is_stale(offer: Offer, now: datetime, stale_seconds: float = 3600.0) -> bool:
+    """Whether the price is older than can be trusted: an hour for spot, ninety days for on demand."""
+    age_seconds = (now - datetime.fromisoformat(offer.price_as_of)).total_seconds()
+    return age_seconds > (stale_seconds if offer.capacity_type == "spot" else 90 * 86_400.0)
+
+
 def current(catalogue: Catalogue, observed: Mapping[str, Observed]) -> tuple[Offer, ...]:
     """Every offer of the catalogue at its newest price."""
     return tuple(

@@ -1,4 +1,4 @@
-"""What a model asks of any machine: parameters, FLOPs and bytes, counted on the meta device without a single weight.
+"""What a model asks of any machine: parameters, FLOPs and bytes, counted without a single weight.
 
 A worker process of its own (`python -m services.optimizer.profile`): JSON lines in on standard input, an answer line
 each on standard output. It keeps the seconds that importing torch takes away from every request, and takes a hostile or
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections.abc import Callable
 from typing import Any
 
 MAX_LAYERS = 512
@@ -18,6 +19,10 @@ MAX_SEQUENCE_LENGTH = 131_072
 MAX_PARAMETERS = 10**13
 # A 70-billion-parameter model takes 1.0 GB to profile (graph and modules, no weights).
 ADDRESS_SPACE_BYTES = 24 * 1024**3
+# What trains is the same for the first two and for the last two; how the base is held differs, and is the planner's.
+ADAPTED = ("lora", "qlora")
+METHODS = (*ADAPTED, "full", "scratch")
+LORA_DROPOUT = 0.0  # the trainer's: its masks would be kept for the backward pass
 
 
 class ModelError(ValueError):
@@ -25,54 +30,79 @@ class ModelError(ValueError):
 
 
 def profile(request: dict[str, Any]) -> dict[str, Any]:
-    """Count one forward and backward pass of one sequence.
+    """Count one training step.
 
-    `request`: config_json (text of a transformers config.json), method ("lora"), rank, alpha, target_modules (empty:
-    all linear layers), sequence_length. Returns the fields of `work.ModelProfile`; activation bytes are those of
-    float32 with fused attention. Raises ModelError.
+    `request`: config_json (text of a transformers config.json), method (of METHODS), rank, alpha, target_modules
+    (empty: all linear layers), sequence_length. Returns the fields of `work.ModelProfile`. Raises ModelError.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
-    model = _build(request["config_json"])
-    text_config = model.config.get_text_config()
-    parameters = sum(weight.numel() for weight in model.parameters())
-    if parameters > MAX_PARAMETERS:
-        raise ModelError(f"{parameters:.3g} parameters; the limit is {MAX_PARAMETERS:.0e}")
+    from services.optimizer import liveness
+
+    if request["method"] not in METHODS:
+        raise ModelError(f"method {request['method']!r} is not known; use one of {', '.join(METHODS)}")
     length = min(int(request["sequence_length"]), MAX_SEQUENCE_LENGTH)
-    if request["method"] != "lora":
-        raise ModelError(f"method {request['method']!r} is not known; use 'lora'")
-    try:
-        lora = LoraConfig(
-            r=request["rank"],
-            lora_alpha=request["alpha"] or 2 * request["rank"],
-            target_modules=request["target_modules"] or "all-linear",
-            task_type="CAUSAL_LM",
+    model = _trainable(_build(request["config_json"], None, torch.float32), request)
+    layers = _layers(model)
+    head = model.get_output_embeddings()
+    homogeneous = _is_homogeneous(model, layers)
+    weights = list(model.parameters())
+    learning = [weight.numel() for weight in weights if weight.requires_grad]
+    linear = [
+        module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad and module is not head
+    ]
+
+    def builder(precision: Any, *, checkpointing: bool) -> Callable[[int | None], Any]:
+        def build(few: int | None) -> Any:
+            made = _fake(_trainable(_build(request["config_json"], few, precision), request))
+            if checkpointing:
+                made.activation_checkpointing_enable({"use_reentrant": False})
+            return made.train()
+
+        return build
+
+    def precision_facts(precision: Any) -> dict[str, Any]:
+        held = _trainable(_build(request["config_json"], None, precision), request)
+        size = sum(tensor.numel() * tensor.element_size() for tensor in (*held.parameters(), *held.buffers()))
+        grown = sum(tensor.numel() * tensor.element_size() for tensor in held.parameters() if tensor.requires_grad)
+        peaks = {}
+        for name, checkpointing in (("plain", False), ("checkpointed", True)):
+            alive = liveness.measure(
+                builder(precision, checkpointing=checkpointing), layers, length, homogeneous=homogeneous
+            )
+            peaks[name] = {"fresh": alive.fresh, "accumulating": alive.accumulating}
+        return {"weight_bytes": size, "gradient_bytes": grown, **peaks}
+
+    with FakeTensorMode():
+        flops, recomputing = (
+            liveness.flops(builder(torch.float32, checkpointing=on), layers, length, homogeneous=homogeneous)
+            for on in (False, True)
         )
-        model = get_peft_model(model, lora)
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"LoRA does not fit this model: {error}") from error
-    model.train()
-    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    counter = FlopCounterMode(display=False)
-    with counter:
-        whole = _saved_bytes(torch, model, length)
-    half = _saved_bytes(torch, model, length // 2)
-    return {
-        "parameters": parameters,
-        "trainable_parameters": trainable,
-        "layers": int(getattr(text_config, "num_hidden_layers", 1)),
-        "flops_per_token": counter.get_total_flops() / length,
-        # The meta device has no fused attention: it keeps a score for every pair of tokens, which real kernels do not.
-        # a*s + b*s^2 measured at s and at s/2 gives the linear part: a*s = 4*A(s/2) - A(s).
-        "activation_bytes_per_sequence": max(4 * half - whole, 0),
-        "logits_bytes_per_sequence": 4 * length * int(text_config.vocab_size),
-    }
+        return {
+            "parameters": sum(weight.numel() for weight in weights) - _adapter_parameters(request, learning),
+            "trainable_parameters": sum(learning),
+            "largest_trainable_parameters": max(learning),
+            "layers": layers,
+            "linear_parameters": sum(linear),
+            "largest_linear_parameters": max(linear, default=0),
+            "flops_per_token": flops / length,
+            "recomputing_flops_per_token": recomputing / length,
+            "float32": precision_facts(torch.float32),
+            "bfloat16": precision_facts(torch.bfloat16),
+        }
 
 
-def _build(config_json: str) -> Any:
+def _adapter_parameters(request: dict[str, Any], learning: list[int]) -> int:
+    return sum(learning) if request["method"] in ADAPTED else 0
+
+
+def _build(config_json: str, layers: int | None, precision: Any) -> Any:
+    """The model on the meta device; of so many layers where that is said."""
     import torch
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
@@ -86,34 +116,95 @@ def _build(config_json: str) -> Any:
         fields.pop(remote, None)
     try:
         config = AutoConfig.for_model(model_type, **fields)
-        layers = getattr(config.get_text_config(), "num_hidden_layers", 1)
-        if layers <= MAX_LAYERS:
-            with torch.device("meta"):
-                return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        text = config.get_text_config()
+        configured = getattr(text, "num_hidden_layers", 1)
+        if configured <= MAX_LAYERS:
+            if layers is not None:
+                _shorten(text, layers)
+            with unset_fake_temporarily(), torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, dtype=precision, trust_remote_code=False)
+                return _checked(model)
+    except ModelError:
+        raise
     except Exception as error:  # whatever a broken configuration makes transformers raise is the user's to read
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"transformers cannot build a {model_type!r} from this config.json: {reason}") from error
-    raise ModelError(f"{layers} layers; the limit is {MAX_LAYERS}")
+    raise ModelError(f"{configured} layers; the limit is {MAX_LAYERS}")
 
 
-def _saved_bytes(torch: Any, model: Any, length: int) -> int:
-    """Bytes that one sequence's forward pass keeps for its backward pass, which runs too, for the FLOP counter."""
-    weights = {weight.untyped_storage()._cdata for weight in model.parameters()}
-    saved: dict[int, Any] = {}
+def _checked(model: Any) -> Any:
+    parameters = sum(weight.numel() for weight in model.parameters())
+    if parameters > MAX_PARAMETERS:
+        raise ModelError(f"{parameters:.3g} parameters; the limit is {MAX_PARAMETERS:.0e}")
+    return model
 
-    def keep(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            saved[storage._cdata] = storage
-        return tensor
 
-    tokens = torch.zeros((1, length), dtype=torch.long, device="meta")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model(input_ids=tokens, labels=tokens).loss
-    size: int = sum(storage.nbytes() for storage in saved.values())
-    loss.backward()
-    model.zero_grad()
-    return size
+def _shorten(config: Any, layers: int) -> None:
+    config.num_hidden_layers = layers
+    if isinstance(getattr(config, "layer_types", None), list):
+        config.layer_types = config.layer_types[:layers]
+
+
+def _trainable(model: Any, request: dict[str, Any]) -> Any:
+    """What the method trains: everything, or adapters on a frozen base. Raises ModelError."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+    if request["method"] not in ADAPTED:
+        return model
+    try:
+        lora = LoraConfig(
+            r=request["rank"],
+            lora_alpha=request["alpha"] or 2 * request["rank"],
+            lora_dropout=LORA_DROPOUT,
+            target_modules=request["target_modules"] or "all-linear",
+            task_type="CAUSAL_LM",
+        )
+        with unset_fake_temporarily(), torch.device("meta"):
+            return get_peft_model(model, lora)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"LoRA does not fit this model: {error}") from error
+
+
+def _fake(model: Any) -> Any:
+    """The same model on fake tensors of the CPU, whose operators are those of real training. Under a FakeTensorMode."""
+    import torch
+
+    made: dict[int, tuple[Any, Any]] = {}  # tied weights stay tied; the originals are kept so that ids stay theirs
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in made:
+                    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                    if isinstance(tensor, torch.nn.Parameter):
+                        empty = torch.nn.Parameter(empty, requires_grad=tensor.requires_grad)
+                    made[id(tensor)] = (tensor, empty)
+                table[name] = made[id(tensor)][1]
+    return model
+
+
+def _layers(model: Any) -> int:
+    return int(getattr(model.config.get_text_config(), "num_hidden_layers", 1))
+
+
+def _is_homogeneous(model: Any, layers: int) -> bool:
+    """Whether the stack's layers are all alike, so that a few of them tell about all."""
+    import torch
+
+    text = model.config.get_text_config()
+    if len(set(getattr(text, "layer_types", None) or ["one"])) > 1:
+        return False
+    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList) and len(module) == layers]
+    if len(stacks) != 1:
+        return False
+    shapes = [
+        [(name, tuple(weight.shape), weight.requires_grad) for name, weight in layer.named_parameters()]
+        for layer in stacks[0]
+    ]
+    return all(each == shapes[0] for each in shapes)
 
 
 def answer(line: str) -> str:
@@ -133,6 +224,8 @@ def main() -> None:
     import peft
     import torch
     import transformers
+
+    from services.optimizer import liveness  # noqa: F401 (imported while nobody waits)
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)

@@ -19,10 +19,13 @@ class Settings(sskai.settings.Settings):
     offered_regions: Annotated[tuple[str, ...], NoDecode] = ()  # empty: all of the catalogue
     # From the order of a machine to the first step's code: boot, join the cluster, pull the image, import torch.
     machine_start_seconds: float = 120.0
+    max_workers: int = 1  # processes that one job's training can be spread over: one per accelerator
+    objects_region: str = ""  # where data and checkpoints are; empty: traffic between regions is in no estimate
     denial_seconds: float = 300.0  # how long an offer that had no machine is left out
     profile_limit_seconds: float = 60.0
     plan_retention_days: float = 90.0
     planning_poll_seconds: float = 1.0  # only when an event's wake-up was missed
+    price_moves_seconds: float = 60.0  # how often jobs that wait are held against newer prices
 
     @field_validator("offered_instance_types", "offered_regions", mode="before")
     @classmethod
@@ -33,4 +36,10 @@ class Settings(sskai.settings.Settings):
 
     @property
     def assumptions(self) -> Assumptions:
-        return Assumptions(self.offered_instance_types, self.offered_regions, self.machine_start_seconds)
+        return Assumptions(
+            self.offered_instance_types,
+            self.offered_regions,
+            self.machine_start_seconds,
+            max_workers=self.max_workers,
+            objects_region=self.objects_region,
+        )

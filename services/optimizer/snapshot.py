@@ -15,9 +15,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from services.optimizer.memory import ModelProfile
 from services.optimizer.throughput import Machine
 from services.optimizer.values import Assumptions, History, Offer
-from services.optimizer.work import ModelProfile, Request
+from services.optimizer.work import Request
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,18 @@ def freeze(inputs: Inputs, market: Market) -> tuple[str, str]:
     return text, _sha256(text)
 
 
+def thaw_inputs(text: str) -> Inputs:
+    """The decision's own arguments, without the market. Raises ValueError."""
+    fields = json.loads(text)
+    fields.pop("market_sha256", None)
+    return _INPUTS.validate_python(fields)
+
+
 def thaw(text: str, market_text: str) -> dict[str, Any]:
     """The keyword arguments of `domain.plan`, from both texts. Raises ValueError if they do not belong together."""
-    fields = json.loads(text)
-    if fields.pop("market_sha256") != _sha256(market_text):
+    if json.loads(text).get("market_sha256") != _sha256(market_text):
         raise ValueError("this market is not the one that the decision was made on")
-    inputs = _INPUTS.validate_python(fields)
+    inputs = thaw_inputs(text)
     market = _MARKET.validate_python(json.loads(market_text))
     return {
         "request": inputs.request,

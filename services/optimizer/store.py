@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     UniqueConstraint,
+    case,
     delete,
     func,
     select,
@@ -24,8 +25,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from services.optimizer.completion import Exposure
 from services.optimizer.prices import Observed
-from services.optimizer.throughput import Measured
+from services.optimizer.throughput import TYPICAL_TOKENS, Measured
 from services.optimizer.values import History
 from sskai import telemetry
 from sskai.claims import Claimable
@@ -35,6 +37,8 @@ from sskai.events import v1 as events
 
 # Older measurements say little: drivers, libraries and machine generations move on.
 MEASURED_DAYS = 90
+# Markets change faster than machines.
+EXPOSED_DAYS = 14
 
 
 class Base(DeclarativeBase):
@@ -86,8 +90,12 @@ class PlanRow(Base):
     after_attempt: Mapped[int] = mapped_column(Integer)
     micro_batch_size: Mapped[int] = mapped_column(Integer)  # of the choice; 0: refused
     method: Mapped[str]
-    # {instance type: [hardware, uncorrected seconds]} of the candidates, to compare measurements with
-    roofline_step_seconds: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    # Of the candidates by instance type: family, hardware, uncorrected seconds and tokens of a micro-batch, to compare
+    # measurements with.
+    expected_steps: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    planner_version: Mapped[str]
+    throughput_version: Mapped[str]
+    cause: Mapped[str]  # as the contract names it
     inputs: Mapped[str | None]  # none where the model could not even be profiled
     market_sha256: Mapped[str | None]
     snapshot_sha256: Mapped[str | None]
@@ -122,26 +130,45 @@ class PriceRow(Base):
 
 
 class DenialRow(Base):
-    """An offer that had no machine to give."""
+    """An offer that had no machine to give: when last, and how often since when."""
 
     __tablename__ = "denials"
     offer: Mapped[str] = mapped_column(primary_key=True)
     denied_at: Mapped[datetime]
+    denials: Mapped[int] = mapped_column(Integer)
+    since: Mapped[datetime]
+
+
+class CorrectionRow(Base):
+    """What measured step times had taught when a plan was made, by its version: the sums of `throughput.Measured`."""
+
+    __tablename__ = "corrections"
+    version: Mapped[str] = mapped_column(primary_key=True)
+    measured: Mapped[list[Any]] = mapped_column(JSONB)
+    learnt_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class MeasurementRow(Base):
-    """The step time of one attempt beside what the roofline said."""
+    """One attempt: its step time beside what the roofline said, what its checkpoints took, how long it lived."""
 
     __tablename__ = "measurements"
     job_id: Mapped[str] = mapped_column(primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
     tenant_id: Mapped[str]
+    region: Mapped[str]
     instance_type: Mapped[str]
+    spot: Mapped[bool] = mapped_column(Boolean)
+    family: Mapped[str]
     hardware: Mapped[str]
     method: Mapped[str]
     roofline_step_seconds: Mapped[float]
+    tokens_per_micro_batch: Mapped[float]
     step_seconds: Mapped[float | None]
+    save_seconds: Mapped[float | None]
+    stall_seconds: Mapped[float | None]
     started_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+    interrupted: Mapped[bool] = mapped_column(Boolean)
 
 
 class Store:
@@ -237,6 +264,7 @@ class Store:
             .order_by(PlanRow.decided_at, PlanRow.plan_id)
             .limit(1)
         )
+        saving = await self._saving(request)
         denied = select(DenialRow.offer).where(DenialRow.denied_at > denied_since).order_by(DenialRow.offer)
         return History(
             steps_done=request.steps_done,
@@ -245,18 +273,68 @@ class Store:
             micro_batch_size=(await self._session.scalar(first) or 0) if request.after_attempt else 0,
             denied=tuple((await self._session.scalars(denied)).all()),
             measured=await self._measured(now),
+            exposures=await self._exposures(now),
+            save_seconds=saving[0],
+            stall_seconds=saving[1],
         )
 
     async def _measured(self, now: datetime) -> tuple[Measured, ...]:
         row = MeasurementRow
-        keys = (row.instance_type, row.hardware, row.method)
+        keys = (row.family, row.hardware, row.method)
+        y = func.ln(row.step_seconds / row.roofline_step_seconds)
+        z = func.ln(func.greatest(row.tokens_per_micro_batch, 1.0) / TYPICAL_TOKENS)
         statement = (
-            select(*keys, func.count(), func.avg(func.ln(row.step_seconds / row.roofline_step_seconds)))
+            select(*keys, func.count(), *(func.sum(term) for term in (z, z * z, y, z * y, y * y)))
             .where(row.step_seconds > 0, row.started_at > now - timedelta(days=MEASURED_DAYS))
             .group_by(*keys)
             .order_by(*keys)
         )
         return tuple(Measured(*values) for values in await self._session.execute(statement))
+
+    async def _exposures(self, now: datetime) -> tuple[Exposure, ...]:
+        """What was seen of spot machines by region and type within EXPOSED_DAYS."""
+        row, since = MeasurementRow, now - timedelta(days=EXPOSED_DAYS)
+        hours = func.extract("epoch", func.coalesce(row.ended_at, now) - row.started_at) / 3600
+        lived = (
+            select(
+                row.region,
+                row.instance_type,
+                func.sum(func.greatest(hours, 0)),
+                func.count().filter(row.interrupted),
+                func.count(),
+            )
+            .where(row.spot, row.started_at > since)
+            .group_by(row.region, row.instance_type)
+        )
+        # cloud/region/zone/type/spot; a type's name holds no slash.
+        region, kind = func.split_part(DenialRow.offer, "/", 2), func.split_part(DenialRow.offer, "/", 4)
+        refused = (
+            select(region, kind, func.sum(DenialRow.denials))
+            .where(DenialRow.denied_at > since, DenialRow.offer.endswith("/spot"))
+            .group_by(DenialRow.offer)
+        )
+        seen = {(each[0], each[1]): (float(each[2]), each[3], each[4]) for each in await self._session.execute(lived)}
+        denials: dict[tuple[str, str], int] = {}
+        for each in await self._session.execute(refused):
+            denials[each[0], each[1]] = denials.get((each[0], each[1]), 0) + int(each[2])
+        exposures = []
+        for place in sorted(seen.keys() | denials.keys()):
+            lived_hours, interruptions, launches = seen.get(place, (0.0, 0, 0))
+            denied = denials.get(place, 0)
+            exposures.append(Exposure(place[0], place[1], lived_hours, interruptions, launches + denied, denied))
+        return tuple(exposures)
+
+    async def _saving(self, request: PlanningRow) -> tuple[float, float]:
+        """Seconds that the job's newest measured checkpoint took and stalled; zeros: there was none."""
+        row = MeasurementRow
+        statement = (
+            select(row.save_seconds, row.stall_seconds)
+            .where(row.job_id == request.job_id, row.tenant_id == request.tenant_id, row.save_seconds > 0)
+            .order_by(row.attempt.desc())
+            .limit(1)
+        )
+        found = (await self._session.execute(statement)).first()
+        return (found[0] or 0.0, found[1] or 0.0) if found else (0.0, 0.0)
 
     async def observed_prices(self) -> dict[str, Observed]:
         rows = await self._session.scalars(select(PriceRow))
@@ -279,10 +357,19 @@ class Store:
         )
 
     async def save_denial(self, offer: str, denied_at: datetime) -> None:
-        statement = upsert(DenialRow).values(offer=offer, denied_at=denied_at)
-        newest = func.greatest(DenialRow.denied_at, statement.excluded.denied_at)
+        """Counted within windows of EXPOSED_DAYS, so that an offer's bad day is forgotten."""
+        statement = upsert(DenialRow).values(offer=offer, denied_at=denied_at, denials=1, since=denied_at)
+        row = DenialRow
+        recent = row.since > denied_at - timedelta(days=EXPOSED_DAYS)
         await self._session.execute(
-            statement.on_conflict_do_update(index_elements=["offer"], set_={"denied_at": newest})
+            statement.on_conflict_do_update(
+                index_elements=["offer"],
+                set_={
+                    "denied_at": func.greatest(row.denied_at, statement.excluded.denied_at),
+                    "denials": case((recent, row.denials + 1), else_=1),
+                    "since": case((recent, row.since), else_=denied_at),
+                },
+            )
         )
 
     async def begin_measurement(self, row: MeasurementRow) -> None:
@@ -297,6 +384,62 @@ class Store:
             .values(step_seconds=step_seconds)
         )
 
+    async def measure_saving(
+        self, tenant_id: str, job_id: str, attempt: int, *, save_seconds: float, stall_seconds: float
+    ) -> None:
+        """The newest word on what an attempt's checkpoints take."""
+        row = MeasurementRow
+        await self._session.execute(
+            update(row)
+            .where(row.job_id == job_id, row.attempt == attempt, row.tenant_id == tenant_id)
+            .values(save_seconds=save_seconds, stall_seconds=stall_seconds)
+        )
+
+    async def end_attempts(
+        self, tenant_id: str, job_id: str, now: datetime, *, attempt: int | None = None, interrupted: bool = False
+    ) -> None:
+        """An attempt (None: all of the job) runs no more. What ended once stays as it ended."""
+        row = MeasurementRow
+        which = [row.job_id == job_id, row.tenant_id == tenant_id, row.ended_at.is_(None)]
+        if attempt is not None:
+            which.append(row.attempt == attempt)
+        await self._session.execute(update(row).where(*which).values(ended_at=now, interrupted=interrupted))
+
+    async def waiting_jobs(self, after: str, *, decided_before: datetime, limit: int) -> list[tuple[JobRow, PlanRow]]:
+        """Live jobs beyond this id without a running attempt or a request under way, each with its newest proposal."""
+        running = select(MeasurementRow.job_id).where(
+            MeasurementRow.job_id == JobRow.job_id, MeasurementRow.ended_at.is_(None)
+        )
+        asked = select(PlanningRow.job_id).where(PlanningRow.job_id == JobRow.job_id, PlanningRow.due_at.is_not(None))
+        newest = (
+            select(PlanRow.plan_id)
+            .where(PlanRow.job_id == JobRow.job_id, PlanRow.tenant_id == JobRow.tenant_id, PlanRow.preview.is_(False))
+            .order_by(PlanRow.decided_at.desc(), PlanRow.plan_id.desc())
+            .limit(1)
+            .correlate(JobRow)
+            .scalar_subquery()
+        )
+        statement = (
+            select(JobRow, PlanRow)
+            .join(PlanRow, PlanRow.plan_id == newest)
+            .where(JobRow.job_id > after, JobRow.ended.is_(False), ~running.exists(), ~asked.exists())
+            .where(PlanRow.micro_batch_size > 0, PlanRow.decided_at < decided_before)
+            .order_by(JobRow.job_id)
+            .limit(limit)
+            .with_for_update(of=JobRow, skip_locked=True)
+        )
+        return [(job, plan) for job, plan in await self._session.execute(statement)]
+
+    async def stored_plan(self, tenant_id: str, plan_id: str) -> tuple[PlanRow, str] | None:
+        """A plan with the text of the market that it was made on (empty where it was made on none)."""
+        statement = (
+            select(PlanRow, MarketRow.text)
+            .outerjoin(MarketRow, MarketRow.sha256 == PlanRow.market_sha256)
+            .where(PlanRow.plan_id == plan_id, PlanRow.tenant_id == tenant_id)
+        )
+        found = (await self._session.execute(statement)).first()
+        return None if found is None else (found[0], found[1] or "")
+
     async def remembered_profile(self, key: str, now: datetime) -> dict[str, Any] | None:
         statement = update(ProfileRow).where(ProfileRow.key == key).values(used_at=now).returning(ProfileRow.answer)
         answer: dict[str, Any] | None = await self._session.scalar(statement)
@@ -306,8 +449,15 @@ class Store:
         statement = upsert(ProfileRow).values(key=key, answer=answer, used_at=now)
         await self._session.execute(statement.on_conflict_do_nothing())
 
-    async def save_plan(self, row: PlanRow, market_text: str) -> None:
-        """The decision, and the market it was made on unless that is known."""
+    async def save_plan(self, row: PlanRow, market_text: str, measured: tuple[Measured, ...]) -> None:
+        """The decision, with the market it was made on and what had been learnt by then, unless those are known."""
+        if row.throughput_version:
+            learnt = upsert(CorrectionRow).values(
+                version=row.throughput_version,
+                measured=[asdict(each) for each in measured],
+                learnt_at=row.decided_at,
+            )
+            await self._session.execute(learnt.on_conflict_do_nothing())
         if row.market_sha256 is not None:
             market = upsert(MarketRow).values(sha256=row.market_sha256, text=market_text, seen_at=row.decided_at)
             await self._session.execute(
@@ -322,6 +472,7 @@ class Store:
         kept = select(PlanRow.market_sha256).where(PlanRow.market_sha256.is_not(None))
         await self._session.execute(delete(MarketRow).where(MarketRow.seen_at < moment, MarketRow.sha256.not_in(kept)))
         await self._session.execute(delete(ProfileRow).where(ProfileRow.used_at < moment))
+        await self._session.execute(delete(CorrectionRow).where(CorrectionRow.learnt_at < moment))
         await self._session.execute(delete(MeasurementRow).where(MeasurementRow.started_at < moment))
         await self._session.execute(
             delete(PlanningRow).where(PlanningRow.requested_at < moment, PlanningRow.due_at.is_(None))

@@ -15,12 +15,13 @@ ADVICE = {
     "not-offered": "Ask for instance_types that this installation offers, or widen its SSKAI_OFFERED_INSTANCE_TYPES.",
     "resources": "Loosen resources: fewer constraints on accelerators, cpus, memory, regions or instance_types.",
     "max-price": "Raise max_price, or leave it out: budget.total_usd limits the whole job.",
+    "checkpoints": "Let checkpoint.interval be auto or a number of steps, or ask for spot_policy on-demand.",
     "memory": "Choose a smaller model, a shorter sequence_length, or machines with more memory.",
     "deadline": "Give a later deadline, fewer n_epochs or max_steps, or allow faster machines and spot_policy auto.",
     "budget": "Raise budget.total_usd, or train less: fewer n_epochs, max_steps, or a smaller model.",
 }
 # What the contract calls them; the rest is called by its own name.
-REFUSED_FOR = {"not-offered": "resources", "max-price": "resources"}
+REFUSED_FOR = {"not-offered": "resources", "max-price": "resources", "checkpoints": "resources"}
 
 
 def refusal(rejected: Sequence[Rejection], request: Request) -> Refusal:
@@ -47,12 +48,15 @@ def explanation(request: Request, ranked: Sequence[Candidate], work: Work, now: 
     """One paragraph: the choice, what it costs and saves, how old the price is, and how each "auto" was resolved."""
     best = ranked[0]
     offer, done = best.offer, best.completion
+    count = f"{best.pace.machines} x " if best.pace.machines > 1 else ""
     text = (
-        f"{offer.instance_type} {offer.capacity_type} in {_place(offer.region, offer.zone)} at "
+        f"{count}{offer.instance_type} {offer.capacity_type} in {_place(offer.region, offer.zone)} at "
         f"{offer.price_usd_per_hour:g} USD/h is the {request.objective} of {len(ranked)} placements that fit: "
         f"{work.steps_left} steps in about {duration(done.hours.expected * 3600)} for about "
         f"{usd(best.total_usd.expected)}"
     )
+    if best.pace.checkpointing:
+        text += ", with gradient checkpointing"
     on_demand = [each for each in ranked if each.offer.capacity_type == "on-demand"]
     if on_demand and offer.capacity_type == "spot":
         reference = min(on_demand, key=lambda each: (each.total_usd.expected, each.offer.key))

@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from services.optimizer.throughput import Machine
-
-MIB = 1024**2
-GIB = 1024**3
+from services.optimizer.memory import ADAPTED, ModelProfile
 
 DEFAULT_EPOCHS = 3.0
 DEFAULT_BATCH_SIZE = 8
@@ -17,15 +14,10 @@ MIN_SEQUENCE_LENGTH = 128
 MAX_AUTO_SEQUENCE_LENGTH = 2048
 DEFAULT_CONTEXT_LENGTH = 2048
 MAX_EVAL_ROWS = 64
+FROM_SCRATCH = ((200e6, 6e-4), (1e9, 3e-4), (5e9, 2e-4), (math.inf, 1.2e-4))  # below so many parameters: learning rate
+OBJECTIVES = ("cheapest", "fastest", "cheapest-within-deadline", "fastest-within-budget")
 # Rows of one batch are padded to its longest: 1.58 times the mean in batches of 8 of the 180 one-liners of pyjokes.
 PADDING = 1.6
-
-# An interpreter with torch, transformers and peft imported, or a CUDA context, before any tensor.
-RUNTIME_BYTES = 768 * MIB
-# The kubelet, the system and the page cache's minimum: EKS reserves 255 MiB plus 11 MiB a pod, eviction takes 100 MiB.
-HOST_RESERVED_BYTES = 512 * MIB
-HOST_USABLE_FRACTION = 0.95
-ACCELERATOR_USABLE_FRACTION = 0.95  # fragmentation of the caching allocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +43,14 @@ class Request:
     instance_types: tuple[str, ...] = ()
     max_price_usd_per_hour: float | None = None
     spot_policy: str = "auto"  # "auto" | "spot" | "on-demand"
-    objective: str = "cheapest"  # "cheapest" | "fastest"
+    objective: str = "cheapest"  # one of OBJECTIVES
     budget_usd: float | None = None
     deadline: str = ""  # RFC 3339
     checkpoint_interval_steps: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ModelProfile:
-    """What `profile.py` counted, for one sequence of the resolved length. Bytes are those of float32."""
-
-    parameters: int
-    trainable_parameters: int
-    layers: int
-    flops_per_token: float
-    activation_bytes_per_sequence: int
-    logits_bytes_per_sequence: int
+    checkpoints: bool = True
+    checkpoints_kept: int = 3
+    gradient_checkpointing: bool | None = None
+    nodes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +66,6 @@ class Work:
     eval_rows: int
     learning_rate: float
     reasons: tuple[str, ...]  # why each "auto" became what it is
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """Bytes on one machine at one micro-batch size."""
-
-    weight_bytes: int
-    gradient_bytes: int
-    optimizer_bytes: int
-    activation_bytes: int
-    peak_bytes: int
 
 
 def sequence_length(request: Request) -> tuple[int, str]:
@@ -118,14 +91,14 @@ def resolve(request: Request, profile: ModelProfile, steps_done: int) -> Work:
     train_rows = request.rows - eval_rows
     epochs = request.n_epochs or DEFAULT_EPOCHS
     if request.n_epochs is None:
-        reasons.append(f"n_epochs {epochs:g}: usual for LoRA; more mostly memorises")
+        reasons.append(f"n_epochs {epochs:g}: usual for fine-tuning; more mostly memorises")
     batch_size = request.batch_size or min(DEFAULT_BATCH_SIZE, max(1, train_rows // MIN_STEPS_PER_EPOCH))
     if request.batch_size is None:
         reasons.append(f"batch_size {batch_size}: {DEFAULT_BATCH_SIZE}, less for few rows so that an epoch has steps")
     batch_size = min(batch_size, max(train_rows, 1))
-    rate = request.learning_rate or _learning_rate(profile.parameters)
+    rate = request.learning_rate or _learning_rate(request.method, profile.parameters)
     if request.learning_rate is None:
-        reasons.append(f"learning_rate {rate:g}: LoRA on {profile.parameters / 1e9:.2g} billion parameters")
+        reasons.append(f"learning_rate {rate:g}: {request.method} on {profile.parameters / 1e9:.2g} billion parameters")
     steps = max(1, math.ceil(train_rows * epochs / batch_size))
     if request.max_steps:
         steps = min(steps, request.max_steps)
@@ -143,49 +116,14 @@ def resolve(request: Request, profile: ModelProfile, steps_done: int) -> Work:
     )
 
 
-def _learning_rate(parameters: int) -> float:
-    """2e-4 up to 13 billion parameters and 1e-4 above 33 (QLoRA, arXiv 2305.14314, table 9); small models bear more."""
-    if parameters < 1_000_000_000:
-        return 5e-4
-    return 2e-4 if parameters < 30_000_000_000 else 1e-4
-
-
-def footprint(profile: ModelProfile, machine: Machine, micro_batch_size: int) -> Footprint:
-    """Frozen weights, float32 adapter with gradient and AdamW's two moments, activations, and the loss's logits."""
-    trainable = profile.trainable_parameters
-    weights = (profile.parameters * machine.weight_bytes_per_parameter) + trainable * 4
-    logits = profile.logits_bytes_per_sequence
-    # Activations take the weights' precision, but the loss works on float32 logits.
-    share = machine.weight_bytes_per_parameter / 4
-    activations = round(logits + max(profile.activation_bytes_per_sequence - logits, 0) * share)
-    # Backward of the loss holds the logits' gradient and a float32 copy beside what was saved.
-    workspace = 2 * logits
-    return Footprint(
-        weight_bytes=weights,
-        gradient_bytes=trainable * 4,
-        optimizer_bytes=trainable * 8,
-        activation_bytes=micro_batch_size * activations,
-        peak_bytes=weights + trainable * 12 + micro_batch_size * (activations + workspace) + RUNTIME_BYTES,
-    )
-
-
-def usable_bytes(machine: Machine) -> int:
-    """What a training process may use: of one accelerator's memory, or of the host's where there is none."""
-    if machine.accelerator_name:
-        return round(machine.accelerator_memory_gib * GIB * ACCELERATOR_USABLE_FRACTION)
-    return round(machine.memory_gib * GIB * HOST_USABLE_FRACTION - HOST_RESERVED_BYTES)
-
-
-def micro_batch_size(profile: ModelProfile, machine: Machine, batch_size: int, pinned: int = 0) -> int:
-    """The largest micro-batch that fits (0: not even one sequence); accumulation makes up the rest of the batch.
-
-    `pinned`, the size of an earlier attempt, is kept where it fits: another split would add the same gradients in
-    another order, and the resumed run would no longer be equal to the bit.
-    """
-    fixed = footprint(profile, machine, 0).peak_bytes
-    each = footprint(profile, machine, 1).peak_bytes - fixed
-    fitting = int(max(0, usable_bytes(machine) - fixed) // max(each, 1))
-    if 0 < pinned <= fitting:
-        return pinned
-    fitting = min(fitting, batch_size)
-    return math.ceil(batch_size / math.ceil(batch_size / fitting)) if fitting else 0
+def _learning_rate(method: str, parameters: int) -> float:
+    """Adapters: 2e-4 up to 13 billion parameters and 1e-4 above 33 (QLoRA, arXiv 2305.14314, table 9); small ones bear
+    more. Full fine-tuning: 2e-5, as Llama 2 was (arXiv 2307.09288, section 3.1). From scratch: 6e-4 for the smallest
+    down to 1.2e-4 for 7 billion (GPT-3, arXiv 2005.14165, table 2.1)."""
+    if method in ADAPTED:
+        if parameters < 1_000_000_000:
+            return 5e-4
+        return 2e-4 if parameters < 30_000_000_000 else 1e-4
+    if method == "full":
+        return 2e-5
+    return next((rate for limit, rate in FROM_SCRATCH if parameters < limit), FROM_SCRATCH[-1][1])

@@ -124,7 +124,8 @@ def pod(job: Job, settings: Settings) -> Pod:
                 "micro_batch_size": planned.micro_batch_size,
                 "sequence_length": profile.sequence_length,
                 "learning_rate": profile.learning_rate,
-                "checkpoint_interval_steps": job.plan.checkpoint_interval_steps,
+                "checkpoint_interval_steps": planned.checkpoint_interval_steps or job.plan.checkpoint_interval_steps,
+                "gradient_checkpointing": planned.gradient_checkpointing,
             }
         ),
         "SSKAI_WORK_URI": work,

@@ -69,6 +69,7 @@ class Plan:
     sequence_length: int = 0  # tokens
     learning_rate: float = 0.0
     checkpoint_interval_steps: int = 0
+    gradient_checkpointing: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Plan:
@@ -97,6 +98,7 @@ class Recipe:
     dropout: float = 0.0
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
+    gradient_checkpointing: bool = False  # activations are computed again instead of kept: less memory, more time
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -147,6 +149,7 @@ def resolve(
         alpha=spec.model.alpha or 2 * rank,
         target_modules=tuple(spec.model.target_modules),
         dropout=dropout,
+        gradient_checkpointing=plan.gradient_checkpointing or given.gradient_checkpointing,
     )
 
 
@@ -180,6 +183,7 @@ def resumed(saved: Recipe, planned: Recipe) -> Recipe:
         micro_batch_size=min(saved.micro_batch_size, planned.micro_batch_size),
         checkpoint_interval_steps=planned.checkpoint_interval_steps,
         keep_checkpoints=planned.keep_checkpoints,
+        gradient_checkpointing=planned.gradient_checkpointing,  # computes the same bits again
     )
 
 

@@ -130,6 +130,9 @@ class FineTuning:
         )
         self._model: Any = get_peft_model(base, config)
         self._model.peft_config["default"].base_model_name_or_path = base_name
+        if recipe.gradient_checkpointing:
+            # Not the reentrant kind, which needs an input with a gradient: a frozen base has none.
+            self._model.activation_checkpointing_enable({"use_reentrant": False})
         self._trainable = {name: it for name, it in self._model.named_parameters() if it.requires_grad}
         self._optimizer = torch.optim.AdamW(
             self._trainable.values(), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay

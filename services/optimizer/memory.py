@@ -1,0 +1,173 @@
+"""What training holds in memory on one worker, term by term, and the largest micro-batch that fits. Pure.
+
+Bytes a parameter that learns: on CPUs float32 weights, gradients and AdamW's two moments (16). On accelerators full
+training is mixed precision (Micikevicius et al., arXiv 1710.03740): bfloat16 weights and gradients, float32 master copy
+and moments (2 + 2 + 12 = 16; ZeRO, arXiv 1910.02054, section 3.1); an adapter is float32 throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from services.optimizer.throughput import Machine
+
+MIB = 1024**2
+GIB = 1024**3
+
+Lines = tuple[tuple[float, float], ...]
+
+ADAPTED = ("lora", "qlora")
+MOMENTS_BYTES = 8  # AdamW's two, float32
+MASTER_BYTES = 4
+# NF4 with double quantisation takes 4.127 bits a parameter (QLoRA, arXiv 2305.14314, section 3).
+QUANTISED_BYTES = 4.127 / 8
+# AdamW updates one tensor at a time: a denominator and a step of its size are alive beside it.
+OPTIMIZER_TEMPORARIES = 2
+
+# An interpreter with torch, transformers and peft imported, or a CUDA context, before any tensor.
+RUNTIME_BYTES = 768 * MIB
+# glibc keeps freed blocks below its mmap threshold: what comes and goes within a step leaves holes behind.
+# Fitted to measured peaks (`benchmarks/optimizer`, memory).
+HOST_ALLOCATOR_FACTOR = 1.06
+# The kubelet, the system and the page cache's minimum: EKS reserves 255 MiB plus 11 MiB a pod, eviction takes 100 MiB.
+HOST_RESERVED_BYTES = 512 * MIB
+HOST_USABLE_FRACTION = 0.95
+ACCELERATOR_USABLE_FRACTION = 0.95  # fragmentation of the caching allocator
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Lines (fixed bytes, bytes a sequence), whose highest is alive at the worst moment of a micro-batch.
+
+    `fresh`: gradients included, none at the start; `accumulating`: a later micro-batch, gradients left out.
+    """
+
+    fresh: Lines
+    accumulating: Lines
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What was counted with the base's weights in one precision, at the profiled sequence length."""
+
+    weight_bytes: int
+    gradient_bytes: int
+    plain: Peaks
+    checkpointed: Peaks  # with gradient checkpointing
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProfile:
+    """What `profile.py` counted. FLOPs are those of a forward and a backward pass."""
+
+    parameters: int
+    trainable_parameters: int
+    largest_trainable_parameters: int  # of one tensor
+    layers: int
+    linear_parameters: int  # frozen ones that a 4-bit base holds in 4 bits
+    largest_linear_parameters: int
+    flops_per_token: float
+    recomputing_flops_per_token: float  # with gradient checkpointing
+    float32: Precision
+    bfloat16: Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of one worker at one micro-batch size."""
+
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int  # everything else that is alive at the worst moment
+    runtime_bytes: int
+    peak_bytes: int
+
+    @property
+    def largest_term(self) -> str:
+        """The term that a smaller job has to be made smaller at."""
+        terms = {
+            "weights": self.weight_bytes,
+            "gradients": self.gradient_bytes,
+            "optimizer": self.optimizer_bytes,
+            "activations": self.activation_bytes,
+            "runtime": self.runtime_bytes,
+        }
+        return max(terms, key=lambda name: terms[name])
+
+
+def footprint(
+    profile: ModelProfile,
+    machine: Machine,
+    method: str,
+    micro_batch_size: int,
+    *,
+    checkpointing: bool,
+    accumulating: bool,
+) -> Footprint:
+    """The peak over a step: forward and backward of a first or a later micro-batch, or the optimizer's update."""
+    counted = profile.bfloat16 if machine.accelerator_name else profile.float32
+    peaks = counted.checkpointed if checkpointing else counted.plain
+    element_bytes = 2 if machine.accelerator_name else 4
+    weights, held, gradients = counted.weight_bytes, 0, counted.gradient_bytes
+    if method == "qlora":
+        weights -= round(profile.linear_parameters * (element_bytes - QUANTISED_BYTES))
+        held = profile.largest_linear_parameters * element_bytes  # one layer at a time is dequantised
+    state_bytes = MOMENTS_BYTES
+    if machine.accelerator_name and method not in ADAPTED:
+        state_bytes += MASTER_BYTES
+    optimizer = profile.trainable_parameters * state_bytes
+    learning_bytes = gradients / max(profile.trainable_parameters, 1)
+    largest = round(profile.largest_trainable_parameters * learning_bytes)
+    alive = _highest(peaks.fresh, micro_batch_size)
+    if accumulating:
+        alive = max(alive, _highest(peaks.accumulating, micro_batch_size) + gradients + largest)
+    factor = 1.0 if machine.accelerator_name else HOST_ALLOCATOR_FACTOR
+    transient = max((alive - gradients) * factor, 0) if alive > gradients else 0
+    transient = max(transient, OPTIMIZER_TEMPORARIES * largest)
+    activations = round(transient) + held
+    return Footprint(
+        weight_bytes=weights,
+        gradient_bytes=gradients,
+        optimizer_bytes=optimizer,
+        activation_bytes=activations,
+        runtime_bytes=RUNTIME_BYTES,
+        peak_bytes=weights + gradients + optimizer + activations + RUNTIME_BYTES,
+    )
+
+
+def _highest(lines: Lines, micro_batch_size: int) -> float:
+    return max(fixed + each * micro_batch_size for fixed, each in lines)
+
+
+def usable_bytes(machine: Machine) -> int:
+    """What a worker may use: of one accelerator's memory, or of the host's where there is none."""
+    if machine.accelerator_name:
+        return round(machine.accelerator_memory_gib * GIB * ACCELERATOR_USABLE_FRACTION)
+    return round(machine.memory_gib * GIB * HOST_USABLE_FRACTION - HOST_RESERVED_BYTES)
+
+
+def micro_batch_size(
+    profile: ModelProfile, machine: Machine, method: str, share: int, *, checkpointing: bool, pinned: int = 0
+) -> int:
+    """The largest micro-batch that fits (0: not even one sequence); accumulation makes up the rest of a worker's share.
+
+    `pinned`, the size of an earlier attempt, is kept where it fits: another split would add the same gradients in
+    another order, and the resumed run would no longer be equal to the bit.
+    """
+    usable = usable_bytes(machine)
+
+    def fits(size: int) -> bool:
+        used = footprint(profile, machine, method, size, checkpointing=checkpointing, accumulating=size < share)
+        return used.peak_bytes <= usable
+
+    if pinned and fits(pinned):
+        return pinned
+    if not fits(1):
+        return 0
+    low, high = 1, share + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return math.ceil(share / math.ceil(share / low))
