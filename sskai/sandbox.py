@@ -1,14 +1,14 @@
-"""Run a Python program on untrusted files: no network, no credentials, nothing to write but a folder, and limits on all.
+"""Run a Python program on untrusted files: no network, no credentials, one folder to write in, and limits on all.
 
 `outcome = await sandbox.run(program, folder)`. Two kinds of walls, the first that this computer permits is taken:
 
-- `namespaces`: a network, process list, file tree and (unless root started it) user of its own. Only the interpreter, the
-  program and the folder can be seen at all.
+- `namespaces`: a network, process list, file tree and (unless root started it) user of its own. Only the interpreter,
+  the program and the folder can be seen at all.
 - `filters`: Landlock for files, signals and tracing, seccomp for sockets. Where containers may make no namespaces.
 
-Both drop root for an unprivileged user, forbid system calls by seccomp, take away every inherited file and variable, and
-bound time, memory, processes, files and output. Where neither can be had nothing is run, unless `walls` names `limits`:
-then the user and the limits alone stand between the program and the computer. Linux only.
+Both drop root for an unprivileged user, forbid system calls by seccomp, take away every inherited file and variable,
+and bound time, memory, processes, files and output. Where neither can be had nothing is run, unless `walls` names
+`limits`: then the user and the limits alone stand between the program and the computer. Linux only.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CLOSED: tuple[Walls, ...] = ("namespaces", "filters")
 
 
 class SandboxError(RuntimeError):
-    """The program was not run: the walls cannot be had here. The text says why and what to do; not the program's fault."""
+    """The program was not run, and not by its fault: the walls cannot be had here. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,10 @@ async def run(
     python: Path | None = None,
     walls: Sequence[Walls] = CLOSED,
 ) -> Outcome:
-    """Run `program FOLDER ARGUMENTS...` with this interpreter (or `python`) in an empty folder that is deleted afterwards.
+    """Run `program FOLDER ARGUMENTS...` with this interpreter (or `python`) in an empty folder that is then deleted.
 
-    `folder` can be read and not written; on Linux as root it must be readable for everybody. `env` is all that the
-    environment holds beside a path, a locale and a home. Raises SandboxError. When cancelled it kills the program first.
+    `folder` can be read and not written; when root asks it must be readable for everybody. `env` is all that the
+    environment holds beside a path, a locale and a home. Raises SandboxError. When cancelled it kills the program.
     """
     if reason := sandbox_walls.supported():
         raise SandboxError(reason)
@@ -108,10 +108,8 @@ async def run(
         "work": os.path.realpath(work),
         "readable": [path for path in (*SYSTEM, *prefixes, str(program), str(folder)) if os.path.exists(path)],
         "argv": [str(interpreter), "-I", "-B", str(program), str(folder), *arguments],
-        "env": {
-            **{"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "sandbox", "HOME": work, "TMPDIR": work},
-            **(env or {}),
-        },
+        "env": {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "sandbox", "HOME": work, "TMPDIR": work}
+        | dict(env or {}),
     }
     reasons = []
     try:
@@ -137,10 +135,9 @@ def _hidden(task: Mapping[str, Any], wall: Walls) -> str:
     for path in (Path(os.path.realpath(each)) for each in task["readable"]):
         # In a namespace the folders above are new ones.
         above = () if wall == "namespaces" else path.parents
-        for place, bits in ((path, stat.S_IROTH), *((each, stat.S_IXOTH) for each in above)):
+        for place in (path, *above):
             mode = place.stat().st_mode
-            if place.is_dir():
-                bits |= stat.S_IXOTH
+            bits = (stat.S_IROTH if place == path else 0) | (stat.S_IXOTH if place.is_dir() else 0)
             if mode & bits != bits:
                 return (
                     f"{place} is closed to other users (mode {stat.S_IMODE(mode):o}), but {path} must be readable "
@@ -194,7 +191,9 @@ async def _launch(task: dict[str, Any], stdin: bytes) -> Outcome | str:
             os.close(told)
     if "unusable" in end:
         return str(end["unusable"])
-    killed_for = "output" if output.over or errors.over else "time" if hung else end.get("killed_for", "memory")
+    killed_for: KilledFor = (
+        "output" if output.over or errors.over else "time" if hung else end.get("killed_for", "memory")
+    )
     tail = bytes(errors.kept[-STDERR_TAIL_BYTES:]).decode(errors="replace")
     return Outcome(bytes(output.kept[:limit]), tail, int(end.get("exit_code", -9)), killed_for, task["walls"])
 

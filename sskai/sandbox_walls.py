@@ -1,6 +1,6 @@
 """What the Linux kernel offers to shut a process in: namespaces, Landlock, seccomp, resource limits. Only the stdlib.
 
-`sandbox_warden.py` calls these in a fresh process without threads. Every function acts on the calling process and for good.
+`sandbox_warden.py` calls these in a fresh process without threads. They act on the calling process, and for good.
 Sources: namespaces(7), mount_setattr(2), pivot_root(2), landlock(7), seccomp(2) and the kernel's uapi headers.
 """
 

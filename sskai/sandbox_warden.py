@@ -1,8 +1,8 @@
-"""The program that `sandbox.run` starts: it builds the walls, starts the untrusted program inside, watches, and ends it.
+"""The program that `sandbox.run` starts: it builds the walls, starts the untrusted program inside, watches and ends it.
 
-Three processes. The outermost leaves the service's namespaces and passes on its stop signal. The warden is the first process
-of the new PID namespace (so that all inside dies with it), or the reaper of orphans where there is none. The innermost
-gives up everything and becomes the untrusted program. Only the stdlib, one thread, no import of the rest of sskai.
+Three processes. The outermost leaves the service's namespaces and passes on its stop signal. The warden is the first
+process of the new PID namespace (so that all inside dies with it), or the reaper of orphans where there is none. The
+innermost gives up everything and becomes the untrusted program. Only the stdlib, and one thread.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sskai import sandbox_walls as walls
 
 TICK_SECONDS = 0.1
 MAX_INODES = 20_000
-# Of systemd's dynamic users: within what containers map, and nobody's. One per run, so that RLIMIT_NPROC counts one run.
+# Of systemd's dynamic users: within what containers map, and nobody's. One a run, so that RLIMIT_NPROC counts one run.
 FIRST_UID, UIDS = 61184, 4336
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 FACTS = ("/proc/cpuinfo", "/proc/meminfo")
@@ -92,7 +92,7 @@ def _be_warden(task: dict[str, Any]) -> NoReturn:
 
 def _build_root(task: dict[str, Any]) -> None:
     """A tree that holds the named files, readable only, and one writable folder of limited size."""
-    root, owner = task["work"], task.get("uid", os.getuid())
+    root = task["work"]
     walls.mount("none", "/", flags=walls.MS_REC | walls.MS_PRIVATE)
     walls.mount("tmpfs", root, "tmpfs", walls.MS_NOSUID | walls.MS_NODEV, "size=1m,mode=755")
     shown: list[str] = []
@@ -112,9 +112,9 @@ def _build_root(task: dict[str, Any]) -> None:
     closed = walls.MS_NOSUID | walls.MS_NODEV
     walls.mount("proc", root + "/proc", "proc", closed | walls.MS_NOEXEC | walls.MS_RDONLY)
     os.makedirs(root + root)
-    size = f"size={task['folder_bytes']},nr_inodes={MAX_INODES},mode=700,uid={owner},gid={owner}"
-    if os.getuid() != 0:
-        size = f"size={task['folder_bytes']},nr_inodes={MAX_INODES},mode=700"
+    # Without root the folder is this user's as it is.
+    owned = f",uid={task['uid']},gid={task['uid']}" if "uid" in task else ""
+    size = f"size={task['folder_bytes']},nr_inodes={MAX_INODES},mode=700{owned}"
     walls.mount("tmpfs", root + root, "tmpfs", closed, size)
     walls.enter_root(root)
 
@@ -141,7 +141,7 @@ def _become_program(task: dict[str, Any], broken: int) -> NoReturn:
             walls.allow_only(readable, [task["work"], *DEVICES])
         if task["walls"] != "limits":
             walls.forbid_calls(os.getpid())
-        os.execve(task["argv"][0], task["argv"], task["env"])
+        os.execve(task["argv"][0], task["argv"], task["env"])  # noqa: S606 (no shell is wanted)
     except OSError as error:
         os.write(broken, str(error).encode()[:4096])
     os._exit(127)
