@@ -101,15 +101,19 @@ def read(file: BinaryIO, name: str, limit_bytes: int) -> bytes:
 
 def _opened(file: BinaryIO, limits: ArchiveLimits) -> zipfile.ZipFile:
     try:
-        # zipfile reads the whole list of entries at once: its size is looked at first.
-        count, list_bytes = _end_of(file)
-        if count > limits.entries or list_bytes > limits.entries * (_ENTRY_BYTES + 4 * MAX_NAME_LENGTH):
-            raise ArchiveError("archive", f"more than {limits.entries} entries: leave out what the model does not need")
+        _check_list(file, limits)
         return zipfile.ZipFile(file)
     except ArchiveError:
         raise
     except _UNREADABLE as error:
         raise ArchiveError("archive", f"not a zip file that can be read: {error}") from error
+
+
+def _check_list(file: BinaryIO, limits: ArchiveLimits) -> None:
+    """zipfile reads the whole list of entries at once: its size is looked at first."""
+    count, list_bytes = _end_of(file)
+    if count > limits.entries or list_bytes > limits.entries * (_ENTRY_BYTES + 4 * MAX_NAME_LENGTH):
+        raise ArchiveError("archive", f"more than {limits.entries} entries: leave out what the model does not need")
 
 
 def _end_of(file: BinaryIO) -> tuple[int, int]:

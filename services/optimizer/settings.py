@@ -9,6 +9,8 @@ from pydantic_settings import NoDecode
 
 import sskai.settings
 from services.optimizer.values import Assumptions
+from sskai import sandbox
+from sskai.sandbox import Walls
 
 
 class Settings(sskai.settings.Settings):
@@ -21,10 +23,14 @@ class Settings(sskai.settings.Settings):
     machine_start_seconds: float = 120.0
     denial_seconds: float = 300.0  # how long an offer that had no machine is left out
     profile_limit_seconds: float = 60.0
+    # Of one training step of a user's own model on two samples, in the sandbox.
+    user_profile_memory_gib: float = 2.0
+    # Behind which walls user code may run, the first that there is. "limits": without any (see sskai/sandbox.py).
+    sandbox_walls: Annotated[tuple[Walls, ...], NoDecode] = sandbox.CLOSED
     plan_retention_days: float = 90.0
     planning_poll_seconds: float = 1.0  # only when an event's wake-up was missed
 
-    @field_validator("offered_instance_types", "offered_regions", mode="before")
+    @field_validator("offered_instance_types", "offered_regions", "sandbox_walls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

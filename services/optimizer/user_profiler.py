@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from services.optimizer.profiler import ProfileError, WorkerError
+from services.optimizer.settings import Settings
 from sskai import archives, sandbox
 from sskai.archives import ArchiveError
 from sskai.objects import NotFoundError, Objects, ObjectsUnavailableError
@@ -44,6 +46,15 @@ class UserProfiler:
     limits: Limits = field(default_factory=Limits)
     walls: Sequence[Walls] = sandbox.CLOSED
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> UserProfiler:
+        limits = Limits(
+            wall_seconds=settings.profile_limit_seconds,
+            cpu_seconds=math.ceil(settings.profile_limit_seconds),
+            memory_bytes=round(settings.user_profile_memory_gib * sandbox.GIB),
+        )
+        return cls(Objects.from_settings(settings), limits, settings.sandbox_walls)
 
     async def profile(self, code_uri: str) -> dict[str, Any]:
         """What `usermodel.profile` counts: COUNTS and `dtype`. Raises ProfileError (the user's), WorkerError (ours)."""

@@ -277,6 +277,14 @@ def size_of(tensors: list[torch.Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def answer(folder: Path) -> dict[str, Any]:
+    """The counts, or {"error": text for the user}."""
+    try:
+        return profile(folder)
+    except BaseException as error:  # SystemExit too: whatever the user's code raises is theirs to read
+        return {"error": explained(error, folder)}
+
+
 def explained(error: BaseException, folder: Path) -> str:
     """What the user has to know of an exception: file and line of their own, the words, and what to do."""
     if isinstance(error, UserError):
@@ -321,11 +329,7 @@ def main() -> NoReturn:
     sys.path.insert(0, str(folder))
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    try:
-        answer = profile(folder)
-    except BaseException as error:  # SystemExit too: whatever the user's code raises is theirs to read
-        answer = {"error": explained(error, folder)}
-    answers.write(json.dumps(answer) + "\n")
+    answers.write(json.dumps(answer(folder)) + "\n")
     answers.flush()
     # Without the user's exit handlers and threads.
     os._exit(0)
