@@ -12,7 +12,8 @@ import os
 import platform
 import resource
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -101,6 +102,31 @@ FORBIDDEN = {
     "modify_ldt": (154, 0),
     "iopl": (172, 0),
     "ioperm": (173, 0),
+}
+# What Landlock does not see (truncate before its version 3): a program that keeps the service's user must not close,
+# date or cut the service's files.
+UNSEEN_BY_LANDLOCK = {
+    "truncate": (76, 45),
+    "chmod": (90, 0),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, 0),
+    "fchown": (93, 55),
+    "lchown": (94, 0),
+    "fchownat": (260, 54),
+    "utime": (132, 0),
+    "utimes": (235, 0),
+    "futimesat": (261, 0),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
 }
 # Allowed on the process itself, named by 0 or its id: another one of the same user must not be reached.
 SELF_ONLY = {
@@ -233,16 +259,16 @@ def _allow(ruleset: int, path: str, access: int) -> None:
     os.close(place)
 
 
-def forbid_calls(own_id: int) -> None:
-    """seccomp: what FORBIDDEN names fails with EPERM, in this process and all that it starts."""
-    program = filter_program(platform.machine(), own_id)
+def forbid_calls(own_id: int, *more: Mapping[str, tuple[int, int]]) -> None:
+    """seccomp: what FORBIDDEN (and `more`) names fails with EPERM, in this process and all that it starts."""
+    program = filter_program(platform.machine(), own_id, FORBIDDEN, *more)
     code = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     pointer = ctypes.create_string_buffer(header, len(header))
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(pointer))
 
 
-def filter_program(machine: str, own_id: int) -> bytes:
+def filter_program(machine: str, own_id: int, *forbidden: Mapping[str, tuple[int, int]]) -> bytes:
     """The filter as classic BPF: 8 bytes an instruction (code, jump if true, jump if false, operand)."""
     column, architecture = MACHINES[machine]
     lines = [
@@ -252,7 +278,7 @@ def filter_program(machine: str, own_id: int) -> bytes:
         # Its flags lie in memory, which a filter cannot see; the C library then takes clone.
         *((_IF_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)),
     ]
-    for numbers in FORBIDDEN.values():
+    for numbers in chain.from_iterable(table.values() for table in forbidden):
         if numbers[column]:
             lines += [(_IF_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
     for numbers in SELF_ONLY.values():

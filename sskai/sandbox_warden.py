@@ -139,7 +139,8 @@ def _become_program(task: dict[str, Any], broken: int) -> NoReturn:
         if task["walls"] == "filters":
             readable = [path for path in (*task["readable"], *FACTS) if os.path.exists(path)]
             walls.allow_only(readable, [task["work"], *DEVICES])
-        if task["walls"] != "limits":
+            walls.forbid_calls(os.getpid(), walls.UNSEEN_BY_LANDLOCK)
+        elif task["walls"] == "namespaces":
             walls.forbid_calls(os.getpid())
         os.execve(task["argv"][0], task["argv"], task["env"])  # noqa: S606 (no shell is wanted)
     except OSError as error:
