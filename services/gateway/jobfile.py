@@ -187,8 +187,8 @@ def _check_kind(job: JobFile, model: Model) -> None:
     if (job.kind == "train") != (model.origin == "code"):
         wanted = "kind: train, method: scratch" if model.origin == "code" else "kind: finetune"
         raise JobFileError("kind", f"is {job.kind}, but {model.id} needs {wanted}")
-    if (job.model.method == "scratch") != (job.kind == "train"):
-        raise JobFileError("model.method", "scratch goes with kind: train, and kind: train with scratch")
+    if job.kind == "train" and job.model.method != "scratch":
+        raise JobFileError("model.method", f"is {job.model.method}, but kind: train needs scratch")
     if (job.dataset is None) != (job.kind == "train"):
         reason = "must be left out: the model's code brings the data" if job.dataset else "is missing: name a dataset"
         raise JobFileError("dataset", reason)

@@ -133,7 +133,7 @@ async def test_it_can_be_planned_but_not_run_or_served_yet(house: House) -> None
     job = {"kind": "train", "name": "bot", "model": {"artifact": "model://mine/1", "method": "scratch"}}
     refused = await house.ann.post("/v1/jobs", json=job)
     assert refused.status_code == 422
-    assert refused.json()["field"] == "kind"
+    assert refused.json()["field"] == "model.method"
     assert "POST /v1/plans" in refused.json()["detail"]
     served = await house.ann.post("/v1/endpoints", json={"name": "mine", "model": "mine@1"})
     assert served.status_code == 422
@@ -190,7 +190,6 @@ SCRATCH = {"base": "mine", "method": "scratch"}
         ({"kind": "train", "model": SCRATCH}, BUILTIN, None, "kind"),
         ({"kind": "finetune", "model": SCRATCH, "dataset": {"uri": "support"}}, CODE, DATASET, "kind"),
         ({"kind": "train", "model": {"base": "mine"}}, CODE, None, "model.method"),
-        ({"model": SCRATCH, "dataset": {"uri": "support"}}, BUILTIN, DATASET, "model.method"),
         ({"kind": "train", "model": SCRATCH, "dataset": {"uri": "support"}}, CODE, DATASET, "dataset"),
         ({"model": {"base": "base"}}, BUILTIN, None, "dataset"),
     ],

@@ -171,7 +171,7 @@ MISTAKES = {
     "in forward": (replaced("hidden(x)", "hidden(x[:, :5])"), r"model\.py, line 11: RuntimeError: mat1 and mat2"),
     "type of the input": (replaced("float(index)", "1.0, dtype=torch.float64"), r"model\.py, line 11.*dtype.*float32"),
     "in the data": (
-        replaced("return torch.full", "raise KeyError('row')\n        torch.full"),
+        replaced("return torch.full", "raise KeyError('row'); torch.full"),
         r"data\.py, line 6: KeyError: 'row'",
     ),
     "no datasets": (replaced("def datasets", "def data"), "no function datasets"),

@@ -16,8 +16,8 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
     field, reference = _model_reference(job)
     model = await find_model(reference, here, caller, library, field=field)
     if to_run:
-        if job.kind == "train":
-            raise JobFileError("kind", "train can be planned, not run yet: send it to POST /v1/plans")
+        if job.model.method == "scratch":
+            raise JobFileError("model.method", "scratch can be planned, not run yet: send it to POST /v1/plans")
         require_weights(model, here, field)
         if {"uploaded", "code"} & await library.origins(caller.tenant_id, job.name):
             raise JobFileError("name", f"{job.name!r} is a model that was uploaded: choose another name")
