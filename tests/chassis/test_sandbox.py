@@ -420,7 +420,9 @@ async def test_the_program_dies_with_the_service(program: Callable[[str], Path],
     text = f"import asyncio, sys; sys.path.append({str(ROOT)!r}); from pathlib import Path; from sskai import sandbox\n"
     path = program("import time; time.sleep(600)")
     text += f"asyncio.run(sandbox.run(Path({str(path)!r}), Path({str(folder)!r})))"
-    service = await asyncio.create_subprocess_exec(sys.executable, "-c", text)
+    service = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", text), env={**os.environ, "TMPDIR": str(folder.parent)}
+    )
     processes: list[psutil.Process] = []
 
     def started() -> bool:
