@@ -65,7 +65,7 @@ class Form(BaseModel):
 class ModelForm(Form):
     base: Reference | None = None
     artifact: Reference | None = None  # model://NAME/VERSION, of a model of one's own
-    method: Literal["lora"] = "lora"
+    method: Literal["lora", "scratch"] = "lora"
     rank: int = Field(default=8, ge=1, le=512)
     alpha: int | None = Field(default=None, ge=1, le=4096)  # absent: twice the rank
     target_modules: list[Place] = Field(default=[], max_length=64)  # empty: all linear layers
@@ -116,12 +116,12 @@ class CheckpointForm(Form):
 
 
 class JobFile(Form):
-    """A fine-tuning job, as `POST /v1/jobs` and `POST /v1/plans` take it."""
+    """A fine-tuning job, as `POST /v1/jobs` and `POST /v1/plans` take it; `train` is for plans."""
 
-    kind: Literal["finetune"] = "finetune"
+    kind: Literal["finetune", "train"] = "finetune"
     name: Name
     model: ModelForm
-    dataset: DatasetForm
+    dataset: DatasetForm | None = None  # absent: the model's code brings it
     hyperparameters: HyperparametersForm = HyperparametersForm()
     resources: ResourcesForm = ResourcesForm()
     spot_policy: Literal["spot", "on-demand", "auto"] | None = None  # absent: auto
@@ -135,30 +135,28 @@ class JobFile(Form):
     objective: Literal["cheapest", "fastest"] = "cheapest"
 
 
-def to_spec(job: JobFile, model: Model, dataset: Dataset, now: datetime) -> events.JobSpec:
-    """What the other services work from. Raises JobFileError."""
+def to_spec(job: JobFile, model: Model, dataset: Dataset | None, now: datetime) -> events.JobSpec:
+    """What the other services work from; `dataset` is the one that the job names. Raises JobFileError."""
     if model.artifact_uri:
         raise JobFileError("model", f"{model.id} is an adapter: train again from its base, {model.base_model_id}")
-    if job.dataset.format and job.dataset.format != dataset.format:
-        raise JobFileError(
-            "dataset.format", f"is {job.dataset.format}, but the dataset is {dataset.format}: leave it out"
-        )
-    if dataset.rows - round(dataset.rows * job.dataset.eval_fraction) < 1:
-        raise JobFileError("dataset.eval_fraction", f"of {dataset.rows} rows leaves none to train on")
+    _check_kind(job, model)
+    if job.dataset and dataset:
+        _check_dataset(job.dataset, dataset)
     numbers = job.hyperparameters.model_dump()
     spec = events.JobSpec(
         kind=job.kind,
         name=job.name,
         model=events.ModelRef(
             model_id=model.model_id,
-            uri=model.base_uri,
+            uri="" if model.origin == "code" else model.base_uri,
+            code_uri=model.base_uri if model.origin == "code" else "",
             config_json=model.config_json,
             method=job.model.method,
             rank=job.model.rank,
             alpha=job.model.alpha or 2 * job.model.rank,
             target_modules=job.model.target_modules,
         ),
-        dataset=dataset_ref(dataset, job.dataset.eval_fraction),
+        dataset=dataset_ref(dataset, job.dataset.eval_fraction) if job.dataset and dataset else None,
         hyperparameters=events.Hyperparameters(**{name: value for name, value in numbers.items() if value != "auto"}),
         resources=events.Resources(
             accelerators=job.resources.accelerators or "",
@@ -182,6 +180,25 @@ def to_spec(job: JobFile, model: Model, dataset: Dataset, now: datetime) -> even
     if job.deadline is not None:
         spec.deadline.CopyFrom(timestamp(deadline(job.deadline, now)))
     return spec
+
+
+def _check_kind(job: JobFile, model: Model) -> None:
+    """`train` is for models as code, and only for them; their data is in the code."""
+    if (job.kind == "train") != (model.origin == "code"):
+        wanted = "kind: train, method: scratch" if model.origin == "code" else "kind: finetune"
+        raise JobFileError("kind", f"is {job.kind}, but {model.id} needs {wanted}")
+    if job.kind == "train" and job.model.method != "scratch":
+        raise JobFileError("model.method", f"is {job.model.method}, but kind: train needs scratch")
+    if (job.dataset is None) != (job.kind == "train"):
+        reason = "must be left out: the model's code brings the data" if job.dataset else "is missing: name a dataset"
+        raise JobFileError("dataset", reason)
+
+
+def _check_dataset(form: DatasetForm, dataset: Dataset) -> None:
+    if form.format and form.format != dataset.format:
+        raise JobFileError("dataset.format", f"is {form.format}, but the dataset is {dataset.format}: leave it out")
+    if dataset.rows - round(dataset.rows * form.eval_fraction) < 1:
+        raise JobFileError("dataset.eval_fraction", f"of {dataset.rows} rows leaves none to train on")
 
 
 def dataset_ref(dataset: Dataset, eval_fraction: float) -> events.DatasetRef:

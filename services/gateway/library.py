@@ -98,7 +98,7 @@ class Library:
         return [_model(row) for row in rows]
 
     async def origins(self, tenant_id: str, name: str) -> set[str]:
-        """Whether models of this name were trained, uploaded, or both."""
+        """Whether models of this name were trained, uploaded, or are code."""
         query = select(ModelRow.origin).where(ModelRow.tenant_id == tenant_id, ModelRow.name == name).distinct()
         return set(await self.session.scalars(query))
 
@@ -129,6 +129,36 @@ class Library:
         self.session.add(row)
         await self.session.flush()
         return _model(row)
+
+    async def add_code_model(self, tenant_id: str, name: str, now: datetime, uri: str) -> tuple[Model, bool]:
+        """The next version of a model as code; or the version that is the same zip already, and False."""
+        await self.session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"model:{tenant_id}:{name}"}
+        )
+        of_name = _models_of(tenant_id).where(ModelRow.name == name, ModelRow.origin == "code")
+        same = await self.session.scalar(of_name.where(ModelRow.base_uri == uri).limit(1))
+        if same is not None:
+            return _model(same), False
+        newest = await self.session.scalar(select(func.max(of_name.subquery().c.version)))
+        model_id = new_id("model")
+        row = ModelRow(
+            model_id=model_id,
+            version=(newest or 0) + 1,
+            tenant_id=tenant_id,
+            name=name,
+            origin="code",
+            base_model_id=model_id,
+            base_uri=uri,
+            artifact_uri="",
+            config_json="",
+            method="",
+            job_id="",
+            dataset_uri="",
+            created_at=now,
+        )
+        self.session.add(row)
+        await self.session.flush()
+        return _model(row), True
 
     async def add_trained_model(self, event: events.ModelVersionReady) -> None:
         """A version that a job made; one that is known already stays as it is."""

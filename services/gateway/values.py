@@ -25,13 +25,14 @@ class Dataset:
 class Model:
     """A foundation model, a model of the user's own, or a trained version of one.
 
-    `version` is 0 for a foundation model. `artifact_uri` is empty unless it is an adapter on the base.
+    `version` is 0 for a foundation model. `artifact_uri` is empty unless it is an adapter on the base. Of origin
+    "code", `base_uri` is the zip with model.py and data.py, and there are no weights to serve.
     """
 
     model_id: str
     name: str
     version: int
-    origin: str  # "builtin" | "uploaded" | "trained"
+    origin: str  # "builtin" | "uploaded" | "trained" | "code"
     base_model_id: str
     base_uri: str
     artifact_uri: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, BinaryIO, TypeGuard
+from typing import IO, Any, BinaryIO, TypeGuard
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024  # a header of 100,000 tensors is about 10 MB
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # tokenizer.json of the largest vocabularies is about 35 MB
@@ -84,7 +84,7 @@ def check_file(name: str, file: BinaryIO, size_bytes: int) -> None:
     if start.startswith((*_PICKLE_PROTOCOLS, _ZIP)):
         raise RefusedError(name, "this is a pickle, which can run code: convert the weights to safetensors")
     if name.endswith(".safetensors"):
-        _check_safetensors(name, file, size_bytes)
+        check_safetensors(name, file, size_bytes)
     elif name in DOCUMENTS:
         _read_document(name, file, size_bytes)
     else:
@@ -126,7 +126,8 @@ def _read_document(name: str, file: BinaryIO, size_bytes: int) -> dict[str, Any]
     return document
 
 
-def _check_safetensors(name: str, file: BinaryIO, size_bytes: int) -> None:
+def check_safetensors(name: str, file: IO[bytes], size_bytes: int) -> None:
+    """Whether tensors fill the file as its header says. Raises RefusedError."""
     file.seek(0)
     prefix = file.read(8)
     header_bytes = int.from_bytes(prefix, "little")

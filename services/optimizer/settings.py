@@ -9,6 +9,8 @@ from pydantic_settings import NoDecode
 
 import sskai.settings
 from services.optimizer.values import Assumptions
+from sskai import sandbox
+from sskai.sandbox import Walls
 
 
 class Settings(sskai.settings.Settings):
@@ -23,11 +25,15 @@ class Settings(sskai.settings.Settings):
     objects_region: str = ""  # where data and checkpoints are; empty: traffic between regions is in no estimate
     denial_seconds: float = 300.0  # how long an offer that had no machine is left out
     profile_limit_seconds: float = 60.0
+    # Of one training step of a user's own model on two samples, in the sandbox.
+    user_profile_memory_gib: float = 2.0
+    # Behind which walls user code may run, the first that there is. "limits": without any (see sskai/sandbox.py).
+    sandbox_walls: Annotated[tuple[Walls, ...], NoDecode] = sandbox.CLOSED
     plan_retention_days: float = 90.0
     planning_poll_seconds: float = 1.0  # only when an event's wake-up was missed
     price_moves_seconds: float = 60.0  # how often jobs that wait are held against newer prices
 
-    @field_validator("offered_instance_types", "offered_regions", mode="before")
+    @field_validator("offered_instance_types", "offered_regions", "sandbox_walls", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

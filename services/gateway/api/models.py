@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
+from services.gateway import usercode
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import Here, Id, IdempotencyKey, World, key_reused, not_found, respond
@@ -17,6 +18,7 @@ from services.gateway.jobfile import Name
 from services.gateway.keys import Principal
 from services.gateway.library import Library
 from services.gateway.plain import iso
+from services.gateway.usercode import Code
 from services.gateway.values import Model
 from services.gateway.weights import RefusedError, check_file, check_names, read_config
 from sskai.contract import new_id
@@ -34,10 +36,11 @@ _UPLOAD = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["name", "files"],
+                    "required": ["name"],
                     "properties": {
                         "name": {"type": "string"},
                         "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "code": {"type": "string", "format": "binary"},
                     },
                 }
             }
@@ -71,17 +74,23 @@ async def get_model(model_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
 async def upload_model(
     request: Request, here: Here, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """A model of one's own, as `save_pretrained()` writes it: config.json, the tokenizer's files and *.safetensors.
+    """A model of one's own: `files` as `save_pretrained()` writes them (config.json, the tokenizer's files and
+    *.safetensors), or `code`, a zip with model.py and data.py.
 
-    Every file is checked by its content before one is kept; a pickle is refused whatever its name says.
+    Every file is checked by its content before one is kept; a pickle is refused whatever its name says. Nothing is run.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "multipart/form-data":
-        raise Problem(415, "Unsupported media type", "Send multipart/form-data with `name` and the field `files`")
+        raise Problem(415, "Unsupported media type", "Send multipart/form-data with `name` and `files` or `code`")
     try:
         async with request.form(max_files=MAX_FILES, max_fields=4) as form:
             name = _named(form.get("name"))
             files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
+            if isinstance(code := form.get("code"), UploadFile):
+                if files:
+                    raise Problem(422, "Two models", "Send files or code, not both", field="code")
+                found = await asyncio.to_thread(usercode.check, code.file)
+                return respond(await _keep_code(here, caller, name, code, found, idempotency_key=idempotency_key))
             config_json = await asyncio.to_thread(_check, files)
             return respond(await _keep(here, caller, name, files, config_json, idempotency_key=idempotency_key))
     except RefusedError as error:
@@ -151,10 +160,7 @@ async def _keep(
     *,
     idempotency_key: str | None,
 ) -> Answer:
-    async with here.database.transaction() as session:
-        taken = here.catalogue.find(name) or "trained" in await Library(session).origins(caller.tenant_id, name)
-    if taken:
-        raise Problem(409, "The name is taken", f"{name!r} is a foundation or a trained model: choose another name")
+    await _require_free(here, caller, name, besides="uploaded")
     model_id = new_id("model")
     await asyncio.to_thread(_store, here, model_id, files)
     async with here.database.transaction() as session:
@@ -176,3 +182,35 @@ async def _keep(
     if answer.replayed:
         await asyncio.to_thread(here.objects.delete, f"models/{model_id}/")
     return answer
+
+
+async def _keep_code(
+    here: World, caller: Principal, name: str, file: UploadFile, code: Code, *, idempotency_key: str | None
+) -> Answer:
+    await _require_free(here, caller, name, besides="code")
+    # Named by its content, and written before the row that makes it visible.
+    key = f"tenants/{caller.tenant_id}/code/{code.sha256}.zip"
+    await asyncio.to_thread(_store_code, here, key, file)
+    async with here.database.transaction() as session:
+
+        async def make() -> Answer:
+            model, new = await Library(session).add_code_model(
+                caller.tenant_id, name, here.now(), here.objects.uri(key)
+            )
+            return Answer(201 if new else 200, {**shown(model), "requirements": list(code.requirements)})
+
+        request = digest("POST /v1/models", f"{name} {code.sha256}".encode())
+        return await once(session, caller.tenant_id, idempotency_key, request, make, now=here.now())
+
+
+def _store_code(here: World, key: str, file: UploadFile) -> None:
+    file.file.seek(0)
+    here.objects.put_stream(key, iter(lambda: file.file.read(1024 * 1024), b""))
+
+
+async def _require_free(here: World, caller: Principal, name: str, *, besides: str) -> None:
+    """A name means models of one kind. Raises Problem."""
+    async with here.database.transaction() as session:
+        origins = await Library(session).origins(caller.tenant_id, name)
+    if here.catalogue.find(name) or origins - {besides}:
+        raise Problem(409, "The name is taken", f"{name!r} is another kind of model already: choose another name")

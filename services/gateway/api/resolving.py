@@ -16,9 +16,13 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
     field, reference = _model_reference(job)
     model = await find_model(reference, here, caller, library, field=field)
     if to_run:
+        if job.model.method == "scratch":
+            raise JobFileError("model.method", "scratch can be planned, not run yet: send it to POST /v1/plans")
         require_weights(model, here, field)
-        if "uploaded" in await library.origins(caller.tenant_id, job.name):
+        if {"uploaded", "code"} & await library.origins(caller.tenant_id, job.name):
             raise JobFileError("name", f"{job.name!r} is a model that was uploaded: choose another name")
+    if job.dataset is None:
+        return jobfile.to_spec(job, model, None, here.now())
     dataset = await library.dataset(caller.tenant_id, job.dataset.uri)
     if dataset is None:
         raise JobFileError("dataset.uri", f"{job.dataset.uri!r} is no dataset: GET /v1/datasets lists yours")
@@ -34,7 +38,9 @@ async def find_model(reference: str, here: World, caller: Principal, library: Li
 
 
 def require_weights(model: Model, here: World, field: str) -> None:
-    """Raises JobFileError if the model is known by its facts alone."""
+    """Raises JobFileError if the model is known by its facts, or by its code, alone."""
+    if model.origin == "code":
+        raise JobFileError(field, f"{model.id} is code: it has no weights before it was trained")
     if not model.available:
         raise JobFileError(
             field,
