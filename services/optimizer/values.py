@@ -26,6 +26,7 @@ class Offer:
     interruption_band: int | None  # of the Spot Instance Advisor, 0 (best) to 4
     price_as_of: str  # RFC 3339
     price_source: str
+    placement_score: int | None = None  # AWS's, of spot in one zone: 1 (unlikely to be had) to 10; None: nobody asked
 
     @property
     def key(self) -> str:
@@ -40,6 +41,7 @@ class Assumptions:
     offered_instance_types: tuple[str, ...] = ("*",)
     regions: tuple[str, ...] = ()  # empty: all
     machine_start_seconds: float = 120.0  # order to the first step's code: boot, join, image, imports
+    price_stale_seconds: float = 3600.0  # a spot price that is older is marked
 
 
 @dataclass(frozen=True, slots=True)
