@@ -34,9 +34,9 @@ T = TypeVar("T")
 SKIPPED = Counter("sskai_optimizer_facts_skipped", "Facts of a live feed that were not taken", ["kind", "reason"])
 
 # Throttling and lost connections are tried again with growing, jittered pauses: botocore's "standard" mode.
-ATTEMPTS = 4
-CONNECT_SECONDS = 5
-READ_SECONDS = 20
+ATTEMPTS = 3
+CONNECT_SECONDS = 3
+READ_SECONDS = 10
 MAX_PAGES = 60  # a region's price list has some ten
 ANSWER_SECONDS = 120.0  # for all pages of one question; what came by then is taken
 TYPES_PER_QUESTION = 100

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import REGISTRY
 from sqlalchemy import select, update
 
@@ -29,6 +30,7 @@ from services.optimizer.values import Offer
 from sskai import contract, testing
 from sskai.database import Database
 from sskai.events import v1 as events
+from sskai.local import layout
 from tests.optimizer import aws_double
 from tests.optimizer.aws_double import error, machine, machines_page, price_list, product, spot
 from tests.optimizer.made import submitted
@@ -399,6 +401,20 @@ async def test_a_job_on_this_computer_is_planned_around_what_is_denied(database:
     [second] = await world.hears(denied(key_of(best)))
     assert key_of(best) not in {key_of(each.placement) for each in second.candidates}
     assert key_of(best) in {key_of(each.placement) for each in second.rejections if each.reason == "denied"}
+
+
+@pytest.mark.parametrize("stack", ["embedded", "compose"])
+async def test_the_local_stacks_offer_this_computer(
+    database: Database, stack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("SSKAI_OFFERED_INSTANCE_TYPES", "SSKAI_LOCAL_MACHINE_TYPES", "SSKAI_MACHINE_START_SECONDS")
+    compose = yaml.safe_load((layout.SOURCE_FOLDER / "docker-compose.yaml").read_text())
+    environment = layout.THIS_COMPUTER if stack == "embedded" else compose["x-environment"]
+    for name in names:
+        monkeypatch.setenv(name, environment[name])
+    [plan] = await World(database, FakeAws()).hears(submitted())
+    assert isinstance(plan, events.PlanProposed)
+    assert {each.placement.instance_type for each in plan.candidates} == {"local.m5.large", "local.m7i.large"}
 
 
 async def test_a_price_of_what_this_computer_plays_is_its_own(database: Database) -> None:
