@@ -205,7 +205,10 @@ def changes_at(
 
 
 def _seen(known: Catalogue, observed: Mapping[str, Observed]) -> dict[OfferKey, Observed]:
-    """By parsed key; what this computer plays costs what the played machine does, unless its own price is newer."""
+    """By parsed key, in the keys' order, so that equal markets have equal hashes.
+
+    What this computer plays costs what the played machine does, unless its own price is newer.
+    """
     seen = {key: each for text, each in observed.items() if (key := OfferKey.parse(text)) is not None}
     for name, played in known.plays.items():
         for key in [key for key in seen if key.cloud == CLOUD and key.instance_type == played]:
@@ -213,13 +216,13 @@ def _seen(known: Catalogue, observed: Mapping[str, Observed]) -> dict[OfferKey, 
             own = seen.get(ours)
             if own is None or own.observed_at < seen[key].observed_at:
                 seen[ours] = seen[key]
-    return seen
+    return {key: seen[key] for key in sorted(seen, key=_text)}
 
 
 def _made(
     known: Catalogue, listed: Sequence[Offer], seen: Mapping[OfferKey, Observed], on_demand: Mapping[Place, Observed]
 ) -> Iterator[Offer]:
-    """The offers that no row lists, in the order of their keys. What nobody lists has the band of its place's spot."""
+    """The offers that no row lists. What nobody lists has the band of its place's spot."""
     keys = {offer.key for offer in listed}
     usd = {_place(offer): offer.on_demand_price_usd_per_hour for offer in listed}
     payable = {_place(offer) for offer in listed if offer.capacity_type == ON_DEMAND}
@@ -229,7 +232,7 @@ def _made(
         if offer.capacity_type == SPOT and offer.interruption_band is not None
     }
     usd |= {place: each.price_usd_per_hour for place, each in on_demand.items()}
-    for key, each in sorted(seen.items(), key=lambda item: item[0].text):
+    for key, each in seen.items():
         cloud = LOCAL_CLOUD if key.instance_type in known.plays else CLOUD
         if key.text in keys or key.instance_type not in known.machines or key.cloud != cloud or key.place not in usd:
             continue
@@ -269,6 +272,10 @@ def _scored(offer: Offer, scores: Mapping[str, Score], now: datetime) -> Offer:
     if score is None or (now - score.seen_at).total_seconds() > SCORE_SECONDS:
         return offer
     return replace(offer, placement_score=score.score)
+
+
+def _text(key: OfferKey) -> str:
+    return key.text
 
 
 def _place(offer: Offer) -> Place:

@@ -276,6 +276,14 @@ def test_whatever_was_observed_the_market_is_sound(observed: dict[str, Observed]
         on_demand.setdefault(place, set()).add(offer.on_demand_price_usd_per_hour)
         if offer.capacity_type == "on-demand":
             assert offer.price_usd_per_hour == offer.on_demand_price_usd_per_hour
+            told = [
+                each
+                for key, each in observed.items()
+                if key.startswith(f"aws/{offer.region}/") and key.endswith(f"/{offer.instance_type}/on-demand")
+            ]
+            if told and offer.cloud == "aws":
+                newest = max(each.observed_at for each in told)
+                assert offer.price_usd_per_hour in {e.price_usd_per_hour for e in told if e.observed_at == newest}
     assert {len(each) for each in on_demand.values()} == {1}
     for key, each in observed.items():
         if key in by_key and key.endswith("/spot") and key.startswith("aws/"):
