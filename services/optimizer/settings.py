@@ -64,5 +64,8 @@ class Settings(sskai.settings.Settings):
     @property
     def assumptions(self) -> Assumptions:
         return Assumptions(
-            self.offered_instance_types, self.offered_regions, self.machine_start_seconds, self.price_stale_seconds
+            self.offered_instance_types,
+            self.offered_regions,
+            self.machine_start_seconds,
+            price_stale_seconds=self.price_stale_seconds,
         )
