@@ -1,17 +1,30 @@
-"""The snapshot of facts that planning starts from: machine types, places and list prices. See `data/README.md`."""
+"""The facts that planning starts from: machine types, places and list prices. See `data/README.md`.
+
+`snapshot` is what the project ships. `with_facts` adds machine types that AWS described since, `with_this_computer`
+adds this computer in the part of some of them.
+"""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
+from typing import Any
 
-from services.optimizer.throughput import Machine
+from services.optimizer.throughput import BANDWIDTH_EFFICIENCY, Machine
 from services.optimizer.values import Offer
 
 CLOUD = "aws"
 METHODS = ("lora", "qlora", "full", "scratch")
+LOCAL_CLOUD = "local"
+LOCAL_PREFIX = "local."  # local.m5.large: this computer in the part of an m5.large
+# Who says what is known of a machine type beside the snapshot.
+DESCRIBED = "aws describe-instance-types"
+MEASURED = "measured"
+THIS_COMPUTER = "local"  # under which name this computer's own figures are kept
 # When each source's prices were read; the day is the month's first where only the month is known.
 SOURCE_DATES = {"karpenter": "2026-07-01", "vantage": "2026-01-01", "skypilot": "2026-01-01"}
 
@@ -22,13 +35,47 @@ class Catalogue:
 
     machines: dict[str, Machine]
     offers: tuple[Offer, ...]
+    plays: Mapping[str, str] = field(default_factory=dict)  # machine of this computer -> the type that it plays
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """What AWS says of an instance type. `accelerator_name` is AWS's word, its memory that of one accelerator."""
+
+    instance_type: str
+    vcpus: int
+    memory_gib: float
+    network_mbps: float
+    accelerator_name: str = ""
+    accelerator_count: int = 0
+    accelerator_memory_gib: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ThisComputer:
+    """What was measured here, with the processors that one pod gets (`measuring.py`)."""
+
+    flops_per_second: float
+    bandwidth_bytes_per_second: float
+    threads: int
+
+    @classmethod
+    def of(cls, figures: Mapping[str, Any]) -> ThisComputer | None:
+        """Figures as they were kept; None for what no computer reaches, or no measurement gives."""
+        try:
+            flops, bandwidth = float(figures["flops_per_second"]), float(figures["bandwidth_bytes_per_second"])
+            threads = int(figures["threads"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        if not (1e8 < flops < 1e15 and 1e8 < bandwidth < 1e14 and threads > 0):
+            return None
+        return cls(flops, bandwidth, threads)
 
 
 @cache
 def snapshot() -> Catalogue:
     """The project's own snapshot, read once."""
-    accelerators = {row["name"]: row for row in _rows("accelerators.csv")}
-    processors = {row["family"]: row for row in _rows("processors.csv")}
+    accelerators, processors = _accelerators(), _processors()
     machines: dict[str, Machine] = {}
     offers: list[Offer] = []
     for row in _rows("aws_catalog.csv"):
@@ -54,6 +101,100 @@ def _efficiencies() -> dict[str, dict[str, float]]:
     for row in _rows("efficiency.csv"):
         shares.setdefault(row["accelerator"], {})[row["method"]] = float(row["share"])
     return {name: share | {"scratch": share["full"]} for name, share in shares.items()}
+def list_prices() -> dict[tuple[str, str], float]:
+    """The snapshot's on-demand price by region and instance type."""
+    return {(offer.region, offer.instance_type): offer.on_demand_price_usd_per_hour for offer in snapshot().offers}
+
+
+def machine_of(facts: MachineFacts) -> Machine | None:
+    """The machine that these facts describe; None where `data/` does not say how fast its processor is."""
+    name = ""
+    if facts.accelerator_count:
+        known = _accelerator_name(facts)
+        if known is None:
+            return None
+        name = known
+    elif facts.instance_type.partition(".")[0] not in _processors():
+        return None
+    row = {
+        "instance_type": facts.instance_type,
+        "accelerator_name": name,
+        "accelerator_count": str(facts.accelerator_count),
+        "vcpus": str(facts.vcpus),
+        "memory_gib": str(facts.memory_gib),
+        "gpu_memory_gib": str(facts.accelerator_memory_gib * facts.accelerator_count),
+        "network_mbps": str(facts.network_mbps),
+    }
+    return _machine(row, _accelerators(), _processors())
+
+
+def with_facts(known: Catalogue, described: Iterable[MachineFacts]) -> Catalogue:
+    """And the types that were described since. What the catalogue has already stays as it is."""
+    machines = dict(known.machines)
+    for facts in described:
+        if facts.instance_type not in machines and (machine := machine_of(facts)) is not None:
+            machines[facts.instance_type] = machine
+    return replace(known, machines=machines)
+
+
+def playable(instance_type: str) -> bool:
+    """Whether this computer can play the type: the snapshot knows it, and it has no accelerator."""
+    machine = snapshot().machines.get(instance_type)
+    return machine is not None and not machine.accelerator_name
+
+
+def with_this_computer(known: Catalogue, types: Sequence[str], measured: ThisComputer | None) -> Catalogue:
+    """And this computer in the part of each of these types: their size, offers and prices, at the speed measured here.
+
+    Until it is measured it is taken to be as fast as what it plays.
+    """
+    plays = {f"{LOCAL_PREFIX}{name}": name for name in types}
+    machines = dict(known.machines)
+    for name, played in plays.items():
+        machine = replace(known.machines[played], instance_type=name)
+        if measured is not None:
+            machine = replace(
+                machine,
+                peak_flops_per_second=measured.flops_per_second,
+                # A copy was measured; step times are predicted from nominal rates, of which copies reach this share.
+                bandwidth_bytes_per_second=measured.bandwidth_bytes_per_second / BANDWIDTH_EFFICIENCY,
+            )
+        machines[name] = machine
+    offers = tuple(
+        replace(offer, cloud=LOCAL_CLOUD, instance_type=name)
+        for name, played in plays.items()
+        for offer in known.offers
+        if offer.instance_type == played
+    )
+    return Catalogue(machines, known.offers + offers, plays)
+
+
+@cache
+def _accelerators() -> dict[str, dict[str, str]]:
+    return {row["name"]: row for row in _rows("accelerators.csv")}
+
+
+@cache
+def _processors() -> dict[str, dict[str, str]]:
+    return {row["family"]: row for row in _rows("processors.csv")}
+
+
+def _accelerator_name(facts: MachineFacts) -> str | None:
+    """Our name of an accelerator that AWS calls, say, "A100" or "RTX PRO Server 6000": of those, the one of its size.
+
+    AWS counts some memory without what error correction takes (an A10G of 24 GiB has 22.4), hence the tolerance; a
+    fraction of an accelerator is none that we know.
+    """
+    word = _plain(facts.accelerator_name.upper().replace("SERVER", ""))
+    for name, row in _accelerators().items():
+        model = _plain(name.upper().partition("-")[0])
+        if model == word and math.isclose(float(row["memory_gib"]), facts.accelerator_memory_gib, rel_tol=0.12):
+            return name
+    return None
+
+
+def _plain(words: str) -> str:
+    return "".join(filter(str.isalnum, words))
 
 
 def _rows(name: str) -> list[dict[str, str]]:

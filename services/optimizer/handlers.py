@@ -8,9 +8,9 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from services.optimizer import catalogue, prices, replaying
+from services.optimizer import prices, replaying
 from services.optimizer.messages import CAPACITY_TYPES
-from services.optimizer.prices import Observed
+from services.optimizer.prices import Observed, OfferKey
 from services.optimizer.store import MeasurementRow, Store
 from sskai.contract import moment
 from sskai.delivery import Handlers
@@ -56,7 +56,8 @@ async def plan_what_is_left(event: events.JobRequeued, store: Store, now: dateti
 
 async def plan_around_denial(event: events.CapacityDenied, store: Store, now: datetime) -> Told:
     """Leave the offer out for a while, and look for another one. A plan that still waits will see the denial itself."""
-    if event.offer not in catalogue.offers_by_key():
+    key = OfferKey.parse(event.offer)
+    if key is None or await _reference(store, key) is None:
         return []
     denied_at = min(moment(event.denied_at), now)
     await store.save_denial(event.offer, denied_at)
@@ -69,15 +70,22 @@ async def plan_around_denial(event: events.CapacityDenied, store: Store, now: da
 
 async def note_price(event: events.PriceObserved, store: Store, now: datetime) -> Told:
     capacity_type = next((name for name, number in CAPACITY_TYPES.items() if number == event.capacity_type), "")
-    key = f"{event.cloud}/{event.region}/{event.zone}/{event.instance_type}/{capacity_type}"
-    known = catalogue.offers_by_key().get(key)
+    key = OfferKey(event.cloud, event.region, event.zone, event.instance_type, capacity_type)
+    reference = await _reference(store, key)
     observed = Observed(event.price_usd_per_hour, moment(event.observed_at), event.source or "unnamed price feed")
-    newest = await store.observed_price(key) if known else None
-    outcome = prices.verdict(known, observed, newest, now)
+    newest = await store.observed_price(key.text) if reference is not None else None
+    outcome = prices.verdict(reference, observed, newest, now)
     PRICES.labels(outcome=outcome).inc()
     if outcome == "accepted":
-        await store.save_price(key, observed)
+        await store.save_price(key.text, observed)
     return []
+
+
+async def _reference(store: Store, key: OfferKey) -> float | None:
+    """The on-demand price behind an offer of the snapshot, of live feeds or of this computer; None: no such offer."""
+    real = key.played
+    told, described = await store.newest_price(real.of_region.text), await store.is_described(real.instance_type)
+    return prices.reference_usd_per_hour(key, told=told, described=described)
 
 
 async def begin_measuring(event: events.AttemptStarted, store: Store, now: datetime) -> Told:

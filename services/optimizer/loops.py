@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -12,12 +11,12 @@ from google.protobuf.message import Message
 from prometheus_client import Counter, Histogram
 from pydantic import TypeAdapter
 
-from services.optimizer import catalogue, domain, messages, prices, snapshot, throughput
+from services.optimizer import domain, messages, snapshot, throughput
+from services.optimizer.market import LiveMarket
 from services.optimizer.memory import ModelProfile
-from services.optimizer.prices import Observed
 from services.optimizer.profiler import ProfileError, WorkerError
 from services.optimizer.settings import Settings
-from services.optimizer.snapshot import Inputs, Market
+from services.optimizer.snapshot import Inputs
 from services.optimizer.store import PlanningRow, PlanRow, Store
 from services.optimizer.throughput import Measured
 from services.optimizer.values import Plan, Refusal
@@ -68,9 +67,11 @@ class Planner:
     database: Database
     settings: Settings
     profiler: ProfilesModels
-    _observed: Mapping[str, Observed] | None = field(default=None, init=False)
-    _market: Market | None = field(default=None, init=False)
+    market: LiveMarket = field(init=False)
     _held_against: str = field(default="", init=False)  # the market that waiting jobs were last held against
+
+    def __post_init__(self) -> None:
+        self.market = LiveMarket(self.settings.local_machine_types, self.settings.price_stale_seconds)
 
     async def plan_waiting_jobs(self) -> None:
         """Until nothing is due."""
@@ -100,7 +101,7 @@ class Planner:
         A job with a running attempt is left alone: what it runs on is the scheduler's to change.
         """
         async with self.database.transaction() as session:
-            market = self._market_at(await Store(session).observed_prices())
+            market = await self.market.at(Store(session), datetime.now(UTC))
         if market.hash == self._held_against:
             return
         after = ""
@@ -181,7 +182,7 @@ class Planner:
             store = Store(session)
             denied_since = now - timedelta(seconds=self.settings.denial_seconds)
             history = await store.history(row, denied_since, now)
-            market = self._market_at(await store.observed_prices())
+            market = await self.market.at(store, now)
         inputs = Inputs(request, profile, self.settings.assumptions, now, history)
         with DECISION_SECONDS.time():
             outcome = domain.plan(
@@ -224,14 +225,6 @@ class Planner:
         refusal = Refusal("model", reason, MODEL_ADVICE)
         event = messages.refused(refusal, now, **_identity(row, plan_id))
         return Decision(event, _row(row, plan_id, request, event, now))
-
-    def _market_at(self, observed: Mapping[str, Observed]) -> Market:
-        """The same object as before while no price changed: its text and hash are costly."""
-        if self._market is None or observed != self._observed:
-            known = catalogue.snapshot()
-            self._market = Market(known.machines, prices.current(known, observed))
-            self._observed = observed
-        return self._market
 
 
 _PROFILE = TypeAdapter(ModelProfile)

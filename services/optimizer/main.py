@@ -6,13 +6,16 @@ import asyncio
 
 from google.protobuf.message import Message
 
+from services.optimizer.aws import Aws
+from services.optimizer.computer import Computer
 from services.optimizer.handlers import HANDLERS
 from services.optimizer.loops import Planner
 from services.optimizer.profiler import Profiler
+from services.optimizer.refresh import Refresher
 from services.optimizer.settings import Settings
 from services.optimizer.store import Store
 from sskai.database import Database
-from sskai.service import Service, every
+from sskai.service import Loop, Service, every
 
 HOUR = 3600.0
 # What leaves no planning request behind and so need not wake the planner.
@@ -43,6 +46,7 @@ def build(settings: Settings) -> Service:
         HANDLERS,
         Store,
         loops=[
+            *_live(database, settings),
             every(settings.planning_poll_seconds, planner.plan_waiting_jobs, wake=asked),
             # Warm before anybody asks: importing torch takes seconds.
             every(10, profiler.start, name="keep_profiler_warm"),
@@ -52,6 +56,18 @@ def build(settings: Settings) -> Service:
         after_event=wake_planner,
         database=database,
     )
+
+
+def _live(database: Database, settings: Settings) -> list[Loop]:
+    """What goes beyond the snapshot, where it is wanted: AWS's facts and prices, and this computer's own speed."""
+    loops = []
+    if settings.aws_regions:
+        refresher = Refresher(database, settings, Aws(settings.aws_endpoint_url))
+        # It looks for what is due that often; machine types and list prices are due once a day.
+        loops.append(every(settings.price_refresh_seconds, refresher.refresh_prices))
+    if settings.local_machine_types:
+        loops.append(every(HOUR, Computer(database, settings).measure_this_computer))
+    return loops
 
 
 def main() -> None:

@@ -1,7 +1,11 @@
-"""What the optimizer remembers: jobs, planning requests, plans with their inputs, prices, denials, measured steps."""
+"""What the optimizer remembers: jobs, planning requests, plans with their inputs, prices, denials, measured steps.
+
+And what live feeds told: facts of machine types, placement scores, and how fresh each feed is.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
     case,
     delete,
+    extract,
     func,
     select,
     update,
@@ -25,8 +30,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from services.optimizer.catalogue import DESCRIBED
 from services.optimizer.completion import Exposure
-from services.optimizer.prices import Observed
+from services.optimizer.prices import SCORE_SECONDS, Observed, Score
 from services.optimizer.throughput import TYPICAL_TOKENS, Measured
 from services.optimizer.values import History
 from sskai import telemetry
@@ -127,6 +133,36 @@ class PriceRow(Base):
     price_usd_per_hour: Mapped[float]
     source: Mapped[str]
     observed_at: Mapped[datetime]
+
+
+class MachineFactsRow(Base):
+    """What somebody says of a machine type, or what was measured of this computer (instance type "local")."""
+
+    __tablename__ = "machine_facts"
+    instance_type: Mapped[str] = mapped_column(primary_key=True)
+    facts: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    source: Mapped[str]
+    seen_at: Mapped[datetime]
+
+
+class ScoreRow(Base):
+    """AWS's placement score of a spot offer."""
+
+    __tablename__ = "placement_scores"
+    offer: Mapped[str] = mapped_column(primary_key=True)
+    score: Mapped[int] = mapped_column(Integer)
+    seen_at: Mapped[datetime]
+
+
+class FeedRow(Claimable, Base):
+    """One kind of fact in one region: due when it has to be asked for again, and how the last time went."""
+
+    __tablename__ = "feeds"
+    region: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    refreshed_at: Mapped[datetime | None]
+    facts: Mapped[int] = mapped_column(Integer)
+    error: Mapped[str | None]  # of the last time; none: it went well
 
 
 class DenialRow(Base):
@@ -335,10 +371,25 @@ class Store:
         )
         found = (await self._session.execute(statement)).first()
         return (found[0] or 0.0, found[1] or 0.0) if found else (0.0, 0.0)
+    async def market_version(self) -> tuple[Any, ...]:
+        """Differs whenever a price, a fact or a score does: rows are only added, or replaced by newer ones."""
+        columns = []
+        for moment in (PriceRow.observed_at, MachineFactsRow.seen_at, ScoreRow.seen_at):
+            columns += [
+                select(func.count(moment)).scalar_subquery(),
+                select(func.sum(extract("epoch", moment))).scalar_subquery(),
+            ]
+        return tuple((await self._session.execute(select(*columns))).one())
 
     async def observed_prices(self) -> dict[str, Observed]:
-        rows = await self._session.scalars(select(PriceRow))
-        return {row.offer: Observed(row.price_usd_per_hour, row.observed_at, row.source) for row in rows}
+        row = PriceRow
+        rows = await self._session.execute(select(row.offer, row.price_usd_per_hour, row.observed_at, row.source))
+        return {offer: Observed(usd, observed_at, source) for offer, usd, observed_at, source in rows}
+
+    async def newest_price(self, offer: str) -> Observed | None:
+        """Without the lock that `observed_price` takes to replace it."""
+        row = await self._session.get(PriceRow, offer)
+        return None if row is None else Observed(row.price_usd_per_hour, row.observed_at, row.source)
 
     async def observed_price(self, offer: str) -> Observed | None:
         row = await self._session.get(PriceRow, offer, with_for_update=True)
@@ -355,6 +406,68 @@ class Store:
                 where=PriceRow.observed_at < statement.excluded.observed_at,
             )
         )
+
+    async def machine_facts(self, source: str) -> dict[str, dict[str, Any]]:
+        """What this source says, by instance type."""
+        row = MachineFactsRow
+        statement = select(row.instance_type, row.facts).where(row.source == source).order_by(row.instance_type)
+        return {row.instance_type: row.facts for row in await self._session.execute(statement)}
+
+    async def is_described(self, instance_type: str) -> bool:
+        """Whether AWS described the type, and we know how fast it is."""
+        row = await self.facts_of(instance_type)
+        return row is not None and row.source == DESCRIBED
+
+    async def facts_of(self, instance_type: str) -> MachineFactsRow | None:
+        return await self._session.get(MachineFactsRow, instance_type)
+
+    async def save_machine_facts(self, facts: Mapping[str, Mapping[str, Any]], source: str, seen_at: datetime) -> None:
+        """By instance type; the newest word stands."""
+        if not facts:
+            return
+        # In one order, so that two regions that describe the same types do not wait for each other in a circle.
+        rows = [
+            {"instance_type": name, "facts": dict(facts[name]), "source": source, "seen_at": seen_at}
+            for name in sorted(facts)
+        ]
+        statement = upsert(MachineFactsRow).values(rows)
+        await self._session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["instance_type"],
+                set_={name: statement.excluded[name] for name in ("facts", "source", "seen_at")},
+                where=MachineFactsRow.seen_at < statement.excluded.seen_at,
+            )
+        )
+
+    async def scores(self) -> dict[str, Score]:
+        row = ScoreRow
+        rows = await self._session.execute(select(row.offer, row.score, row.seen_at))
+        return {offer: Score(score, seen_at) for offer, score, seen_at in rows}
+
+    async def save_scores(self, scores: Mapping[str, int], seen_at: datetime) -> None:
+        """By offer. What is too old to say anything goes."""
+        await self._session.execute(
+            delete(ScoreRow).where(ScoreRow.seen_at < seen_at - timedelta(seconds=SCORE_SECONDS))
+        )
+        if not scores:
+            return
+        rows = [{"offer": offer, "score": scores[offer], "seen_at": seen_at} for offer in sorted(scores)]
+        statement = upsert(ScoreRow).values(rows)
+        await self._session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["offer"],
+                set_={name: statement.excluded[name] for name in ("score", "seen_at")},
+                where=ScoreRow.seen_at < statement.excluded.seen_at,
+            )
+        )
+
+    async def add_feeds(self, regions: Iterable[str], kinds: Iterable[str]) -> None:
+        """Due at once where they are new."""
+        rows = [{"region": region, "kind": kind, "facts": 0} for region in regions for kind in kinds]
+        await self._session.execute(upsert(FeedRow).values(rows).on_conflict_do_nothing())
+
+    async def feeds(self) -> list[FeedRow]:
+        return list((await self._session.scalars(select(FeedRow))).all())
 
     async def save_denial(self, offer: str, denied_at: datetime) -> None:
         """Counted within windows of EXPOSED_DAYS, so that an offer's bad day is forgotten."""
@@ -474,6 +587,8 @@ class Store:
         await self._session.execute(delete(ProfileRow).where(ProfileRow.used_at < moment))
         await self._session.execute(delete(CorrectionRow).where(CorrectionRow.learnt_at < moment))
         await self._session.execute(delete(MeasurementRow).where(MeasurementRow.started_at < moment))
+        await self._session.execute(delete(PriceRow).where(PriceRow.observed_at < moment))
+        await self._session.execute(delete(MachineFactsRow).where(MachineFactsRow.seen_at < moment))
         await self._session.execute(
             delete(PlanningRow).where(PlanningRow.requested_at < moment, PlanningRow.due_at.is_(None))
         )

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from services.optimizer import prices
 from services.optimizer.values import STAGES, Candidate, Refusal, Rejection
 from services.optimizer.work import Request, Work
-
-# Spot prices move every few minutes to hours; one that is older than this says so.
-STALE_SECONDS = 3600.0
 
 ADVICE = {
     "not-offered": "Ask for instance_types that this installation offers, or widen its SSKAI_OFFERED_INSTANCE_TYPES.",
@@ -67,7 +65,7 @@ def explanation(request: Request, ranked: Sequence[Candidate], work: Work, now: 
                 f"({reference.offer.instance_type}, {usd(reference.total_usd.expected)})"
             )
     age_seconds = (now - datetime.fromisoformat(offer.price_as_of)).total_seconds()
-    stale = f" ({duration(age_seconds)} old)" if age_seconds > STALE_SECONDS else ""
+    stale = f" ({duration(age_seconds)} old)" if prices.is_stale(offer, now) else ""
     text += f". Price: {offer.price_source}, {offer.price_as_of[:10]}{stale}."
     if work.reasons:
         text += " Resolved: " + "; ".join(work.reasons) + "."

@@ -24,8 +24,12 @@ PORTS = ("kafka", "kafka_controller", "postgres", *OBJECT_STORE_PORTS, "cloud", 
 # The folder that holds `sskai/` and `services/`: children start there, so that `python -m services...` finds them.
 SOURCE_FOLDER = Path(sskai.__file__).parents[1]
 CATALOGUE = SOURCE_FOLDER / "services" / "optimizer" / "data" / "aws_catalog.csv"
-# The machines that this computer plays: types with two processors, whose pods start as fast as processes do.
-THIS_COMPUTER = {"SSKAI_OFFERED_INSTANCE_TYPES": "m5.large,m7i.large", "SSKAI_MACHINE_START_SECONDS": "10"}
+# What is offered is this computer, in the part of types with two processors; its pods start as fast as processes do.
+THIS_COMPUTER = {
+    "SSKAI_OFFERED_INSTANCE_TYPES": "local.*",
+    "SSKAI_LOCAL_MACHINE_TYPES": "m5.large,m7i.large",
+    "SSKAI_MACHINE_START_SECONDS": "10",
+}
 # A part whose address is set from outside is used where it is, and not started.
 EXTERNAL = {"kafka": "SSKAI_KAFKA_BOOTSTRAP", "postgres": "SSKAI_DATABASE_URL", "objects": "SSKAI_OBJECTS_URL"}
 

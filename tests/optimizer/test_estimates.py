@@ -223,7 +223,7 @@ OFFER = next(each for each in catalogue.snapshot().offers if each.capacity_type 
 def test_prices_are_taken_only_if_they_can_be_true(changes: dict[str, object], verdict: str) -> None:
     observed = replace(Observed(0.05, NOW, "feed"), **changes)  # type: ignore[arg-type]
     newest = Observed(0.04, NOW - timedelta(hours=1), "feed")
-    assert prices.verdict(OFFER, observed, newest, NOW) == verdict
+    assert prices.verdict(OFFER.on_demand_price_usd_per_hour, observed, newest, NOW) == verdict
 
 
 def test_a_price_for_an_offer_that_nobody_knows_is_ignored() -> None:
@@ -231,7 +231,7 @@ def test_a_price_for_an_offer_that_nobody_knows_is_ignored() -> None:
 
 
 def test_the_newest_price_replaces_the_catalogues() -> None:
-    offers = prices.current(catalogue.snapshot(), {OFFER.key: Observed(0.01, NOW, "feed")})
+    offers = prices.current(catalogue.snapshot(), {OFFER.key: Observed(0.01, NOW, "feed")}, NOW)
     changed = [(old, new) for old, new in zip(catalogue.snapshot().offers, offers, strict=True) if old != new]
     assert [(new.key, new.price_usd_per_hour, new.price_source) for _, new in changed] == [(OFFER.key, 0.01, "feed")]
 

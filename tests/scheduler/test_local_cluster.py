@@ -105,6 +105,19 @@ async def test_a_market_that_denies_has_no_capacity(simulated: Simulated) -> Non
     await simulated.cluster.launch(pod(spot=False, zone="*"))
 
 
+async def test_this_computer_is_launched_at_the_price_of_what_it_plays(simulated: Simulated) -> None:
+    """No table of the cloud knows `local.m5.large`: the price comes with the launch, and zones are denied as ever."""
+    where = placement(price=0.0326)
+    where.cloud, where.instance_type = "local", "local.m5.large"
+    machine = await simulated.cluster.launch(Pod("job_1", "tenant_a", 1, where, {}))
+    known = simulated.cloud.machine(machine.machine_id)
+    assert (known.instance_type, known.price_usd_per_hour) == ("local.m5.large", 0.0326)
+    for pattern in ("use1-az1/*", "*/local.m5.large/spot"):
+        simulated.cloud.deny([pattern])
+        with pytest.raises(NoCapacityError):
+            await simulated.cluster.launch(Pod("job_2", "tenant_a", 1, where, {}))
+
+
 async def test_secrets_come_from_the_schedulers_own_environment(
     simulated: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
