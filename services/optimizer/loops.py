@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from google.protobuf.message import Message
 from prometheus_client import Counter, Histogram
 
-from services.optimizer import catalogue, domain, messages, prices, snapshot
-from services.optimizer.prices import Observed
+from services.optimizer import domain, messages, profiles, snapshot
+from services.optimizer.markets import KnowsMarket, Markets
 from services.optimizer.profiler import ProfileError, WorkerError
+from services.optimizer.profiles import ProfilesModels
 from services.optimizer.settings import Settings
-from services.optimizer.snapshot import Inputs, Market
+from services.optimizer.snapshot import Inputs
 from services.optimizer.store import PlanningRow, PlanRow, Store
 from services.optimizer.values import Plan, Refusal
 from services.optimizer.work import ModelProfile, Request
@@ -39,12 +39,6 @@ CLAIMED_AT_ONCE = 4
 MODEL_ADVICE = "Check model.config_json, method, rank and target_modules against what transformers and peft accept."
 
 
-class ProfilesModels(Protocol):
-    """The profiling worker as the planner sees it."""
-
-    async def profile(self, request: dict[str, Any]) -> dict[str, Any]: ...
-
-
 @dataclass
 class Decision:
     """What one planning request came to."""
@@ -61,8 +55,7 @@ class Planner:
     database: Database
     settings: Settings
     profiler: ProfilesModels
-    _observed: Mapping[str, Observed] | None = field(default=None, init=False)
-    _market: Market | None = field(default=None, init=False)
+    market: KnowsMarket = field(default_factory=Markets)
 
     async def plan_waiting_jobs(self) -> None:
         """Until nothing is due."""
@@ -114,24 +107,16 @@ class Planner:
             await claims.release(session, row, due_in_seconds=2.0**row.tries, tries=row.tries + 1)
 
     async def _profile(self, spec: events.JobSpec, request: Request) -> ModelProfile:
-        """Remembered, or counted by the worker. A refusal is not remembered: a newer transformers may know it."""
-        question = messages.profile_question(spec, request)
-        key = messages.profile_key(question)
-        now = datetime.now(UTC)
-        async with self.database.transaction() as session:
-            answer = await Store(session).remembered_profile(key, now)
-        if answer is None:
-            answer = await self.profiler.profile(question)
-            async with self.database.transaction() as session:
-                await Store(session).remember_profile(key, answer, now)
-        return ModelProfile(**answer)
+        return ModelProfile(
+            **await profiles.answer(self.database, self.profiler, messages.profile_question(spec, request))
+        )
 
     async def _decide(self, row: PlanningRow, request: Request, profile: ModelProfile, now: datetime) -> Decision:
         async with self.database.transaction() as session:
             store = Store(session)
             denied_since = now - timedelta(seconds=self.settings.denial_seconds)
             history = await store.history(row, denied_since, now)
-            market = self._market_at(await store.observed_prices())
+            market = await self.market.at(store, now)
         inputs = Inputs(request, profile, self.settings.assumptions, now, history)
         with DECISION_SECONDS.time():
             outcome = domain.plan(
@@ -165,14 +150,6 @@ class Planner:
         refusal = Refusal("model", reason, MODEL_ADVICE)
         event = messages.refused(refusal, now, **_identity(row, plan_id))
         return Decision(event, _row(row, plan_id, request, event, now))
-
-    def _market_at(self, observed: Mapping[str, Observed]) -> Market:
-        """The same object as before while no price changed: its text and hash are costly."""
-        if self._market is None or observed != self._observed:
-            known = catalogue.snapshot()
-            self._market = Market(known.machines, prices.current(known, observed))
-            self._observed = observed
-        return self._market
 
 
 def _identity(row: PlanningRow, plan_id: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import resource
 import sys
 from typing import Any
 
+from services.optimizer import serving_profile
+
 MAX_LAYERS = 512
 MAX_SEQUENCE_LENGTH = 131_072
 MAX_PARAMETERS = 10**13
@@ -119,7 +121,9 @@ def _saved_bytes(torch: Any, model: Any, length: int) -> int:
 def answer(line: str) -> str:
     """One answer line: the counts, or {"error": text for the user}."""
     try:
-        return json.dumps(profile(json.loads(line)))
+        request = json.loads(line)
+        serve = request.get("serve")
+        return json.dumps(serving_profile.count(_build(request["config_json"])) if serve else profile(request))
     except ModelError as error:
         return json.dumps({"error": str(error)})
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
