@@ -5,6 +5,9 @@ latency, which is the slowest case. Costs: three models at four levels of traffi
 tokens a second or more, by the kind that the plan chose. The peer is what many begin with: g5.xlarge on demand, all
 month as many replicas as its busiest hour needs by the same estimates for the same traffic and wish. These are
 estimates on catalogue prices, not bills.
+
+Thin products: what share of a prompt's arithmetic a step of 16 answers reaches on this processor, on one thread, with a
+model of SmolLM2-135M's shape; `serving_rates.STEP_SHARE_ON_PROCESSORS` is planned with.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 
 from services.optimizer import catalogue, serving
 from services.optimizer.completion import HOURS_PER_MONTH
-from services.optimizer.serving_rates import ServingProfile
+from services.optimizer.serving_rates import STEP_SHARE_ON_PROCESSORS, ServingProfile
 from services.optimizer.serving_values import EndpointPlan, Option, Spec
 from services.optimizer.values import Assumptions
 
@@ -105,6 +108,48 @@ def always_on(spec: Spec, profile: ServingProfile) -> tuple[float, str]:
     return usd, f"always on: {count} x {PEER} in {option.offer.region}, on demand, {usd:.2f} USD a month"
 
 
+def thin_products() -> list[dict[str, Any]]:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    config = AutoConfig.for_model(
+        "llama",
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        vocab_size=49152,
+        tie_word_embeddings=True,
+    )
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+    def tokens_per_second(rows: int, tokens: int, before: int = 0) -> float:
+        """The best of five passes: others use the machine, too."""
+        seconds = []
+        for _ in range(5):
+            cache = None
+            if before:
+                prompt = torch.zeros((rows, before), dtype=torch.long)
+                cache = model(input_ids=prompt, use_cache=True, logits_to_keep=1).past_key_values
+            started = time.perf_counter()
+            model(
+                input_ids=torch.zeros((rows, tokens), dtype=torch.long),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            seconds.append(time.perf_counter() - started)
+        return rows * tokens / min(seconds)
+
+    with torch.inference_mode():
+        step, prompt = tokens_per_second(16, 1, before=32), tokens_per_second(1, 256)
+    how = f"one thread: {step:.1f} tokens/s in steps of 16 answers, {prompt:.1f} tokens/s in a prompt of 256"
+    how += f"; planned with {STEP_SHARE_ON_PROCESSORS}"
+    return [figure("step-share-on-this-processor", step / prompt, "fraction", None, "higher", peer=None, how=how)]
+
+
 def described(option: Option) -> str:
     service = option.service
     return (
@@ -117,7 +162,7 @@ def described(option: Option) -> str:
 def main() -> None:
     report = {
         "benchmark": "endpoint_plans",
-        "figures": latency() + costs(),
+        "figures": latency() + costs() + thin_products(),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
     }
     print(json.dumps(report, indent=2))

@@ -23,6 +23,9 @@ TARGET_UTILISATION = 0.7
 # A forward pass starts some 20 kernels a layer on an accelerator, about 10 us each when nothing hides them.
 KERNEL_SECONDS = 10e-6
 KERNELS_PER_LAYER = 20
+# A step multiplies by as many rows as answers: on a processor such thin products reach less of the arithmetic than a
+# prompt's do (benchmarks/endpoint_plans measures it: SmolLM2-135M, 16 answers against 256 tokens).
+STEP_SHARE_ON_PROCESSORS = 0.2
 # An adapter adds to each linear layer two products and a sum; beside another adapter both also pick their rows.
 ALONE_KERNELS_PER_LINEAR = 3
 SHARED_KERNELS_PER_LINEAR = 8
@@ -169,6 +172,7 @@ def replica(profile: ServingProfile, machine: Machine, shape: Shape) -> Replica 
     launch_seconds = _kernels(profile, shape) * KERNEL_SECONDS if machine.accelerator_name else 0.0
     prompt, cached = shape.input_tokens, shape.input_tokens + shape.output_tokens / 2
     prompt_flops = prompt * flops_per_token + prompt**2 * profile.attention_flops_per_pair
+    step_flops = flops_per_token + cached * profile.attention_flops_per_pair
     network = machine.network_mbps * 1e6 / 8 * NETWORK_EFFICIENCY
     return Replica(
         slots=slots,
@@ -176,7 +180,7 @@ def replica(profile: ServingProfile, machine: Machine, shape: Shape) -> Replica 
         prefill_seconds=max(prompt_flops / flops, weight_seconds, launch_seconds),
         step_seconds_fixed=weight_seconds,
         step_seconds_per_answer=cached * profile.kv_bytes_per_token * width / 4 / bandwidth,
-        compute_seconds_per_answer=(flops_per_token + cached * profile.attention_flops_per_pair) / flops,
+        compute_seconds_per_answer=step_flops / flops / (1.0 if machine.accelerator_name else STEP_SHARE_ON_PROCESSORS),
         launch_seconds=launch_seconds,
         load_seconds=profile.parameters * (STORED_BYTES_PER_PARAMETER / network + width / LOAD_BYTES_PER_SECOND),
     )

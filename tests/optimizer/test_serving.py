@@ -61,6 +61,16 @@ def test_weights_are_twice_as_large_on_a_processor() -> None:
     )
 
 
+def test_many_answers_on_a_processor_are_bound_by_arithmetic() -> None:
+    """Two vCPUs at 0.45 of 99.2 GFLOP/s, of which thin products reach a fifth; a cache of 375 tokens in the mean."""
+    machine = MACHINES["m5.large"]
+    each = SMALL.flops_per_token + 375 * SMALL.attention_flops_per_pair
+    rate = 2 * 99.2e9 * 0.45 * serving_rates.STEP_SHARE_ON_PROCESSORS
+    replica = replica_on(machine.instance_type, SMALL)
+    assert replica.step_seconds(64) == pytest.approx(64 * each / rate)
+    assert replica.step_seconds(1) == pytest.approx(replica.step_seconds_fixed + replica.step_seconds_per_answer)
+
+
 @pytest.mark.parametrize("name", sorted(MACHINES))
 def test_as_many_answers_run_side_by_side_as_fit(name: str) -> None:
     machine = MACHINES[name]
