@@ -277,6 +277,16 @@ def test_an_adapter_is_free_while_the_base_has_room_and_slower_than_alone() -> N
     assert "rests on the base" in serving_wording.detail(adapter)
 
 
+@pytest.mark.parametrize(("share", "replicas"), [(0.49, 1), (0.51, 2)])
+def test_half_of_a_running_base_is_free_and_more_takes_a_further_replica(share: float, replicas: int) -> None:
+    only = asking(base_is_running=True, peak_to_mean=1, instance_types=("g5.xlarge",), requests_per_day=1)
+    way = option_of(planned(only, MIDDLE), "adapter").way
+    requests = share * way.bearable_per_second * 86_400
+    option = option_of(planned(replace(only, requests_per_day=requests), MIDDLE), "adapter")
+    assert option.service.replicas == replicas
+    assert option.usd_per_month == pytest.approx((replicas - 1) * option.offer.price_usd_per_hour * 730)
+
+
 def test_a_running_base_is_taken_to_be_on_the_cheapest_machine_that_keeps_the_wishes() -> None:
     cheap, fast = (
         option_of(planned(asking(base_is_running=True, tokens_per_second=pace), MIDDLE), "adapter")
