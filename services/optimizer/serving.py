@@ -63,10 +63,13 @@ def plan_endpoint(
         for option in judge.options(offer):
             if option.kind not in best or _best_of_kind(option) < _best_of_kind(best[option.kind]):
                 best[option.kind] = option
-            if closest is None or _closest_first(option) < _closest_first(closest):
+            # Where a running base runs is not ours to choose, so other machines for it come no closer.
+            rented = option.kind != "adapter"
+            if rented and (closest is None or _closest_first(option) < _closest_first(closest)):
                 closest = option
     if closest is None:
         return serving_wording.no_machine(rejected)
+    closest = min(closest, *best.values(), key=_closest_first)
     if not closest.meets:
         return serving_wording.no_way(closest)
     options = _with_break_even(sorted(best.values(), key=_best_first), spec.traffic)
@@ -229,13 +232,15 @@ def _best_first(option: Option) -> tuple[int, float, float, int, str]:
 
 
 def _best_of_kind(option: Option) -> tuple[int, float, float, float, int, str]:
-    """As above, but nobody knows where a running base runs: it is taken to be the cheapest machine that would do.
+    """As above, but nobody knows where a running base runs: it is taken to be the cheapest machine that is fast enough.
 
     Its own owner chose it, for other traffic; a better machine would make the adapter look cheaper than it may be.
     """
-    whose_choice = option.offer.price_usd_per_hour if option.kind == "adapter" else 0.0
     best_first = _best_first(option)
-    return best_first[0], whose_choice, *best_first[1:]
+    if option.kind != "adapter":
+        return best_first[0], 0.0, *best_first[1:]
+    too_slow = sum(miss.wish in ("tokens_per_second", "p95_latency_seconds") for miss in option.misses)
+    return too_slow, option.offer.price_usd_per_hour, *best_first[1:]
 
 
 def _closest_first(option: Option) -> tuple[float, int, float, float, int, str]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.optimizer import catalogue, serving, serving_costs, serving_rates, serving_snapshot, serving_wording, work
@@ -323,6 +323,13 @@ def test_an_old_price_is_said() -> None:
     assert "days old)" in planned().explanation
 
 
+def test_a_base_that_cannot_grow_enough_is_said_to_miss() -> None:
+    spec = asking(requests_per_day=9e6, peak_to_mean=24, base_is_running=True, adapter_rank=8)
+    adapter = option_of(planned(spec), "adapter")
+    assert adapter.offer.instance_type == "m5.large"
+    assert "over the limit of 1000" in serving_wording.detail(adapter)
+
+
 REFUSALS = {
     "no traffic": (asking(requests_per_day=0), SMALL, "resources", "requests_per_day is 0"),
     "negative traffic": (asking(requests_per_day=-5), SMALL, "resources", "requests_per_day is -5"),
@@ -338,6 +345,9 @@ REFUSALS = {
     "no such machine": (asking(instance_types=("z1.*",)), SMALL, "resources", "instance_types asks for z1.*"),
     "hourly price": (asking(max_price_usd_per_hour=0.01), SMALL, "resources", "over max_price 0.01"),
     "budget": (asking(budget_usd_per_month=1), MIDDLE, "budget", "over 1.00 USD"),
+    "a base that would have to grow": (
+        asking(budget_usd_per_month=1, requests_per_day=1e6, base_is_running=True), MIDDLE, "budget", "over 1.00 USD",
+    ),
     "pace": (asking(tokens_per_second=1000), MIDDLE, "deadline", "short of 1000"),
     "latency": (asking(p95_latency_seconds=0.1), MIDDLE, "deadline", "s over 0.1"),
     "replicas": (
@@ -387,6 +397,7 @@ TRAFFIC = st.floats(0.1, 3e6)
 PROFILES = st.sampled_from([SMALL, MIDDLE])
 
 
+@example(requests=2e6, more=5.0, peak=24.0, profile=SMALL)  # more replicas than anybody has, of the cheapest machine
 @given(requests=TRAFFIC, more=st.floats(1, 100), peak=st.floats(1, 24), profile=PROFILES)
 def test_more_traffic_never_costs_less(requests: float, more: float, peak: float, profile: ServingProfile) -> None:
     def costs(requests_per_day: float) -> dict[str, float]:
