@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.optimizer.figures import Figure, figure
 from services.optimizer import memory, profile
-from services.optimizer.loops import profile_of
+from services.optimizer.profiles import model_profile
 from services.optimizer.throughput import Machine
 
 SMOLLM2 = {
@@ -83,7 +83,7 @@ def _predicted(
         "target_modules": [],
         "sequence_length": length,
     }
-    counted = profile_of(profile.profile(question))
+    counted = model_profile(profile.profile(question))
     peak = memory.footprint(
         counted, HERE, method, micro_batch, checkpointing=checkpointing, accumulating=batch > micro_batch
     )

@@ -101,6 +101,8 @@ def _efficiencies() -> dict[str, dict[str, float]]:
     for row in _rows("efficiency.csv"):
         shares.setdefault(row["accelerator"], {})[row["method"]] = float(row["share"])
     return {name: share | {"scratch": share["full"]} for name, share in shares.items()}
+
+
 def list_prices() -> dict[tuple[str, str], float]:
     """The snapshot's on-demand price by region and instance type."""
     return {(offer.region, offer.instance_type): offer.on_demand_price_usd_per_hour for offer in snapshot().offers}

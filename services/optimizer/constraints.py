@@ -5,15 +5,30 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from services.optimizer.throughput import Machine
-from services.optimizer.work import Request
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _RANGE = re.compile(rf"{_NUMBER}?\.\.{_NUMBER}?")
 _LEAST = re.compile(rf"{_NUMBER}\+")
 _EXACT = re.compile(_NUMBER)
 NO_ACCELERATOR = {"none", "cpu", "0"}
+
+
+class Resources(Protocol):
+    """Whoever says something about machines: a job's request, or an endpoint's."""
+
+    @property
+    def accelerators(self) -> str: ...
+    @property
+    def cpus(self) -> str: ...
+    @property
+    def memory(self) -> str: ...
+    @property
+    def regions(self) -> tuple[str, ...]: ...
+    @property
+    def instance_types(self) -> tuple[str, ...]: ...
 
 
 class ConstraintError(ValueError):
@@ -85,7 +100,7 @@ def matches(text: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(text, pattern) for pattern in patterns)
 
 
-def demand(request: Request, machines: dict[str, Machine]) -> Demand:
+def demand(request: Resources, machines: dict[str, Machine], nodes: str = "") -> Demand:
     """The request's constraints. Raises ConstraintError for what nobody could fulfil because it means nothing."""
     known = sorted({machine.accelerator_name for machine in machines.values() if machine.accelerator_name})
     return Demand(
@@ -94,7 +109,7 @@ def demand(request: Request, machines: dict[str, Machine]) -> Demand:
         memory_gib=parse_size(request.memory, "memory"),
         instance_types=request.instance_types,
         regions=request.regions,
-        nodes=parse_size(request.nodes, "nodes"),
+        nodes=parse_size(nodes, "nodes"),
     )
 
 

@@ -63,7 +63,7 @@ def plan(
     if isinstance(limits, Refusal):
         return limits
     try:
-        demand = constraints.demand(request, machines)
+        demand = constraints.demand(request, machines, request.nodes)
     except ConstraintError as error:
         return Refusal("resources", str(error), "Correct this field of the job file.")
     if request.spot_policy == "spot" and not request.checkpoints:

@@ -37,6 +37,11 @@ async def preview_plan(event: events.PlanRequested, store: Store, now: datetime)
     return []
 
 
+async def plan_endpoint(event: events.EndpointPlanRequested, store: Store, now: datetime) -> Told:
+    await store.ask_for_endpoint_plan(event.plan_id, event.tenant_id, event.spec, now)
+    return []
+
+
 async def plan_what_is_left(event: events.JobRequeued, store: Store, now: datetime) -> Told:
     job = await store.job(event.tenant_id, event.job_id)
     if job is None:
@@ -175,6 +180,7 @@ def _is_a_duration(seconds: float) -> bool:
 HANDLERS: Handlers = {
     events.JobSubmitted: plan_job,
     events.PlanRequested: preview_plan,
+    events.EndpointPlanRequested: plan_endpoint,
     events.JobRequeued: plan_what_is_left,
     events.CapacityDenied: plan_around_denial,
     events.PriceObserved: note_price,

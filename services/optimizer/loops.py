@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from google.protobuf.message import Message
 from prometheus_client import Counter, Histogram
-from pydantic import TypeAdapter
 
-from services.optimizer import domain, messages, snapshot, throughput
+from services.optimizer import domain, messages, profiles, snapshot, throughput
 from services.optimizer.market import LiveMarket
 from services.optimizer.memory import ModelProfile
 from services.optimizer.profiler import ProfileError, WorkerError
+from services.optimizer.profiles import ProfilesCode, ProfilesModels
 from services.optimizer.settings import Settings
-from services.optimizer.snapshot import Inputs
+from services.optimizer.snapshot import Inputs, Market
 from services.optimizer.store import PlanningRow, PlanRow, Store
 from services.optimizer.throughput import Measured
 from services.optimizer.values import Plan, Refusal
@@ -44,12 +44,6 @@ MOVE_COOLDOWN_SECONDS = 600.0
 MODEL_ADVICE = "Check model.config_json, method, rank and target_modules against what transformers and peft accept."
 
 
-class ProfilesModels(Protocol):
-    """The profiling worker as the planner sees it."""
-
-    async def profile(self, request: dict[str, Any]) -> dict[str, Any]: ...
-
-
 @dataclass
 class Decision:
     """What one planning request came to."""
@@ -67,6 +61,7 @@ class Planner:
     database: Database
     settings: Settings
     profiler: ProfilesModels
+    user_profiler: ProfilesCode
     market: LiveMarket = field(init=False)
     _held_against: str = field(default="", init=False)  # the market that waiting jobs were last held against
 
@@ -142,7 +137,8 @@ class Planner:
         spec = events.JobSpec.FromString(row.spec)
         request = messages.request_of(spec)
         try:
-            decision = await self._decide(row, request, await self._profile(spec, request), now)
+            profile, request = await self._profile(spec, request)
+            decision = await self._decide(row, request, profile, now)
         except ProfileError as error:
             decision = self._without_profile(row, request, str(error), now)
         except WorkerError as error:
@@ -153,7 +149,10 @@ class Planner:
         async with self.database.transaction() as session:
             if not await claims.release(session, row, due_in_seconds=None):
                 return
-            await Store(session).save_plan(decision.row, decision.market_text, decision.measured)
+            store, decided = Store(session), decision.row
+            if decided.throughput_version:
+                await store.remember_correction(decided.throughput_version, decision.measured, decided.decided_at)
+            await store.save_plan(decided, decision.market_text)
             await tell(session, decision.event)
         outcome = "proposed" if isinstance(decision.event, events.PlanProposed) else "refused"
         PLANS.labels(outcome=outcome).inc()
@@ -164,18 +163,13 @@ class Planner:
         async with self.database.transaction() as session:
             await claims.release(session, row, due_in_seconds=2.0**row.tries, tries=row.tries + 1)
 
-    async def _profile(self, spec: events.JobSpec, request: Request) -> ModelProfile:
-        """Remembered, or counted by the worker. A refusal is not remembered: a newer transformers may know it."""
+    async def _profile(self, spec: events.JobSpec, request: Request) -> tuple[ModelProfile, Request]:
+        """The profile, and the request with what only the profile knows."""
+        if spec.model.code_uri:
+            counts = await profiles.of_code(self.database, self.user_profiler, spec.model.code_uri)
+            return profiles.own_model(counts, request)
         question = messages.profile_question(spec, request)
-        key = messages.profile_key(question)
-        now = datetime.now(UTC)
-        async with self.database.transaction() as session:
-            answer = await Store(session).remembered_profile(key, now)
-        if answer is None:
-            answer = await self.profiler.profile(question)
-            async with self.database.transaction() as session:
-                await Store(session).remember_profile(key, answer, now)
-        return profile_of(answer)
+        return profiles.model_profile(await profiles.answer(self.database, self.profiler, question)), request
 
     async def _decide(self, row: PlanningRow, request: Request, profile: ModelProfile, now: datetime) -> Decision:
         async with self.database.transaction() as session:
@@ -227,14 +221,8 @@ class Planner:
         return Decision(event, _row(row, plan_id, request, event, now))
 
 
-_PROFILE = TypeAdapter(ModelProfile)
 # The causes of requests as the contract names them: the first word of what was written down.
 CAUSES = {"attempt": "requeued"}
-
-
-def profile_of(answer: Mapping[str, Any]) -> ModelProfile:
-    """The profiling worker's answer as planning takes it."""
-    return _PROFILE.validate_python(answer)
 
 
 def _cause(row: PlanningRow) -> str:

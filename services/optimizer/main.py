@@ -12,8 +12,10 @@ from services.optimizer.handlers import HANDLERS
 from services.optimizer.loops import Planner
 from services.optimizer.profiler import Profiler
 from services.optimizer.refresh import Refresher
+from services.optimizer.serving_loop import EndpointPlanner
 from services.optimizer.settings import Settings
 from services.optimizer.store import Store
+from services.optimizer.user_profiler import UserProfiler
 from sskai.database import Database
 from sskai.service import Loop, Service, every
 
@@ -33,11 +35,14 @@ def build(settings: Settings) -> Service:
     """The service with its loops; the profiling worker starts with the first turn of its loop."""
     database = Database(settings.database_url.get_secret_value(), "optimizer")
     profiler = Profiler(limit_seconds=settings.profile_limit_seconds)
-    planner = Planner(database, settings, profiler)
-    asked = asyncio.Event()
+    planner = Planner(database, settings, profiler, UserProfiler.from_settings(settings))
+    endpoint_planner = EndpointPlanner(database, settings, profiler, planner.market)
+    asked, endpoint_asked = asyncio.Event(), asyncio.Event()
 
     def wake_planner(event: Message, _told: list[Message]) -> None:
-        if event.DESCRIPTOR.name not in QUIET:
+        if event.DESCRIPTOR.name == "EndpointPlanRequested":
+            endpoint_asked.set()
+        elif event.DESCRIPTOR.name not in QUIET:
             asked.set()
 
     return Service(
@@ -48,6 +53,7 @@ def build(settings: Settings) -> Service:
         loops=[
             *_live(database, settings),
             every(settings.planning_poll_seconds, planner.plan_waiting_jobs, wake=asked),
+            every(settings.planning_poll_seconds, endpoint_planner.plan_waiting_endpoints, wake=endpoint_asked),
             # Warm before anybody asks: importing torch takes seconds.
             every(10, profiler.start, name="keep_profiler_warm"),
             every(settings.price_moves_seconds, planner.replan_where_prices_moved),

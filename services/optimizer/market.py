@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,6 +14,12 @@ from services.optimizer.snapshot import Market
 from services.optimizer.store import Store
 
 _FACTS = TypeAdapter(MachineFacts)
+
+
+class KnowsMarket(Protocol):
+    """The market as planners see it."""
+
+    async def at(self, store: Store, now: datetime) -> Market: ...
 
 
 class LiveMarket:

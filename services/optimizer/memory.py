@@ -109,7 +109,7 @@ def footprint(
     """The peak over a step: forward and backward of a first or a later micro-batch, or the optimizer's update."""
     counted = profile.bfloat16 if machine.accelerator_name else profile.float32
     peaks = counted.checkpointed if checkpointing else counted.plain
-    element_bytes = 2 if machine.accelerator_name else 4
+    element_bytes = machine.weight_bytes_per_parameter
     weights, held, gradients = counted.weight_bytes, 0, counted.gradient_bytes
     if method == "qlora":
         weights -= round(profile.linear_parameters * (element_bytes - QUANTISED_BYTES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -82,11 +81,6 @@ def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
         "target_modules": list(spec.model.target_modules),
         "sequence_length": work.sequence_length(request)[0],
     }
-
-
-def profile_key(question: Mapping[str, Any]) -> str:
-    """The name under which the answer is remembered."""
-    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 
 def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> events.PlanProposed:

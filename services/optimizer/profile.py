@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from services.optimizer import serving_profile
+
 MAX_LAYERS = 512
 MAX_SEQUENCE_LENGTH = 131_072
 MAX_PARAMETERS = 10**13
@@ -43,7 +45,7 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
     if request["method"] not in METHODS:
         raise ModelError(f"method {request['method']!r} is not known; use one of {', '.join(METHODS)}")
     length = min(int(request["sequence_length"]), MAX_SEQUENCE_LENGTH)
-    model = _trainable(_build(request["config_json"], None, torch.float32), request)
+    model = _trainable(_build(request["config_json"]), request)
     layers = _layers(model)
     head = model.get_output_embeddings()
     homogeneous = _is_homogeneous(model, layers)
@@ -99,8 +101,8 @@ def _adapter_parameters(request: dict[str, Any], learning: list[int]) -> int:
     return sum(learning) if request["method"] in ADAPTED else 0
 
 
-def _build(config_json: str, layers: int | None, precision: Any) -> Any:
-    """The model on the meta device; of so many layers where that is said."""
+def _build(config_json: str, layers: int | None = None, precision: Any = None) -> Any:
+    """The model on the meta device; of so many layers and in the precision that is said, else float32."""
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -122,7 +124,9 @@ def _build(config_json: str, layers: int | None, precision: Any) -> Any:
             if layers is not None:
                 _shorten(text, layers)
             with unset_fake_temporarily(), torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config, dtype=precision, trust_remote_code=False)
+                model = AutoModelForCausalLM.from_config(
+                    config, dtype=precision or torch.float32, trust_remote_code=False
+                )
                 return _checked(model)
     except ModelError:
         raise
@@ -210,7 +214,9 @@ def _is_homogeneous(model: Any, layers: int) -> bool:
 def answer(line: str) -> str:
     """One answer line: the counts, or {"error": text for the user}."""
     try:
-        return json.dumps(profile(json.loads(line)))
+        request = json.loads(line)
+        serve = request.get("serve")
+        return json.dumps(serving_profile.count(_build(request["config_json"])) if serve else profile(request))
     except ModelError as error:
         return json.dumps({"error": str(error)})
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:

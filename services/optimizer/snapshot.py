@@ -30,11 +30,11 @@ class Market:
 
     @cached_property
     def text(self) -> str:
-        return _canonical(_MARKET.dump_python(self, mode="json"))
+        return canonical(_MARKET.dump_python(self, mode="json"))
 
     @cached_property
     def hash(self) -> str:
-        return _sha256(self.text)
+        return sha256(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ _INPUTS = TypeAdapter(Inputs)
 
 def freeze(inputs: Inputs, market: Market) -> tuple[str, str]:
     """The decision's text and its SHA-256, which covers the market's."""
-    text = _canonical({**_INPUTS.dump_python(inputs, mode="json"), "market_sha256": market.hash})
-    return text, _sha256(text)
+    text = canonical({**_INPUTS.dump_python(inputs, mode="json"), "market_sha256": market.hash})
+    return text, sha256(text)
 
 
 def thaw_inputs(text: str) -> Inputs:
@@ -67,25 +67,30 @@ def thaw_inputs(text: str) -> Inputs:
 
 def thaw(text: str, market_text: str) -> dict[str, Any]:
     """The keyword arguments of `domain.plan`, from both texts. Raises ValueError if they do not belong together."""
-    if json.loads(text).get("market_sha256") != _sha256(market_text):
+    if json.loads(text).get("market_sha256") != sha256(market_text):
         raise ValueError("this market is not the one that the decision was made on")
     inputs = thaw_inputs(text)
-    market = _MARKET.validate_python(json.loads(market_text))
+    known = market_of(market_text)
     return {
         "request": inputs.request,
         "profile": inputs.profile,
-        "machines": market.machines,
-        "offers": market.offers,
+        "machines": known.machines,
+        "offers": known.offers,
         "assumptions": inputs.assumptions,
         "now": inputs.now,
         "history": inputs.history,
     }
 
 
-def _canonical(value: Any) -> str:
+def market_of(text: str) -> Market:
+    """The market that this text is."""
+    return _MARKET.validate_python(json.loads(text))
+
+
+def canonical(value: Any) -> str:
     # repr-exact floats and sorted keys: equal values give equal text on every machine.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _sha256(text: str) -> str:
+def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

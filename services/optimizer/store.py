@@ -23,6 +23,7 @@ from sqlalchemy import (
     extract,
     func,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -102,6 +103,31 @@ class PlanRow(Base):
     planner_version: Mapped[str]
     throughput_version: Mapped[str]
     cause: Mapped[str]  # as the contract names it
+    inputs: Mapped[str | None]  # none where the model could not even be profiled
+    market_sha256: Mapped[str | None]
+    snapshot_sha256: Mapped[str | None]
+    event: Mapped[bytes]
+    decided_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class EndpointRequestRow(Claimable, Base):
+    """A plan of an endpoint that is asked for, once per plan."""
+
+    __tablename__ = "endpoint_requests"
+    plan_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    spec: Mapped[bytes]
+    tries: Mapped[int] = mapped_column(Integer)
+    traceparent: Mapped[str | None]
+    requested_at: Mapped[datetime]
+
+
+class EndpointPlanRow(Base):
+    """A decision with every input: `serving.plan_endpoint(**serving_snapshot.thaw(...))` decides it again."""
+
+    __tablename__ = "endpoint_plans"
+    plan_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
     inputs: Mapped[str | None]  # none where the model could not even be profiled
     market_sha256: Mapped[str | None]
     snapshot_sha256: Mapped[str | None]
@@ -207,6 +233,10 @@ class MeasurementRow(Base):
     interrupted: Mapped[bool] = mapped_column(Boolean)
 
 
+# Whose rows rest on a market.
+DECIDED = (PlanRow, EndpointPlanRow)
+
+
 class Store:
     """Loads and saves within one transaction."""
 
@@ -263,6 +293,20 @@ class Store:
             steps_done=0,
             spent_usd=0.0,
         )
+
+    async def ask_for_endpoint_plan(
+        self, plan_id: str, tenant_id: str, spec: events.EndpointSpec, now: datetime
+    ) -> None:
+        """Have an endpoint planned. A plan is asked for once."""
+        statement = upsert(EndpointRequestRow).values(
+            plan_id=plan_id,
+            tenant_id=tenant_id,
+            spec=spec.SerializeToString(deterministic=True),
+            tries=0,
+            traceparent=telemetry.current_traceparent(),
+            requested_at=now,
+        )
+        await self._session.execute(statement.on_conflict_do_nothing())
 
     async def is_being_planned(self, job: JobRow) -> bool:
         """Whether a plan is on its way that will see everything known by now.
@@ -371,6 +415,7 @@ class Store:
         )
         found = (await self._session.execute(statement)).first()
         return (found[0] or 0.0, found[1] or 0.0) if found else (0.0, 0.0)
+
     async def market_version(self) -> tuple[Any, ...]:
         """Differs whenever a price, a fact or a score does: rows are only added, or replaced by newer ones."""
         columns = []
@@ -562,15 +607,15 @@ class Store:
         statement = upsert(ProfileRow).values(key=key, answer=answer, used_at=now)
         await self._session.execute(statement.on_conflict_do_nothing())
 
-    async def save_plan(self, row: PlanRow, market_text: str, measured: tuple[Measured, ...]) -> None:
-        """The decision, with the market it was made on and what had been learnt by then, unless those are known."""
-        if row.throughput_version:
-            learnt = upsert(CorrectionRow).values(
-                version=row.throughput_version,
-                measured=[asdict(each) for each in measured],
-                learnt_at=row.decided_at,
-            )
-            await self._session.execute(learnt.on_conflict_do_nothing())
+    async def remember_correction(self, version: str, measured: tuple[Measured, ...], now: datetime) -> None:
+        """What had been learnt when a plan was made, unless it is known."""
+        learnt = upsert(CorrectionRow).values(
+            version=version, measured=[asdict(each) for each in measured], learnt_at=now
+        )
+        await self._session.execute(learnt.on_conflict_do_nothing())
+
+    async def save_plan(self, row: PlanRow | EndpointPlanRow, market_text: str) -> None:
+        """The decision, and the market it was made on unless that is known."""
         if row.market_sha256 is not None:
             market = upsert(MarketRow).values(sha256=row.market_sha256, text=market_text, seen_at=row.decided_at)
             await self._session.execute(
@@ -582,7 +627,9 @@ class Store:
         """Drop what is past its retention, at most some thousands of rows at a time."""
         old_plans = select(PlanRow.plan_id).where(PlanRow.decided_at < moment).limit(5000)
         await self._session.execute(delete(PlanRow).where(PlanRow.plan_id.in_(old_plans)))
-        kept = select(PlanRow.market_sha256).where(PlanRow.market_sha256.is_not(None))
+        old_endpoints = select(EndpointPlanRow.plan_id).where(EndpointPlanRow.decided_at < moment).limit(5000)
+        await self._session.execute(delete(EndpointPlanRow).where(EndpointPlanRow.plan_id.in_(old_endpoints)))
+        kept = union_all(*(select(row.market_sha256).where(row.market_sha256.is_not(None)) for row in DECIDED))
         await self._session.execute(delete(MarketRow).where(MarketRow.seen_at < moment, MarketRow.sha256.not_in(kept)))
         await self._session.execute(delete(ProfileRow).where(ProfileRow.used_at < moment))
         await self._session.execute(delete(CorrectionRow).where(CorrectionRow.learnt_at < moment))
@@ -592,6 +639,8 @@ class Store:
         await self._session.execute(
             delete(PlanningRow).where(PlanningRow.requested_at < moment, PlanningRow.due_at.is_(None))
         )
+        row = EndpointRequestRow
+        await self._session.execute(delete(row).where(row.requested_at < moment, row.due_at.is_(None)))
         await self._session.execute(delete(JobRow).where(JobRow.updated_at < moment, JobRow.ended))
 
     async def _ask(self, now: datetime, **columns: Any) -> None:

@@ -64,6 +64,11 @@ class Machine:
         return self.accelerator_name or "cpu"
 
     @property
+    def weight_bytes_per_parameter(self) -> int:
+        """Weights are float32 on CPUs, where half precision is slow, and bfloat16 or float16 on accelerators."""
+        return 2 if self.accelerator_name else 4
+
+    @property
     def family(self) -> str:
         """Types that differ in size only: "g5", "m7i"."""
         return self.instance_type.rpartition(".")[0]
