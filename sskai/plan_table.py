@@ -251,6 +251,12 @@ def _of_job(plan: Document) -> Iterable[str]:
     if not plan["candidates"]:
         return
     best = plan["candidates"][0]
+    hours, total = best["hours"] or {}, best["total_usd"] or {}
+    yield (
+        f"To completion: {_hours(hours.get('expected'))} h ({_hours(hours.get('low'))} to "
+        f"{_hours(hours.get('high'))}) and {_dollars(total.get('expected'))} USD, with 95 % certainty at most "
+        f"{_dollars(total.get('high'))} USD."
+    )
     if saving := _saving(best):
         yield saving
     yield _checkpoints(best, plan)

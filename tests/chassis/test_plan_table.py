@@ -74,6 +74,7 @@ def test_below_the_table_stands_what_a_person_wants_to_know() -> None:
     )
     assert lines[9:] == [
         "g6.xlarge spot in use1-az2 at 0.2417 USD/h is the cheapest of 904 placements that fit.",
+        "To completion: 6.12 h (5.26 to 8.02) and 1.48 USD, with 95 % certainty at most 1.94 USD.",
         "On demand the same work on the same machines would cost 4.93 USD: spot saves 3.45 USD (70%).",
         "A checkpoint every 300 steps, about every 3 min.",
         "Point of no return: 2026-11-24 16:00 UTC. Later than that, no on-demand machine meets the deadline any more.",
@@ -90,6 +91,7 @@ def test_what_does_not_apply_is_not_said() -> None:
     assert text_of(plan_table.job_plan(plan, 120))[2:] == [
         "* chosen   n machines at once   P nothing is both cheaper and faster",
         "So.",
+        "To completion: 0.31 h (0.27 to 0.41) and 25.40 USD, with 95 % certainty at most 33.27 USD.",
         "No checkpoints are saved on the way.",
     ]
 
