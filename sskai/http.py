@@ -55,7 +55,10 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [{"field": _field(item["loc"], error.body), "message": item["msg"]} for item in error.errors()[:20]]
+        errors = [
+            {"field": _field(item["loc"], error.body), "message": item["msg"].removeprefix("Value error, ")}
+            for item in error.errors()[:20]
+        ]
         first = errors[0] if errors else {"field": "", "message": "the request is not valid"}
         return problem_response(
             Problem(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway import references
+from services.gateway import endpointfile, references
+from services.gateway.endpointfile import EndpointFile
 from services.gateway.jobfile import (
     ACCELERATORS,
     TRAINABLE,
@@ -246,3 +249,11 @@ def test_a_reference_names_a_thing_and_perhaps_its_version(
     text: str, kind: str, reference: references.Reference | None
 ) -> None:
     assert references.parse(text, kind) == reference
+
+
+def test_the_files_of_the_guide_are_accepted() -> None:
+    guide = (Path(__file__).parents[2] / "docs/guides/plans.md").read_text()
+    wishes, endpoint = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL))
+    assert spec_of(**wishes).resources.nodes == "1..4"
+    spec = endpointfile.to_spec(EndpointFile.model_validate(endpoint), MODEL, MODEL, base_is_running=True)
+    assert (spec.requests_per_day, spec.budget_usd_per_month, spec.base_is_running) == (2000, 100, True)
