@@ -60,11 +60,8 @@ def install_problem_handlers(app: FastAPI) -> None:
             for item in error.errors()[:20]
         ]
         first = errors[0] if errors else {"field": "", "message": "the request is not valid"}
-        return problem_response(
-            Problem(
-                422, "The request is not valid", f"{first['field']}: {first['message']}".lstrip(": "), errors=errors
-            )
-        )
+        detail = f"{first['field']}: {first['message']}" if first["field"] else first["message"]
+        return problem_response(Problem(422, "The request is not valid", detail, errors=errors))
 
     @app.exception_handler(HTTPException)
     async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
