@@ -169,14 +169,18 @@ def _hours(hours: float | None) -> str:
 
 
 def _dollars(usd: float | None) -> str:
-    """Cents, or a tenth of one where that says more."""
+    """Cents, or parts of one where that says more."""
     if usd is None:
         return UNKNOWN
-    return f"{usd:.3f}" if 0 < usd < 1 else f"{usd:,.2f}" if usd < 10_000 else f"{usd:,.0f}"
+    if 0 < usd < 1:
+        return f"{usd:.4f}" if usd < 0.1 else f"{usd:.3f}"
+    return f"{usd:,.2f}" if usd < 10_000 else f"{usd:,.0f}"
 
 
 def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    if value is None:
+        return UNKNOWN
+    return "<0.001" if 0 < value < 0.001 else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 MARK = Column("", lambda row: row["mark"])

@@ -187,3 +187,25 @@ def test_a_replay_lists_how_it_differs(choice: dict[str, Any] | None, said: str)
     lines = text_of(plan_table.replayed(differs, 120))
     assert lines[:3] == ["Under the policy fastest, another plan comes out.", "- 5.2 h sooner", "- 2.42 USD more"]
     assert any(line.startswith(said) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("usd", "hours", "shown"),
+    [
+        (0.00658, 0.21, ["0.0066", "(<0.0086)"]),
+        (0.61, 0.21, ["0.610", "(<0.799)"]),
+        (12.345, 9.999, ["12.35", "(<16.17)"]),
+        (12_345.6, 99.96, ["12,346", "(<16,173)"]),
+    ],
+)
+def test_small_and_large_sums_keep_their_meaning(usd: float, hours: float, shown: list[str]) -> None:
+    one = candidate((*MARKET[0][:7], usd / hours, 1, hours, False, False, 1))
+    lines = text_of(plan_table.job_plan(job_plan(candidates=[plain(one)]), 120))
+    assert lines[1].split()[-2:] == shown
+
+
+def test_what_hardly_ever_happens_is_not_written_with_an_exponent() -> None:
+    one = candidate(MARKET[0])
+    one.expected_interruptions = 5.47e-5
+    text = "\n".join(text_of(plan_table.job_plan(job_plan(candidates=[plain(one)]), 120, explain=True)))
+    assert "<0.001 interruptions are expected" in text
