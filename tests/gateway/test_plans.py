@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import psycopg
 import pytest
 from google.protobuf.message import Message
+from sqlalchemy.engine import URL, make_url
 
 from services.gateway.loops import forget
 from sskai.contract import new_id, timestamp
+from sskai.database import migrate
 from sskai.events import v1 as events
 from sskai.testing import wait_for
 from tests.gateway.conftest import MODEL, House, job_file
@@ -380,3 +383,29 @@ async def test_plans_and_replays_past_their_time_are_forgotten(house: House) -> 
     await forget(house.world.database, house.world.settings)
     assert (await house.ann.get(f"/v1/plans/{plan['id']}")).status_code == 404
     assert (await house.ann.get(address)).status_code == 404
+
+
+async def test_plans_that_were_stored_before_keep_the_optimizers_id(postgres: str) -> None:
+    """Rows of revision 0001, of a dry run that was answered and of one that was not."""
+    name = new_id("test")
+    url = make_url(postgres).set(drivername="postgresql")
+    async with await psycopg.AsyncConnection.connect(_text(url), autocommit=True) as server:
+        await server.execute(f'CREATE DATABASE "{name}"')
+        own = url.set(database=name)
+        await asyncio.to_thread(migrate, _text(own.set(drivername="postgresql+psycopg")), "gateway", "0001")
+        async with await psycopg.AsyncConnection.connect(_text(own), autocommit=True) as connection:
+            await connection.execute(
+                "INSERT INTO gateway.plans (id, tenant_id, job_id, preview, status, body, created_at) VALUES "
+                """('a', 't', 'a', true, 'proposed', '{"plan_id": "b"}', now()),"""
+                "('c', 't', 'c', true, 'pending', '{}', now())"
+            )
+            await asyncio.to_thread(migrate, _text(own.set(drivername="postgresql+psycopg")), "gateway")
+            rows = await (
+                await connection.execute("SELECT id, kind, plan_id FROM gateway.plans ORDER BY id")
+            ).fetchall()
+        await server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    assert rows == [("a", "finetune", "b"), ("c", "finetune", None)]
+
+
+def _text(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
