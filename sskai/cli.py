@@ -18,16 +18,36 @@ import typer
 import yaml
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
+from sskai import plan_table
 from sskai.client import Client, Document, SskaiError
 from sskai.local import stack
 from sskai.local.paths import home_folder
 from sskai.local.processes import StartError
 from sskai.local.state import read_state
 
+
+class FileOrCommand(TyperGroup):
+    """A group whose command `file` need not be written: `sskai plan job.yaml` is `sskai plan file job.yaml`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["file", *args]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 data = typer.Typer(no_args_is_help=True, help="Datasets.")
 models = typer.Typer(no_args_is_help=True, help="Foundation models and your own versions.")
+plan = typer.Typer(
+    no_args_is_help=True,
+    cls=FileOrCommand,
+    subcommand_metavar="FILE | replay PLAN_ID",
+    short_help="FILE, or replay PLAN_ID: what it would run on and cost, before anything is spent.",
+    help="What it would run on and cost, before anything is spent: `sskai plan FILE [--explain] [--json]`. "
+    "A stored plan made again: `sskai plan replay PLAN_ID [--policy NAME] [--json]`.",
+)
 jobs = typer.Typer(no_args_is_help=True, help="Training jobs.")
 endpoints = typer.Typer(no_args_is_help=True, help="Models that answer.")
 costs = typer.Typer(no_args_is_help=True, help="Receipts.")
@@ -36,6 +56,7 @@ dlq = typer.Typer(no_args_is_help=True, help="Records that could not be handled.
 for name, group in {
     "data": data,
     "models": models,
+    "plan": plan,
     "jobs": jobs,
     "endpoints": endpoints,
     "costs": costs,
@@ -91,7 +112,7 @@ def read_job_file(path: Path) -> Document:
         err.print(f"{path} cannot be read as a job file: {error}")
         raise typer.Exit(2) from error
     if not isinstance(job, dict):
-        err.print(f"{path} is no job file: it should be a mapping that begins with `kind: finetune`")
+        err.print(f"{path} is no job file: it should be a mapping with `kind: finetune` or `kind: endpoint`")
         raise typer.Exit(2)
     return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in job.items()}
 
@@ -144,25 +165,34 @@ def logs(
         print(line, flush=follow)
 
 
-@app.command()
-def plan(file: Path, as_json: AsJson = False) -> None:
-    """What a job would run on and cost, before anything is spent."""
+@plan.command("file", short_help="FILE: what it would run on and cost. The word may be left out.")
+def plan_file(
+    file: Annotated[Path, typer.Argument(help="A job file, or an endpoint file (`kind: endpoint`).")],
+    explain: Annotated[bool, typer.Option("--explain", help="Where hours and dollars go, and why not others.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What a job or an endpoint would run on and cost, before anything is spent."""
     proposed = connect().plans.create(read_job_file(file))
     if as_json:
         print(json.dumps(proposed, indent=2))
         return
-    rows = [
-        {"chosen": "*" if number == 0 else ""}
-        | candidate["placement"]
-        | {
-            "hours": candidate["hours"]["expected"],
-            "total_usd": candidate["total_usd"]["expected"],
-        }
-        for number, candidate in enumerate(proposed["candidates"])
-    ]
-    columns = ["chosen", "instance_type", "region", "zone", "capacity_type", "vcpus", "memory_gib", "accelerator_name"]
-    show(rows, [*columns, "price_usd_per_hour", "hours", "total_usd"], False)
-    out.print(proposed["explanation"])
+    draw = plan_table.endpoint_plan if proposed["kind"] == "endpoint" else plan_table.job_plan
+    out.print(draw(proposed, out.width, explain=explain))
+
+
+@plan.command("replay", short_help="PLAN_ID: a stored plan made again. Is it equal to the bit?")
+def replay_plan(
+    plan_id: str,
+    policy: Annotated[str | None, typer.Option(help="Decide by another policy, such as fastest.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a stored decision again from its inputs. Exit code 1 if it is not equal and no policy was asked for."""
+    replay = connect().plans.replay(plan_id, policy)
+    if as_json:
+        print(json.dumps(replay, indent=2))
+    else:
+        out.print(plan_table.replayed(replay, out.width))
+    raise typer.Exit(0 if replay["equal"] or policy else 1)
 
 
 @data.command("upload")

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -248,10 +249,37 @@ class Models(_Resource):
 
 
 class Plans(_Resource):
-    def create(self, job: Document, *, wait_seconds: float = 60) -> Document:
-        """A dry run of a job file: the candidates, best first. SskaiError if nothing meets the constraints."""
-        plan = self._client.request("POST", "/v1/plans", json=job)
-        return _until(lambda: self.get(plan["id"]), lambda it: it["status"] != "pending", wait_seconds, first=plan)
+    def create(self, file: Document, *, wait_seconds: float = 60, poll_seconds: float = 0.5) -> Document:
+        """A dry run of a job file, or of an endpoint file (`kind: endpoint`), before anything is spent.
+
+        Returns the plan with its `candidates` (of an endpoint: `options`), best first; the first is the chosen one.
+        Raises SskaiError if nothing meets the constraints (`problem["reason"]` says which), TimeoutError if there is no
+        answer within `wait_seconds`.
+        """
+        plan = self._client.request("POST", "/v1/plans", json=file)
+        plan = _until(lambda: self.get(plan["id"]), _answered, wait_seconds, poll_seconds, first=plan)
+        if plan["status"] == "refused":
+            detail = f"{plan['detail']} {plan['advice']}".strip()
+            raise _refused("Nothing meets the constraints", detail, reason=plan["reason"], plan_id=plan["id"])
+        return plan
+
+    def replay(
+        self, plan_id: str, policy: str | None = None, *, wait_seconds: float = 60, poll_seconds: float = 0.5
+    ) -> Document:
+        """The stored decision made again from its inputs; with `policy` ("fastest", ...) as if that had decided.
+
+        `equal` says whether it came out equal to the bit, `differences` how it did not; `stored_choice` and `choice`
+        are candidates, or None for a refusal. Raises SskaiError for a plan that cannot be replayed or a policy that is
+        unknown, TimeoutError if there is no answer within `wait_seconds`.
+        """
+        path = f"/v1/plans/{plan_id}/replay"
+        replay = self._client.request("POST", path, json={"policy": policy})
+        address = f"/v1/plans/{replay['plan_id']}/replays/{replay['id']}"
+        look = partial(self._client.request, "GET", address)
+        replay = _until(look, _answered, wait_seconds, poll_seconds, first=replay)
+        if replay["status"] == "failed":
+            raise _refused("The plan cannot be replayed", replay["problem"], replay_id=replay["id"])
+        return replay
 
     def get(self, plan_id: str) -> Document:
         return self._client.request("GET", f"/v1/plans/{plan_id}")
@@ -353,6 +381,15 @@ def _with_key(method: str, options: Document) -> Document:
     return options
 
 
+def _answered(document: Document) -> bool:
+    return bool(document["status"] != "pending")
+
+
+def _refused(title: str, detail: str, **facts: Any) -> SskaiError:
+    """What the gateway would have said, had the answer come while it waited."""
+    return SskaiError({"title": title, "detail": detail, "status": 422, **facts})
+
+
 def _problem(answer: httpx2.Response) -> Document:
     try:
         document = answer.json()
@@ -375,7 +412,8 @@ def _until(
     document = first if first is not None else look()
     while not done(document):
         if time.monotonic() > until:
-            raise TimeoutError(f"not within {limit_seconds:g} s: {document.get('id', '')} {document.get('state', '')}")
+            state = document.get("state") or document.get("status", "")
+            raise TimeoutError(f"not within {limit_seconds:g} s: {document.get('id', '')} {state}")
         time.sleep(poll_seconds)
         document = look()
     return document

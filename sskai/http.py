@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -55,13 +56,12 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
         errors = [
-            {"field": ".".join(str(part) for part in item["loc"] if part != "body"), "message": item["msg"]}
+            {"field": _field(item["loc"], error.body), "message": item["msg"].removeprefix("Value error, ")}
             for item in error.errors()[:20]
         ]
         first = errors[0] if errors else {"field": "", "message": "the request is not valid"}
-        return problem_response(
-            Problem(422, "The request is not valid", f"{first['field']}: {first['message']}", errors=errors)
-        )
+        detail = f"{first['field']}: {first['message']}" if first["field"] else first["message"]
+        return problem_response(Problem(422, "The request is not valid", detail, errors=errors))
 
     @app.exception_handler(HTTPException)
     async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
@@ -75,3 +75,19 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(
             Problem(500, "Internal error", "The error was logged. Try again; if it stays, ask your operator.")
         )
+
+
+def _field(location: Sequence[str | int], body: Any) -> str:
+    """Where in a request an error is, in the sender's words: pydantic names the branches of its unions, too."""
+    if location[:1] != ("body",):
+        return ".".join(map(str, location))
+    parts: list[str] = []
+    for number, part in enumerate(location[1:], start=2):
+        if isinstance(body, Mapping) and (part in body or number == len(location)):
+            body = body.get(part)  # absent only at the end: the field is missing
+        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
+            body = body[part]
+        else:
+            continue
+        parts.append(str(part))
+    return ".".join(parts)

@@ -10,7 +10,20 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
-from services.gateway.api import chat, datasets, docs, endpoints, events, jobs, keys, models, plans, receipts, traces
+from services.gateway.api import (
+    chat,
+    datasets,
+    docs,
+    endpoints,
+    events,
+    jobs,
+    keys,
+    models,
+    plans,
+    receipts,
+    replays,
+    traces,
+)
 from services.gateway.api.auth import authenticate
 from services.gateway.api.limits import BodyLimit
 from services.gateway.api.world import PROBLEM_RESPONSES, World
@@ -18,7 +31,7 @@ from services.gateway.hub import listening
 from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
-RESOURCES = (datasets, models, jobs, plans, endpoints, receipts, events, traces, chat, keys)
+RESOURCES = (datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, keys)
 
 
 def build_app(world: World) -> FastAPI:

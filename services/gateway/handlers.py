@@ -44,6 +44,20 @@ async def keep_plan(event: events.PlanProposed | events.PlanRefused, store: Stor
     return await note(event, store, now) if event.preview else await follow_job(event, store, now)
 
 
+async def keep_endpoint_plan(event: events.EndpointPlanProposed, store: Store, now: datetime) -> list[Message]:
+    """The ways to serve a model that somebody thinks of."""
+    if not await store.keep_endpoint_plan(event):
+        return []
+    return await note(event, store, now)
+
+
+async def keep_replay(event: events.PlanReplayed, store: Store, now: datetime) -> list[Message]:
+    """A stored decision, made again."""
+    if not await store.keep_replay(event):
+        return []
+    return await note(event, store, now)
+
+
 async def keep_model(event: events.ModelVersionReady, store: Store, now: datetime) -> list[Message]:
     """A trained version that can be served."""
     await store.library.add_trained_model(event)
@@ -106,6 +120,10 @@ HANDLERS: Handlers = {
     events.PlanRequested: note,
     events.PlanProposed: keep_plan,
     events.PlanRefused: keep_plan,
+    events.PlanReplayRequested: note,
+    events.PlanReplayed: keep_replay,
+    events.EndpointPlanRequested: note,
+    events.EndpointPlanProposed: keep_endpoint_plan,
     events.AttemptStarted: follow_job,
     events.AttemptProgressed: follow_job,
     events.CheckpointCommitted: follow_job,

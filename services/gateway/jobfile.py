@@ -6,10 +6,11 @@ Vocabulary of SkyPilot and dstack. Unknown fields are refused, not ignored: a mi
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from services.gateway.values import Dataset, Model
 from sskai.contract import timestamp
@@ -19,6 +20,7 @@ MAX_DEADLINE_DAYS = 90
 UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
+_NODES = re.compile(r"([1-9]\d{0,2})(?:\+|\.\.([1-9]\d{0,2}))?")
 _SIZE = r"(?:\d+(?:\.\d+)?\+?|\d+(?:\.\d+)?\.\.(?:\d+(?:\.\d+)?)?|\.\.\d+(?:\.\d+)?)"
 _ACCELERATOR = rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,39}}(?::{_SIZE})?"
 _SPOT_POLICIES = {
@@ -26,7 +28,39 @@ _SPOT_POLICIES = {
     "spot": events.SPOT_POLICY_SPOT,
     "on-demand": events.SPOT_POLICY_ON_DEMAND,
 }
-_OBJECTIVES = {"cheapest": events.OBJECTIVE_CHEAPEST, "fastest": events.OBJECTIVE_FASTEST}
+_OBJECTIVES = {
+    "cheapest": events.OBJECTIVE_CHEAPEST,
+    "fastest": events.OBJECTIVE_FASTEST,
+    "cheapest-within-deadline": events.OBJECTIVE_CHEAPEST_WITHIN_DEADLINE,
+    "fastest-within-budget": events.OBJECTIVE_FASTEST_WITHIN_BUDGET,
+}
+# Those that the optimizer's catalogue rents out (a test compares the two), and SkyPilot's words for none at all.
+ACCELERATORS = (
+    "T4",
+    "V100",
+    "V100-32GB",
+    "A10G",
+    "L4",
+    "L40S",
+    "A100",
+    "A100-80GB",
+    "RTXPRO6000",
+    "H100",
+    "H200",
+    "B200",
+)
+NO_ACCELERATOR = ("none", "cpu", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Trainable:
+    """What the trainer can do. A plan may be asked for more; a job may not."""
+
+    methods: tuple[str, ...]
+    nodes: int  # machines of one job, at most
+
+
+TRAINABLE = Trainable(methods=("lora",), nodes=1)
 
 
 class JobFileError(ValueError):
@@ -45,12 +79,53 @@ def _storable(text: str) -> str:
     return text
 
 
+def _ordered(text: str) -> str:
+    low, dots, high = text.removesuffix("GB").removesuffix("GiB").partition("..")
+    if dots and low and high and float(low) > float(high):
+        raise ValueError(f"{text} holds nothing: write the smaller amount first")
+    return text
+
+
+def _known(text: str) -> str:
+    """Accelerators that can be rented: a misspelt one is never planned around."""
+    known = {name.lower() for name in (*ACCELERATORS, *NO_ACCELERATOR)}
+    for part in text.split(","):
+        name = part.strip().partition(":")[0]
+        if name.lower() not in known:
+            raise ValueError(f"{name} is no accelerator that can be rented: write one of {', '.join(ACCELERATORS)}")
+    return text
+
+
+def _node_count(value: Any) -> Any:
+    """`1`, `1+` or `1..4` machines, as a text."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    match = _NODES.fullmatch(text) if isinstance(text, str) else None
+    if match is None or (match[2] and int(match[2]) < int(match[1])):
+        raise ValueError(f"{value!r} is no number of machines: write 1, 1+ or 1..4")
+    return text
+
+
+def _kind_of_job(value: Any) -> Any:
+    if value == "endpoint":
+        raise ValueError("endpoint is no job: POST /v1/plans plans it, POST /v1/endpoints makes it")
+    if value not in ("finetune", "train"):
+        raise ValueError(
+            f"{value!r} is unknown: write finetune, train for a model as code, or endpoint for the plan of an endpoint"
+        )
+    return value
+
+
 Auto = Literal["auto"]
 Text = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_storable)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?$")]
 Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9@:/._-]{1,200}$")]
-Size = Annotated[str, StringConstraints(pattern=rf"^{_SIZE}(?:GB|GiB)?$", max_length=40)]
-Accelerators = Annotated[str, StringConstraints(pattern=rf"^{_ACCELERATOR}(?:,\s*{_ACCELERATOR})*$", max_length=200)]
+Size = Annotated[str, StringConstraints(pattern=rf"^{_SIZE}(?:GB|GiB)?$", max_length=40), AfterValidator(_ordered)]
+Nodes = Annotated[str, BeforeValidator(_node_count, json_schema_input_type=str | int)]
+Accelerators = Annotated[
+    str,
+    StringConstraints(pattern=rf"^{_ACCELERATOR}(?:,\s*{_ACCELERATOR})*$", max_length=200),
+    AfterValidator(_known),
+]
 Place = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?._-]{1,60}$")]
 Duration = Annotated[str, StringConstraints(pattern=rf"^{_DURATION.pattern}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
@@ -65,7 +140,7 @@ class Form(BaseModel):
 class ModelForm(Form):
     base: Reference | None = None
     artifact: Reference | None = None  # model://NAME/VERSION, of a model of one's own
-    method: Literal["lora", "scratch"] = "lora"
+    method: Literal["lora", "qlora", "full", "scratch"] = "lora"
     rank: int = Field(default=8, ge=1, le=512)
     alpha: int | None = Field(default=None, ge=1, le=4096)  # absent: twice the rank
     target_modules: list[Place] = Field(default=[], max_length=64)  # empty: all linear layers
@@ -84,18 +159,23 @@ class HyperparametersForm(Form):
     sequence_length: Annotated[int, Field(ge=8, le=131_072)] | Auto = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**63)] | Auto = "auto"
     max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | Auto = "auto"
+    gradient_checkpointing: bool | Auto = "auto"
 
 
 class SpotForm(Form):
     use_spot: bool
 
 
-class ResourcesForm(Form):
+class MachinesForm(Form):
     accelerators: Accelerators | None = None
     cpus: Size | Annotated[int, Field(ge=1, le=10_000)] | None = None
     memory: Size | Annotated[int, Field(ge=1, le=1_000_000)] | None = None  # GiB
     regions: list[Place] = Field(default=[], max_length=100)
     instance_types: list[Place] = Field(default=[], max_length=200)
+
+
+class ResourcesForm(MachinesForm):
+    nodes: Nodes | None = None  # machines of one job; absent: the planner's choice
     use_spot: bool | None = None
     any_of: list[SpotForm] = Field(default=[], max_length=2)
 
@@ -111,14 +191,14 @@ class RetryForm(Form):
 
 
 class CheckpointForm(Form):
-    interval: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = "auto"  # steps
+    interval: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto", "never"] = "auto"  # steps
     keep: int = Field(default=3, ge=1, le=100)
 
 
 class JobFile(Form):
     """A fine-tuning job, as `POST /v1/jobs` and `POST /v1/plans` take it; `train` is for plans."""
 
-    kind: Literal["finetune", "train"] = "finetune"
+    kind: Annotated[Literal["finetune", "train"], BeforeValidator(_kind_of_job)] = "finetune"
     name: Name
     model: ModelForm
     dataset: DatasetForm | None = None  # absent: the model's code brings it
@@ -132,7 +212,23 @@ class JobFile(Form):
     checkpoint: CheckpointForm = CheckpointForm()
     env: dict[Variable, Text] = Field(default={}, max_length=100)
     secrets: list[Variable] = Field(default=[], max_length=100)
-    objective: Literal["cheapest", "fastest"] = "cheapest"
+    objective: Literal["cheapest", "fastest", "cheapest-within-deadline", "fastest-within-budget"] = "cheapest"
+
+
+def require_trainable(job: JobFile) -> None:
+    """Raises JobFileError for what can be planned and not yet trained."""
+    if job.model.method not in TRAINABLE.methods:
+        raise _untrainable("model.method", f"is {job.model.method}", f"write {' or '.join(TRAINABLE.methods)}")
+    if job.resources.nodes and _least_nodes(job.resources.nodes) > TRAINABLE.nodes:
+        raise _untrainable("resources.nodes", f"asks for {job.resources.nodes}", f"write {TRAINABLE.nodes}")
+
+
+def trainable_spec(spec: events.JobSpec) -> events.JobSpec:
+    """The specification with what it leaves to the planner narrowed to what the trainer can do."""
+    narrowed = events.JobSpec()
+    narrowed.CopyFrom(spec)
+    narrowed.resources.nodes = str(TRAINABLE.nodes)
+    return narrowed
 
 
 def to_spec(job: JobFile, model: Model, dataset: Dataset | None, now: datetime) -> events.JobSpec:
@@ -142,6 +238,8 @@ def to_spec(job: JobFile, model: Model, dataset: Dataset | None, now: datetime) 
     _check_kind(job, model)
     if job.dataset and dataset:
         _check_dataset(job.dataset, dataset)
+    policy = _spot_policy(job)
+    _require_consistent(job, policy)
     numbers = job.hyperparameters.model_dump()
     spec = events.JobSpec(
         kind=job.kind,
@@ -159,19 +257,15 @@ def to_spec(job: JobFile, model: Model, dataset: Dataset | None, now: datetime) 
         dataset=dataset_ref(dataset, job.dataset.eval_fraction) if job.dataset and dataset else None,
         hyperparameters=events.Hyperparameters(**{name: value for name, value in numbers.items() if value != "auto"}),
         resources=events.Resources(
-            accelerators=job.resources.accelerators or "",
-            cpus=str(job.resources.cpus or ""),
-            memory=str(job.resources.memory or ""),
-            regions=job.resources.regions,
-            instance_types=job.resources.instance_types,
-            max_price_usd_per_hour=job.max_price,
+            **machines(job.resources), nodes=job.resources.nodes or "", max_price_usd_per_hour=job.max_price
         ),
-        spot_policy=_SPOT_POLICIES[_spot_policy(job)],
+        spot_policy=_SPOT_POLICIES[policy],
         budget_usd=job.budget.total_usd if job.budget else None,
         retry=_retry(job.retry),
         checkpoint=events.CheckpointPolicy(
-            interval_steps=0 if job.checkpoint.interval == "auto" else job.checkpoint.interval,
+            interval_steps=job.checkpoint.interval if isinstance(job.checkpoint.interval, int) else 0,
             keep=job.checkpoint.keep,
+            disabled=job.checkpoint.interval == "never",
         ),
         env=job.env,
         secrets=job.secrets,
@@ -199,6 +293,17 @@ def _check_dataset(form: DatasetForm, dataset: Dataset) -> None:
         raise JobFileError("dataset.format", f"is {form.format}, but the dataset is {dataset.format}: leave it out")
     if dataset.rows - round(dataset.rows * form.eval_fraction) < 1:
         raise JobFileError("dataset.eval_fraction", f"of {dataset.rows} rows leaves none to train on")
+
+
+def machines(form: MachinesForm) -> dict[str, Any]:
+    """What jobs and endpoints say alike about machines, in the contract's words."""
+    return {
+        "accelerators": form.accelerators or "",
+        "cpus": str(form.cpus or ""),
+        "memory": str(form.memory or ""),
+        "regions": form.regions,
+        "instance_types": form.instance_types,
+    }
 
 
 def dataset_ref(dataset: Dataset, eval_fraction: float) -> events.DatasetRef:
@@ -269,6 +374,36 @@ def _spot_policy(job: JobFile) -> str:
     if job.spot_policy not in (None, policy):
         raise JobFileError("spot_policy", f"is {job.spot_policy}, but resources say {policy}: keep one of them")
     return policy
+
+
+def _require_consistent(job: JobFile, policy: str) -> None:
+    """What each field may say, but not together."""
+    if job.objective == "cheapest-within-deadline" and job.deadline is None:
+        raise JobFileError(
+            "deadline", f"is missing, which objective {job.objective} needs: add one such as 6h, or write cheapest"
+        )
+    if job.objective == "fastest-within-budget" and job.budget is None:
+        raise JobFileError(
+            "budget.total_usd", f"is missing, which objective {job.objective} needs: add it, or write fastest"
+        )
+    if job.checkpoint.interval == "never" and policy == "spot":
+        raise JobFileError(
+            "checkpoint.interval",
+            "is never, but the job is to run on spot: spot without checkpointing loses the work at every interruption: "
+            "write auto, or spot_policy on-demand",
+        )
+
+
+def _untrainable(field: str, said: str, instead: str) -> JobFileError:
+    return JobFileError(
+        field, f"{said}, which can be planned (POST /v1/plans) but not trained yet: {instead} to submit the job"
+    )
+
+
+def _least_nodes(nodes: str) -> int:
+    match = _NODES.fullmatch(nodes)
+    assert match is not None, "the form has checked it"
+    return int(match[1])
 
 
 def _retry(retry: RetryForm) -> events.Retry:

@@ -1,4 +1,4 @@
-"""What grows is cut: the event log by age and number, idempotency keys by age."""
+"""What grows is cut: the event log by age and number, plans, replays and idempotency keys by age."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, func, select
 
 from services.gateway.settings import Settings
-from services.gateway.tables import AnswerRow, EventRow
+from services.gateway.tables import AnswerRow, EventRow, PlanRow, ReplayRow
 from sskai.database import Database
 
 ROWS_AT_ONCE = 5_000  # in one transaction, so that none takes long
@@ -18,6 +18,7 @@ async def forget(database: Database, settings: Settings) -> int:
     now = datetime.now(UTC)
     oldest_answer = now - timedelta(hours=settings.idempotency_retention_hours)
     oldest_event = now - timedelta(days=settings.event_retention_days)
+    oldest_plan = now - timedelta(days=settings.plan_retention_days)
     async with database.transaction() as session:
         newest = await session.scalar(select(func.max(EventRow.id))) or 0
         events = (
@@ -30,6 +31,9 @@ async def forget(database: Database, settings: Settings) -> int:
         forgotten = len(gone.all())
         old = delete(AnswerRow).where(AnswerRow.created_at < oldest_answer, AnswerRow.idempotency_key.in_(answers))
         forgotten += len((await session.scalars(old.returning(AnswerRow.idempotency_key))).all())
+        for row, key in ((PlanRow, PlanRow.id), (ReplayRow, ReplayRow.replay_id)):
+            past = select(key).where(row.created_at < oldest_plan).limit(ROWS_AT_ONCE)
+            forgotten += len((await session.scalars(delete(row).where(key.in_(past)).returning(key))).all())
     return forgotten
 
 

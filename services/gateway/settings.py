@@ -22,7 +22,7 @@ class Settings(sskai.settings.Settings):
     max_dataset_bytes: int = Field(default=2 * GIB, gt=0)
     max_model_bytes: int = Field(default=32 * GIB, gt=0)
 
-    plan_wait_seconds: float = Field(default=20, ge=0)  # how long POST /v1/plans waits for the answer
+    plan_wait_seconds: float = Field(default=20, ge=0)  # how long a plan's or a replay's request waits for its answer
     # How long a chat request is tried again while inference restarts, as long as nothing of the answer was sent.
     inference_retry_seconds: float = Field(default=30, ge=0)
     inference_timeout_seconds: float = Field(default=300, gt=0)  # silence of inference in the middle of an answer
@@ -31,4 +31,5 @@ class Settings(sskai.settings.Settings):
     heartbeat_seconds: float = Field(default=10, gt=0)  # comments on a silent event stream
     event_retention_days: float = Field(default=7, gt=0)
     max_events: int = Field(default=1_000_000, gt=0)
+    plan_retention_days: float = Field(default=90, gt=0)  # as long as the optimizer keeps what a replay needs
     idempotency_retention_hours: float = Field(default=48, gt=0)

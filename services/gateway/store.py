@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import Select, desc, func, select, text
+from sqlalchemy import Select, desc, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,8 +21,10 @@ from services.gateway.tables import (
     EndpointRow,
     EventRow,
     JobRow,
+    ModelRow,
     PlanRow,
     ReceiptRow,
+    ReplayRow,
     RetrainRow,
     SpendRow,
 )
@@ -29,6 +32,13 @@ from sskai import contract
 from sskai.contract import moment
 from sskai.delivery import envelope_of
 from sskai.events import v1 as events
+
+
+class PlanKind(StrEnum):
+    """What was planned, in the job file's words."""
+
+    FINETUNE = "finetune"
+    ENDPOINT = "endpoint"
 
 
 class Store:
@@ -129,13 +139,17 @@ class Store:
 
     # Plans
 
-    async def expect_plan(self, event: events.PlanRequested) -> None:
+    async def expect_plan(self, event: events.PlanRequested | events.EndpointPlanRequested) -> None:
         """A dry run was asked for; its answer will have the request's id."""
+        of_job = isinstance(event, events.PlanRequested)
+        plan_id = event.job_id if isinstance(event, events.PlanRequested) else event.plan_id
         self.session.add(
             PlanRow(
-                id=event.job_id,
+                id=plan_id,
                 tenant_id=event.tenant_id,
-                job_id=event.job_id,
+                job_id=plan_id,
+                kind=PlanKind.FINETUNE if of_job else PlanKind.ENDPOINT,
+                plan_id=None,
                 preview=True,
                 status="pending",
                 body={},
@@ -146,26 +160,42 @@ class Store:
 
     async def keep_plan(self, event: events.PlanProposed | events.PlanRefused) -> bool:
         """The optimizer's answer. False: it names a tenant that is not the plan's, and changes nothing."""
-        proposed = isinstance(event, events.PlanProposed)
-        values = {
-            "id": event.job_id if event.preview else event.plan_id,
-            "tenant_id": event.tenant_id,
-            "job_id": event.job_id,
-            "preview": event.preview,
-            "status": "proposed" if proposed else "refused",
-            "body": plain(event),
-            "created_at": moment(event.proposed_at if isinstance(event, events.PlanProposed) else event.refused_at),
-        }
+        return await self._keep_plan(
+            event,
+            id=event.job_id if event.preview else event.plan_id,
+            job_id=event.job_id,
+            kind=PlanKind.FINETUNE,
+            preview=event.preview,
+            status="proposed" if isinstance(event, events.PlanProposed) else "refused",
+            created_at=moment(event.proposed_at if isinstance(event, events.PlanProposed) else event.refused_at),
+        )
+
+    async def keep_endpoint_plan(self, event: events.EndpointPlanProposed) -> bool:
+        """The same for an endpoint; its refusals are those of every plan."""
+        return await self._keep_plan(
+            event,
+            id=event.plan_id,
+            job_id=event.plan_id,
+            kind=PlanKind.ENDPOINT,
+            preview=True,
+            status="proposed",
+            created_at=moment(event.proposed_at),
+        )
+
+    async def _keep_plan(self, event: Any, **values: Any) -> bool:
+        values |= {"tenant_id": event.tenant_id, "plan_id": event.plan_id or None, "body": plain(event)}
         statement = upsert(PlanRow).values(**values)
         kept = statement.on_conflict_do_update(
             index_elements=["id"],
-            set_={name: statement.excluded[name] for name in ("status", "body")},
+            set_={name: statement.excluded[name] for name in ("status", "body", "plan_id")},
             where=PlanRow.tenant_id == event.tenant_id,
         )
         return await self.session.scalar(kept.returning(PlanRow.id)) is not None
 
     async def plan(self, tenant_id: str, plan_id: str) -> PlanRow | None:
-        return await self.session.scalar(select(PlanRow).where(PlanRow.tenant_id == tenant_id, PlanRow.id == plan_id))
+        """By the id that it is shown under, or by the optimizer's own, which its events tell."""
+        named = or_(PlanRow.id == plan_id, PlanRow.plan_id == plan_id)
+        return await self.session.scalar(select(PlanRow).where(PlanRow.tenant_id == tenant_id, named).limit(1))
 
     async def plans(self, tenant_id: str, job_id: str | None, after: str | None, limit: int) -> list[PlanRow]:
         """Newest first."""
@@ -175,6 +205,46 @@ class Store:
         if after is not None:
             query = query.where(PlanRow.id < after)
         return list(await self.session.scalars(query.order_by(desc(PlanRow.id)).limit(limit)))
+
+    # Replays
+
+    async def expect_replay(self, event: events.PlanReplayRequested) -> None:
+        self.session.add(
+            ReplayRow(
+                replay_id=event.replay_id,
+                tenant_id=event.tenant_id,
+                plan_id=event.plan_id,
+                policy=event.policy,
+                status="pending",
+                body={},
+                created_at=moment(event.requested_at),
+            )
+        )
+        await self.session.flush()
+
+    async def keep_replay(self, event: events.PlanReplayed) -> bool:
+        """The optimizer's answer. False: it names a tenant that is not the replay's, and changes nothing."""
+        values = {
+            "replay_id": event.replay_id,
+            "tenant_id": event.tenant_id,
+            "plan_id": event.plan_id,
+            "policy": event.policy,
+            "status": "failed" if event.problem else "replayed",
+            "body": plain(event),
+            "created_at": moment(event.replayed_at),
+        }
+        statement = upsert(ReplayRow).values(**values)
+        kept = statement.on_conflict_do_update(
+            index_elements=["replay_id"],
+            set_={name: statement.excluded[name] for name in ("status", "body")},
+            where=(ReplayRow.tenant_id == event.tenant_id) & (ReplayRow.plan_id == event.plan_id),
+        )
+        return await self.session.scalar(kept.returning(ReplayRow.replay_id)) is not None
+
+    async def replay(self, tenant_id: str, plan_id: str, replay_id: str) -> ReplayRow | None:
+        """`plan_id` is the optimizer's."""
+        query = select(ReplayRow).where(ReplayRow.tenant_id == tenant_id, ReplayRow.plan_id == plan_id)
+        return await self.session.scalar(query.where(ReplayRow.replay_id == replay_id))
 
     # Endpoints
 
@@ -201,6 +271,16 @@ class Store:
         gone = (EndpointState.DELETING, EndpointState.DELETED)
         query = select(EndpointRow.endpoint_id).where(EndpointRow.tenant_id == tenant_id, EndpointRow.name == name)
         return await self.session.scalar(query.where(EndpointRow.state.not_in(gone)).limit(1)) is not None
+
+    async def has_ready_endpoint_on(self, tenant_id: str, base_model_id: str) -> bool:
+        """Whether an endpoint of this base, or of an adapter on it, answers already."""
+        trained = (ModelRow.model_id == EndpointRow.model_id) & (ModelRow.version == EndpointRow.version)
+        on_base = exists().where(trained, ModelRow.tenant_id == tenant_id, ModelRow.base_model_id == base_model_id)
+        is_base = (EndpointRow.version == 0) & (EndpointRow.model_id == base_model_id)
+        query = select(EndpointRow.endpoint_id).where(
+            EndpointRow.tenant_id == tenant_id, EndpointRow.state == EndpointState.READY, or_(is_base, on_base)
+        )
+        return await self.session.scalar(query.limit(1)) is not None
 
     async def follow_endpoint(self, event: Any) -> bool:
         """One more fact of an endpoint. False: the tenant has no such endpoint, and nothing changes."""

@@ -141,10 +141,27 @@ class PlanRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str] = mapped_column(index=True)
     job_id: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]  # "finetune" | "endpoint"
+    # The optimizer's own name for the decision, by which it is replayed. Of a dry run it is not `id`.
+    plan_id: Mapped[str | None] = mapped_column(index=True)
     preview: Mapped[bool]
     status: Mapped[str]  # "pending" | "proposed" | "refused"
     body: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class ReplayRow(Base):
+    """A stored decision that somebody had made again."""
+
+    __tablename__ = "replays"
+
+    replay_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    plan_id: Mapped[str]  # the optimizer's
+    policy: Mapped[str]  # empty: as it was
+    status: Mapped[str]  # "pending" | "replayed" | "failed"
+    body: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class EndpointRow(Base):

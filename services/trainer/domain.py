@@ -131,6 +131,8 @@ def resolve(
     epochs = given.n_epochs or 3.0
     total_steps = plan.total_steps or given.max_steps or max(1, math.ceil(training_rows * epochs / batch_size))
     interval = plan.checkpoint_interval_steps or spec.checkpoint.interval_steps or max(1, total_steps // 10)
+    if spec.checkpoint.disabled:
+        interval = total_steps  # no interval is over before the end
     rank = spec.model.rank or 8  # Hu et al. 2021 (LoRA), section 7.2: ranks from 1 to 64 differ little
     return Recipe(
         total_steps=total_steps,

@@ -142,6 +142,56 @@ def test_waiting_ends_with_the_job_or_with_its_time() -> None:
             sskai.jobs.wait("job_1", limit_seconds=0.01, poll_seconds=0.001)
 
 
+def test_a_plan_that_takes_longer_is_waited_for() -> None:
+    pending = {"id": "plan_1", "status": "pending"}
+    answers = iter([pending, pending, {"id": "plan_1", "status": "proposed", "options": [{"kind": "spot"}]}])
+    seen: list[tuple[str, str]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append((request.method, request.url.path))
+        return httpx2.Response(200, json=next(answers))
+
+    with client_of(answer) as sskai:
+        assert sskai.plans.create({"kind": "endpoint"}, poll_seconds=0.001)["options"] == [{"kind": "spot"}]
+    assert seen == [("POST", "/v1/plans"), ("GET", "/v1/plans/plan_1"), ("GET", "/v1/plans/plan_1")]
+
+
+def test_a_plan_that_is_refused_late_raises_as_one_that_is_refused_at_once() -> None:
+    late = {"id": "plan_1", "status": "refused", "reason": "budget", "detail": "5 USD.", "advice": "Raise it."}
+    answers = iter([{"id": "plan_1", "status": "pending"}, late])
+
+    def answer(_request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json=next(answers))
+
+    with client_of(answer) as sskai, pytest.raises(SskaiError, match=r"5 USD\. Raise it\.") as refused:
+        sskai.plans.create({}, poll_seconds=0.001)
+    assert (refused.value.status, refused.value.problem["reason"]) == (422, "budget")
+
+
+def test_a_replay_is_asked_for_once_and_waited_for() -> None:
+    replay = {"id": "replay_1", "plan_id": "plan_1", "status": "pending"}
+    answers = iter([replay, replay, {**replay, "status": "replayed", "equal": False}])
+    seen: list[tuple[str, str, bytes]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append((request.method, request.url.path, request.read()))
+        return httpx2.Response(200, json=next(answers))
+
+    with client_of(answer) as sskai:
+        assert sskai.plans.replay("plan_2", "fastest", poll_seconds=0.001)["equal"] is False
+    looks = [("GET", "/v1/plans/plan_1/replays/replay_1", b"")] * 2
+    assert seen == [("POST", "/v1/plans/plan_2/replay", b'{"policy":"fastest"}'), *looks]
+
+
+def test_a_replay_that_fails_or_never_comes_is_an_error() -> None:
+    failed = {"id": "replay_1", "plan_id": "plan_1", "status": "failed", "problem": "its inputs are gone"}
+    with client_of(lambda _: httpx2.Response(200, json=failed)) as sskai, pytest.raises(SskaiError, match="inputs are"):
+        sskai.plans.replay("plan_1")
+    late = httpx2.Response(202, json={**failed, "status": "pending"})
+    with client_of(lambda _: late) as sskai, pytest.raises(TimeoutError, match="replay_1 pending"):
+        sskai.plans.replay("plan_1", wait_seconds=0, poll_seconds=0.001)
+
+
 class _Cut(httpx2.SyncByteStream):
     """A body that breaks off."""
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from sskai.client import Client, SskaiError
+from sskai.events import v1 as events
+from sskai.testing import wait_for
 from tests.gateway.conftest import ROWS, House, job_file, jsonl
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -44,3 +47,51 @@ async def test_a_journey_by_the_client(house: House, tmp_path: Path) -> None:
             return [next(facts).type for _ in range(2)]
 
     assert await asyncio.to_thread(listen) == ["JobSubmitted", "JobCancelRequested"]
+
+
+async def test_a_plan_is_replayed_and_an_endpoint_planned_by_the_client(house: House) -> None:
+    await house.dataset(house.ann)
+    key = house.ann.headers["Authorization"].removeprefix("Bearer ")
+    house.world.settings.plan_wait_seconds = 0  # the client waits for what the gateway does not
+
+    def by_client(method: str, *arguments: Any) -> Any:
+        with Client(house.url, key) as sskai:
+            return getattr(sskai.plans, method)(*arguments, poll_seconds=0.02)
+
+    async def asked(kind: type[Message]) -> Any:
+        async def told() -> list[Any]:
+            return await house.told(kind)
+
+        return (await wait_for(told))[0]
+
+    planning = asyncio.create_task(asyncio.to_thread(by_client, "create", job_file()))
+    request = await asked(events.PlanRequested)
+    now, tenant_id = request.requested_at, request.tenant_id
+    proposed = events.PlanProposed(
+        job_id=request.job_id, tenant_id=tenant_id, plan_id="plan_of_the_optimizer", preview=True, proposed_at=now
+    )
+    await house.bus.publish(proposed)
+    await house.bus.settle()
+    plan = await planning
+    replaying = asyncio.create_task(asyncio.to_thread(by_client, "replay", plan["id"]))
+    request = await asked(events.PlanReplayRequested)
+    assert request.plan_id == "plan_of_the_optimizer"
+    replayed = events.PlanReplayed(
+        plan_id=request.plan_id, tenant_id=tenant_id, replay_id=request.replay_id, equal=True, replayed_at=now
+    )
+    await house.bus.publish(replayed)
+    await house.bus.settle()
+    assert (await replaying)["equal"]
+
+    traffic = {"requests_per_day": 9, "input_tokens_per_request": 9, "output_tokens_per_request": 9}
+    file = {"kind": "endpoint", "name": "chat", "model": {"base": "tiny-llama"}, "traffic": traffic}
+    planning = asyncio.create_task(asyncio.to_thread(by_client, "create", file))
+    request = await asked(events.EndpointPlanRequested)
+    refused = events.PlanRefused(
+        job_id=request.plan_id, tenant_id=tenant_id, preview=True, reason="budget", detail="Too dear.", refused_at=now
+    )
+    await house.bus.publish(refused)
+    await house.bus.settle()
+    with pytest.raises(SskaiError, match="Too dear") as told:
+        await planning
+    assert told.value.problem["reason"] == "budget"

@@ -24,6 +24,19 @@ async def test_the_openapi_document_is_valid(house: House) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="session")
+async def test_a_plans_two_bodies_are_told_apart_by_their_kind(house: House) -> None:
+    document = (await house.ann.get("/openapi.json")).json()
+    body = document["paths"]["/v1/plans"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    references = {"finetune": "#/components/schemas/JobFile", "endpoint": "#/components/schemas/EndpointFile"}
+    assert [one["$ref"] for one in body["oneOf"]] == list(references.values())
+    assert body["discriminator"] == {"propertyName": "kind", "mapping": references}
+    schemas = document["components"]["schemas"]
+    assert schemas["JobFile"]["properties"]["kind"]["const"] == "finetune"
+    assert schemas["EndpointFile"]["properties"]["kind"]["const"] == "endpoint"
+    assert {"kind", "name", "model", "traffic"} <= set(schemas["EndpointFile"]["required"])
+
+
+@pytest.mark.asyncio(loop_scope="session")
 async def test_the_asyncapi_document_is_served_to_everybody(house: House) -> None:
     answer = await house.ann.get("/asyncapi.yaml", headers={"Authorization": ""})
     assert answer.headers["content-type"].startswith("application/yaml")

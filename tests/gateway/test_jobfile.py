@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway import references
-from services.gateway.jobfile import JobFile, JobFileError, deadline, retrain_spec, to_spec
+from services.gateway import endpointfile, references
+from services.gateway.endpointfile import EndpointFile
+from services.gateway.jobfile import (
+    ACCELERATORS,
+    TRAINABLE,
+    JobFile,
+    JobFileError,
+    deadline,
+    require_trainable,
+    retrain_spec,
+    to_spec,
+    trainable_spec,
+)
 from services.gateway.values import Dataset, Model
 from sskai.contract import moment, timestamp
 from sskai.events import v1 as events
@@ -21,9 +36,11 @@ DATASET = Dataset("dataset_1", "tenant_a", "support", 3, "s3://b/k", "messages",
 MODEL = Model("base", "base", 0, "builtin", "base", "builtin://base", "", "{}", True, NOW)
 
 
+JOB = {"name": "bot", "model": {"base": "base"}, "dataset": {"uri": "support"}}
+
+
 def spec_of(**fields: Any) -> events.JobSpec:
-    job = {"name": "bot", "model": {"base": "base"}, "dataset": {"uri": "support"}, **fields}
-    return to_spec(JobFile.model_validate(job), MODEL, DATASET, NOW)
+    return to_spec(JobFile.model_validate({**JOB, **fields}), MODEL, DATASET, NOW)
 
 
 CONVENTIONS = {
@@ -75,6 +92,99 @@ def test_the_job_file_of_the_conventions_says_what_it_means() -> None:
 )
 def test_spot_is_said_in_skypilots_way_or_in_ours(fields: dict[str, Any], policy: int) -> None:
     assert spec_of(**fields).spot_policy == policy
+
+
+@pytest.mark.parametrize(
+    ("objective", "number"),
+    [
+        ("cheapest", events.OBJECTIVE_CHEAPEST),
+        ("fastest", events.OBJECTIVE_FASTEST),
+        ("cheapest-within-deadline", events.OBJECTIVE_CHEAPEST_WITHIN_DEADLINE),
+        ("fastest-within-budget", events.OBJECTIVE_FASTEST_WITHIN_BUDGET),
+    ],
+)
+def test_each_objective_has_its_number(objective: str, number: int) -> None:
+    assert spec_of(objective=objective, deadline="6h", budget={"total_usd": 5}).objective == number
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full", "scratch"])
+def test_every_method_can_be_planned(method: str) -> None:
+    assert spec_of(model={"base": "base", "method": method}).model.method == method
+
+
+@pytest.mark.parametrize(
+    ("said", "nodes", "least"),
+    [(None, "", 1), (1, "1", 1), ("1", "1", 1), ("1+", "1+", 1), ("1..4", "1..4", 1), (2, "2", 2), ("2..4", "2..4", 2)],
+)
+def test_machines_of_one_job_are_a_size(said: Any, nodes: str, least: int) -> None:
+    assert spec_of(resources={"nodes": said}).resources.nodes == nodes
+    job = JobFile.model_validate({**JOB, "resources": {"nodes": said}})
+    if least > TRAINABLE.nodes:
+        with pytest.raises(JobFileError, match=r"resources\.nodes asks for .*POST /v1/plans.*write 1"):
+            require_trainable(job)
+    else:
+        require_trainable(job)
+
+
+@pytest.mark.parametrize(("interval", "steps", "disabled"), [("auto", 0, False), (25, 25, False), ("never", 0, True)])
+def test_checkpoints_come_by_themselves_every_so_many_steps_or_never(interval: Any, steps: int, disabled: bool) -> None:
+    policy = spec_of(checkpoint={"interval": interval}).checkpoint
+    assert (policy.interval_steps, policy.disabled) == (steps, disabled)
+
+
+@pytest.mark.parametrize("said", [True, False, "auto"])
+def test_gradient_checkpointing_is_the_planners_choice_unless_said(said: Any) -> None:
+    wishes = spec_of(hyperparameters={"gradient_checkpointing": said}).hyperparameters
+    assert wishes.HasField("gradient_checkpointing") == (said != "auto")
+    assert wishes.gradient_checkpointing == (said is True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"model": {"base": "base", "method": "qlora"}}, "model.method"),
+        ({"model": {"base": "base", "method": "full"}}, "model.method"),
+        ({"model": {"base": "base", "method": "scratch"}}, "model.method"),
+        ({"hyperparameters": {"gradient_checkpointing": True}}, "hyperparameters.gradient_checkpointing"),
+        ({"resources": {"nodes": "2+"}}, "resources.nodes"),
+    ],
+)
+def test_what_can_be_planned_and_not_trained_says_so_and_what_to_do(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(
+        JobFileError, match=r"can be planned .* but not trained yet: write .* to submit the job"
+    ) as told:
+        require_trainable(JobFile.model_validate({**JOB, **fields}))
+    assert told.value.field == field
+
+
+def test_a_job_leaves_nothing_to_the_planner_that_the_trainer_cannot_do() -> None:
+    planned = spec_of(resources={"nodes": "1..4"})
+    narrowed = trainable_spec(planned)
+    assert (narrowed.resources.nodes, narrowed.hyperparameters.gradient_checkpointing) == ("1", False)
+    assert narrowed.hyperparameters.HasField("gradient_checkpointing")
+    assert planned.resources.nodes == "1..4"
+
+
+def test_the_door_knows_every_accelerator_of_the_catalogue() -> None:
+    with (Path(__file__).parents[2] / "services/optimizer/data/accelerators.csv").open() as file:
+        assert {row["name"] for row in csv.DictReader(file)} == set(ACCELERATORS)
+
+
+@pytest.mark.parametrize("accelerators", ["L4", "l4:1", "L4:1, A10G:1+", "none", "A100-80GB:2..8"])
+def test_an_accelerator_that_is_known_is_accepted(accelerators: str) -> None:
+    assert spec_of(resources={"accelerators": accelerators}).resources.accelerators == accelerators
+
+
+@given(
+    policy=st.sampled_from([None, "spot", "on-demand", "auto"]),
+    use_spot=st.sampled_from([None, True, False]),
+    interval=st.sampled_from(["auto", "never", 10]),
+)
+def test_no_job_without_checkpoints_ever_asks_for_spot(policy: Any, use_spot: Any, interval: Any) -> None:
+    with suppress(JobFileError):
+        spec = spec_of(spot_policy=policy, resources={"use_spot": use_spot}, checkpoint={"interval": interval})
+        assert not (spec.checkpoint.disabled and spec.spot_policy == events.SPOT_POLICY_SPOT)
+        assert spec.checkpoint.disabled == (interval == "never")
 
 
 @pytest.mark.parametrize(
@@ -139,3 +249,11 @@ def test_a_reference_names_a_thing_and_perhaps_its_version(
     text: str, kind: str, reference: references.Reference | None
 ) -> None:
     assert references.parse(text, kind) == reference
+
+
+def test_the_files_of_the_guide_are_accepted() -> None:
+    guide = (Path(__file__).parents[2] / "docs/guides/plans.md").read_text()
+    wishes, endpoint = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL))
+    assert spec_of(**wishes).resources.nodes == "1..4"
+    spec = endpointfile.to_spec(EndpointFile.model_validate(endpoint), MODEL, MODEL, base_is_running=True)
+    assert (spec.requests_per_day, spec.budget_usd_per_month, spec.base_is_running) == (2000, 100, True)

@@ -197,6 +197,13 @@ def test_saves_come_at_the_interval_and_the_last_step_is_saved_otherwise(step: i
     assert domain.should_save(step, saved, recipe(Plan(total_steps=100, checkpoint_interval_steps=10))) is save
 
 
+def test_a_job_without_checkpoints_saves_none_on_the_way() -> None:
+    wanted = spec()
+    wanted.checkpoint.disabled = True
+    without = recipe(Plan(total_steps=100, checkpoint_interval_steps=10), wanted=wanted)
+    assert not any(domain.should_save(step, 0, without) for step in range(101))
+
+
 @pytest.mark.parametrize(("told", "resumed", "lost"), [(17, 10, 7), (10, 10, 0), (9, 10, 0)])
 def test_lost_steps(told: int, resumed: int, lost: int) -> None:
     assert domain.lost_steps(told, resumed) == lost

@@ -1,16 +1,17 @@
-"""`/v1/plans`: what a job would cost, where and why, before anything is spent."""
+"""`/v1/plans`: what a job or an endpoint would cost, where and why, before anything is spent."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import Discriminator, Tag
 
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
-from services.gateway.api.resolving import resolve
+from services.gateway.api.resolving import resolve, resolve_endpoint
+from services.gateway.api.waiting import answered
 from services.gateway.api.world import (
     After,
     Here,
@@ -23,29 +24,51 @@ from services.gateway.api.world import (
     page,
     unprocessable,
 )
+from services.gateway.endpointfile import EndpointFile
 from services.gateway.jobfile import JobFile, JobFileError
 from services.gateway.keys import Principal
 from services.gateway.plain import iso
-from services.gateway.store import Store
+from services.gateway.store import PlanKind, Store
 from services.gateway.tables import PlanRow
-from sskai.contract import new_id, timestamp
+from sskai.contract import key_of, new_id, timestamp
 from sskai.delivery import tell
 from sskai.events import v1 as events
 from sskai.http import Problem
 
 router = APIRouter(prefix="/v1/plans", tags=["plans"])
 
-LOOK_SECONDS = 5  # at the latest, should a notification be lost with its connection
+
+def _kind(document: Any) -> str:
+    """Which file it is; what is neither is told so by the job file's own check."""
+    kind = document.get("kind") if isinstance(document, dict) else None
+    return PlanKind.ENDPOINT if kind == PlanKind.ENDPOINT else PlanKind.FINETUNE
+
+
+PlanFile = Annotated[
+    Annotated[JobFile, Tag(PlanKind.FINETUNE)] | Annotated[EndpointFile, Tag(PlanKind.ENDPOINT)],
+    Discriminator(_kind),
+    Body(
+        json_schema_extra={
+            "discriminator": {
+                "propertyName": "kind",
+                "mapping": {
+                    PlanKind.FINETUNE: "#/components/schemas/JobFile",
+                    PlanKind.ENDPOINT: "#/components/schemas/EndpointFile",
+                },
+            }
+        }
+    ),
+]
 
 
 @router.post("")
 async def request_plan(
-    job: JobFile, request: Request, here: Here, caller: Caller, idempotency_key: IdempotencyKey = None
+    file: PlanFile, request: Request, here: Here, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """A dry run: 200 with the table of candidates, 422 if nothing meets the constraints, 202 with the plan's address
-    if it takes longer."""
-    plan_id = await _ask(job, await request.body(), here, caller, idempotency_key)
-    row = await _answered(here, caller, plan_id)
+    """A dry run of a job, or of an endpoint (`kind: endpoint`): 200 with the table of candidates or options, 422 if
+    nothing meets the constraints, 202 with the plan's address if it takes longer."""
+    plan_id = await _ask(file, await request.body(), here, caller, idempotency_key)
+    row = await answered(here, plan_id, lambda store: store.plan(caller.tenant_id, plan_id))
     if row is None:
         raise not_found("plan", plan_id)
     if row.status == "refused":
@@ -83,12 +106,13 @@ async def get_plan(plan_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
 
 
 def shown(row: PlanRow) -> dict[str, Any]:
-    """The optimizer's words; `candidates` best first, the first is the chosen one."""
+    """The optimizer's words; `candidates` (of an endpoint: `options`) best first, the first is the chosen one."""
     document = {name: value for name, value in row.body.items() if name != "tenant_id"}
     return {
         **document,
         "id": row.id,
         "object": "plan",
+        "kind": row.kind,
         "status": row.status,
         "job_id": None if row.preview else row.job_id,
         "preview": row.preview,
@@ -96,41 +120,41 @@ def shown(row: PlanRow) -> dict[str, Any]:
     }
 
 
-async def _ask(job: JobFile, body: bytes, here: World, caller: Principal, idempotency_key: str | None) -> str:
-    """Tell PlanRequested; returns the id under which the answer will stand."""
+async def _ask(
+    file: JobFile | EndpointFile, body: bytes, here: World, caller: Principal, idempotency_key: str | None
+) -> str:
+    """Tell that a plan is wanted; returns the id under which the answer will stand."""
     now = here.now()
     try:
         async with here.database.transaction() as session:
             store = Store(session)
 
             async def make() -> Answer:
-                spec = await resolve(job, here, caller, store.library, to_run=False)
-                event = events.PlanRequested(
-                    job_id=new_id("plan"), tenant_id=caller.tenant_id, spec=spec, requested_at=timestamp(now)
-                )
+                event = await _request(file, here, caller, store)
+                event.requested_at.CopyFrom(timestamp(now))
                 await store.expect_plan(event)
                 await tell(session, event)
-                return Answer(202, {"id": event.job_id})
+                return Answer(202, {"id": key_of(event)})
 
             digested = digest("POST /v1/plans", body)
             answer = await once(session, caller.tenant_id, idempotency_key, digested, make, now=now)
     except JobFileError as error:
-        raise unprocessable("The job cannot be planned", error) from error
+        raise unprocessable(
+            f"The {'endpoint' if file.kind == 'endpoint' else 'job'} cannot be planned", error
+        ) from error
     except KeyReusedError as error:
         raise key_reused(error) from error
     return str(answer.body["id"])
 
 
-async def _answered(here: World, caller: Principal, plan_id: str) -> PlanRow | None:
-    """The plan when its answer came, or as it stands when the time is over."""
-    clock = asyncio.get_running_loop().time
-    until = clock() + here.settings.plan_wait_seconds
-    with here.hub.waiting(plan_id) as woken:
-        while True:
-            woken.clear()
-            async with here.database.transaction() as session:
-                row = await Store(session).plan(caller.tenant_id, plan_id)
-            left = until - clock()
-            if row is None or row.status != "pending" or left <= 0 or here.hub.closing.is_set():
-                return row
-            await here.hub.pause(woken, min(left, LOOK_SECONDS))
+async def _request(
+    file: JobFile | EndpointFile, here: World, caller: Principal, store: Store
+) -> events.PlanRequested | events.EndpointPlanRequested:
+    """What asks the optimizer, with everything resolved. Raises JobFileError."""
+    if isinstance(file, EndpointFile):
+        endpoint = await resolve_endpoint(
+            file, here, caller, store.library, base_is_running=store.has_ready_endpoint_on
+        )
+        return events.EndpointPlanRequested(plan_id=new_id("plan"), tenant_id=caller.tenant_id, spec=endpoint)
+    job = await resolve(file, here, caller, store.library, to_run=False)
+    return events.PlanRequested(job_id=new_id("plan"), tenant_id=caller.tenant_id, spec=job)

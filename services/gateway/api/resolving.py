@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from services.gateway import jobfile
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from services.gateway import endpointfile, jobfile
 from services.gateway.api.world import World
-from services.gateway.jobfile import JobFile, JobFileError
+from services.gateway.endpointfile import EndpointFile, ServedModelForm
+from services.gateway.jobfile import JobFile, JobFileError, ModelForm
 from services.gateway.keys import Principal
 from services.gateway.library import Library
 from services.gateway.values import Model
 from sskai.events import v1 as events
 
+BaseIsRunning: TypeAlias = Callable[[str, str], Awaitable[bool]]  # of a tenant, by the base's id
+
 
 async def resolve(job: JobFile, here: World, caller: Principal, library: Library, *, to_run: bool) -> events.JobSpec:
     """The job's specification. A dry run may speak of weights that are not here. Raises JobFileError."""
-    field, reference = _model_reference(job)
+    field, reference = _model_reference(job.model)
     model = await find_model(reference, here, caller, library, field=field)
     if to_run:
-        if job.model.method == "scratch":
-            raise JobFileError("model.method", "scratch can be planned, not run yet: send it to POST /v1/plans")
+        jobfile.require_trainable(job)
         require_weights(model, here, field)
         if {"uploaded", "code"} & await library.origins(caller.tenant_id, job.name):
             raise JobFileError("name", f"{job.name!r} is a model that was uploaded: choose another name")
@@ -26,7 +31,23 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
     dataset = await library.dataset(caller.tenant_id, job.dataset.uri)
     if dataset is None:
         raise JobFileError("dataset.uri", f"{job.dataset.uri!r} is no dataset: GET /v1/datasets lists yours")
-    return jobfile.to_spec(job, model, dataset, here.now())
+    spec = jobfile.to_spec(job, model, dataset, here.now())
+    return jobfile.trainable_spec(spec) if to_run else spec
+
+
+async def resolve_endpoint(
+    file: EndpointFile, here: World, caller: Principal, library: Library, *, base_is_running: BaseIsRunning
+) -> events.EndpointSpec:
+    """The specification of an endpoint that is to be planned; its weights need not be here. Raises JobFileError."""
+    field, reference = _model_reference(file.model)
+    model = await find_model(reference, here, caller, library, field=field)
+    if model.origin == "code":
+        raise JobFileError(field, f"{model.id} is code: it can be trained, and not yet served")
+    base = model
+    if model.artifact_uri:
+        base = await find_model(model.base_model_id, here, caller, library, field=field)
+    running = await base_is_running(caller.tenant_id, base.base_model_id)
+    return endpointfile.to_spec(file, model, base, base_is_running=running)
 
 
 async def find_model(reference: str, here: World, caller: Principal, library: Library, *, field: str) -> Model:
@@ -49,11 +70,11 @@ def require_weights(model: Model, here: World, field: str) -> None:
         )
 
 
-def _model_reference(job: JobFile) -> tuple[str, str]:
-    if job.model.base and job.model.artifact:
+def _model_reference(form: ModelForm | ServedModelForm) -> tuple[str, str]:
+    if form.base and form.artifact:
         raise JobFileError("model", "has both base and artifact: keep one of them")
-    if job.model.base:
-        return "model.base", job.model.base
-    if job.model.artifact:
-        return "model.artifact", job.model.artifact
+    if form.base:
+        return "model.base", form.base
+    if form.artifact:
+        return "model.artifact", form.artifact
     raise JobFileError("model.base", "is missing: GET /v1/models lists the models that there are")
