@@ -214,13 +214,13 @@ def _machine(
         peak = float(facts["peak_tflops"]) * 1e12
         bandwidth = float(facts["bandwidth_tb_per_second"]) * 1e12
         link = float(facts["link_gb_per_second"]) * 1e9
-        efficiency = dict(_efficiencies()[row["accelerator_name"]])
+        efficiency = dict(sorted(_efficiencies()[row["accelerator_name"]].items()))
     else:
         facts = processors[row["instance_type"].partition(".")[0]]
         peak = float(facts["vcpu_gflops"]) * 1e9 * vcpus
         bandwidth = float(facts["vcpu_bandwidth_gb_per_second"]) * 1e9 * vcpus
         link = 0.0
-        efficiency = dict.fromkeys(METHODS, float(facts["efficiency"]))
+        efficiency = dict.fromkeys(sorted(METHODS), float(facts["efficiency"]))
     return Machine(
         instance_type=row["instance_type"],
         vcpus=vcpus,

@@ -27,8 +27,8 @@ OPTIMIZER_TEMPORARIES = 2
 
 # An interpreter with torch, transformers and peft imported, or a CUDA context, before any tensor.
 RUNTIME_BYTES = 768 * MIB
-# glibc keeps freed blocks below its mmap threshold: what comes and goes within a step leaves holes behind.
-# Fitted to measured peaks (`benchmarks/optimizer`, memory).
+# On a processor, small blocks leave holes and the math library keeps buffers. Fitted to measured peaks
+# (`benchmarks/optimizer`, memory); the trainer's pod has the allocator give freed tensors back at once.
 HOST_ALLOCATOR_FACTOR = 1.06
 # The kubelet, the system and the page cache's minimum: EKS reserves 255 MiB plus 11 MiB a pod, eviction takes 100 MiB.
 HOST_RESERVED_BYTES = 512 * MIB

@@ -168,21 +168,20 @@ def correction(
 ) -> Correction:
     """What measurements say about this machine at this micro-batch.
 
-    A Bayesian linear regression y = a + b z in two stages: the hardware's other families move the prior that the
-    family's own attempts then move, with the doubt FAMILY_SIGMA in between. The noise is estimated from the residuals
-    of both with NOISE_PRIOR_COUNT attempts' worth of NOISE_SIGMA, so the prediction is a Student t (Gelman et al.,
-    Bayesian Data Analysis, section 14.2, with the ratio of the variances taken as known).
+    A Bayesian linear regression y = a + b z in two stages: the hardware's other families move the mean of all families,
+    around which this one lies FAMILY_SIGMA apart, and its own attempts move that. The noise is estimated from the
+    residuals of both with NOISE_PRIOR_COUNT attempts' worth of NOISE_SIGMA, so the prediction is a Student t (Gelman et
+    al., Bayesian Data Analysis, section 14.2, with the ratio of the variances taken as known).
     """
     related = [row for row in measured if row.hardware == machine.hardware and row.method == method]
     own = [row for row in related if row.family == machine.family]
     others = [row for row in related if row.family != machine.family]
     noise, freedom = _noise(related)
-    prior = _Gaussian(0.0, 0.0, PRIOR_SIGMA**2, 0.0, PRIOR_SLOPE_SIGMA**2)
-    belief = prior
-    if others:
-        belief = _updated(prior, others, noise)
-        doubt = min(belief.var_a + FAMILY_SIGMA**2, prior.var_a)
-        belief = _Gaussian(belief.a, belief.b, doubt, belief.cov, belief.var_b)
+    belief = _Gaussian(0.0, 0.0, PRIOR_SIGMA**2 - FAMILY_SIGMA**2, 0.0, PRIOR_SLOPE_SIGMA**2)
+    for row in others:
+        # All attempts of one family share what sets it apart, so their mean is never surer than that.
+        belief = _updated(belief, [row], noise + row.count * FAMILY_SIGMA**2)
+    belief = _Gaussian(belief.a, belief.b, belief.var_a + FAMILY_SIGMA**2, belief.cov, belief.var_b)
     belief = _updated(belief, own, noise)
     z = log_tokens(tokens_per_micro_batch)
     z = max(-MAX_SLOPE_DISTANCE, min(z, MAX_SLOPE_DISTANCE))

@@ -145,7 +145,6 @@ def test_gradient_checkpointing_is_the_planners_choice_unless_said(said: Any) ->
         ({"model": {"base": "base", "method": "qlora"}}, "model.method"),
         ({"model": {"base": "base", "method": "full"}}, "model.method"),
         ({"model": {"base": "base", "method": "scratch"}}, "model.method"),
-        ({"hyperparameters": {"gradient_checkpointing": True}}, "hyperparameters.gradient_checkpointing"),
         ({"resources": {"nodes": "2+"}}, "resources.nodes"),
     ],
 )
@@ -160,8 +159,7 @@ def test_what_can_be_planned_and_not_trained_says_so_and_what_to_do(fields: dict
 def test_a_job_leaves_nothing_to_the_planner_that_the_trainer_cannot_do() -> None:
     planned = spec_of(resources={"nodes": "1..4"})
     narrowed = trainable_spec(planned)
-    assert (narrowed.resources.nodes, narrowed.hyperparameters.gradient_checkpointing) == ("1", False)
-    assert narrowed.hyperparameters.HasField("gradient_checkpointing")
+    assert narrowed.resources.nodes == "1"
     assert planned.resources.nodes == "1..4"
 
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from services.optimizer import catalogue, domain
+from services.optimizer.memory import ModelProfile
+from services.optimizer.profiles import model_profile
+from services.optimizer.throughput import Measured, log_tokens
 from services.optimizer.values import Assumptions, History, Offer, Plan, Refusal
-from services.optimizer.work import ModelProfile, Request
+from services.optimizer.work import Request
 from sskai import contract
 from sskai.events import v1 as events
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
-# SmolLM2-135M: its published config.json, and what the profiling worker counts for it (test_profile.py).
+# SmolLM2-135M: its published config.json. What the profiling worker counts for it and for Llama 3.1 8B is in
+# profiles.json; test_profile.py holds the worker to it.
 SMOLLM2 = {
     "model_type": "llama",
     "hidden_size": 576,
@@ -27,14 +32,11 @@ SMOLLM2 = {
     "max_position_embeddings": 8192,
     "tie_word_embeddings": True,
 }
-SMOLLM2_PROFILE = ModelProfile(
-    parameters=134_515_008,
-    trainable_parameters=2_442_240,
-    layers=30,
-    flops_per_token=604_523_520.0,
-    activation_bytes_per_sequence=382_548_004,
-    logits_bytes_per_sequence=50_331_648,
-)
+COUNTED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("profiles.json").read_text())
+SMOLLM2_PROFILE = model_profile(COUNTED["smollm2-135m/lora"])
+SMOLLM2_FULL = model_profile(COUNTED["smollm2-135m/full"])
+LLAMA_8B = model_profile(COUNTED["llama-8b/lora"])
+LLAMA_8B_FULL = model_profile(COUNTED["llama-8b/full"])
 REQUEST = Request(
     method="lora",
     rank=8,
@@ -78,6 +80,22 @@ def refused(request: Request = REQUEST, **arguments: Any) -> Refusal:
     outcome = decide(request, **arguments)
     assert isinstance(outcome, Refusal), outcome
     return outcome
+
+
+def measured(
+    ratio: float,
+    count: int = 1,
+    *,
+    family: str = "c5",
+    hardware: str = "cpu",
+    method: str = "lora",
+    tokens: float = 1024,
+) -> Measured:
+    """So many attempts whose steps took e^ratio times as long as predicted, at micro-batches of so many tokens."""
+    z = log_tokens(tokens)
+    return Measured(
+        family, hardware, method, count, count * z, count * z * z, count * ratio, count * z * ratio, count * ratio**2
+    )
 
 
 def asking(**changes: Any) -> Request:

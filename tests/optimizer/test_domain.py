@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -11,20 +11,35 @@ from hypothesis import strategies as st
 
 from services.optimizer import catalogue, domain, snapshot
 from services.optimizer.snapshot import Inputs, Market
-from services.optimizer.throughput import Measured
 from services.optimizer.values import Assumptions, History, Offer, Plan, Refusal
 from services.optimizer.work import Request
-from tests.optimizer.made import NOW, REQUEST, SMOLLM2_PROFILE, asking, decide, planned, refused
+from tests.optimizer.made import (
+    LLAMA_8B,
+    LLAMA_8B_FULL,
+    NOW,
+    REQUEST,
+    SMOLLM2_FULL,
+    SMOLLM2_PROFILE,
+    asking,
+    decide,
+    measured,
+    planned,
+    refused,
+)
 
-HUGE = replace(SMOLLM2_PROFILE, parameters=10**12)
+HUGE = replace(
+    SMOLLM2_PROFILE,
+    float32=replace(SMOLLM2_PROFILE.float32, weight_bytes=4 * 10**12),
+    bfloat16=replace(SMOLLM2_PROFILE.bfloat16, weight_bytes=2 * 10**12),
+)
 
 
 def test_the_cheapest_placement_of_the_whole_job_comes_first() -> None:
     plan = planned()
-    totals = [candidate.total_usd.expected for candidate in plan.candidates]
+    totals = [candidate.total_usd.expected for candidate in plan.candidates[: domain.MAX_RANKED]]
     spot = [each for each in plan.candidates if each.offer.capacity_type == "spot"]
     assert plan.fitting == len(catalogue.snapshot().offers)
-    assert len(plan.candidates) == domain.MAX_CANDIDATES
+    assert len(totals) == domain.MAX_RANKED
     assert totals == sorted(totals)
     assert spot
     assert plan.candidates[0].offer.instance_type in plan.explanation
@@ -162,7 +177,7 @@ def test_money_that_is_spent_cannot_be_spent_again() -> None:
 
 
 def test_measured_steps_move_the_estimate_and_narrow_it() -> None:
-    slow = Measured("c5.xlarge", "cpu", "lora", count=20, mean_log_ratio=1.0)  # e times slower than predicted
+    slow = measured(1.0, 20, tokens=8 * 80)  # e times slower than predicted, at this job's own micro-batches
     only = asking(instance_types=("c5.xlarge",))
     before = planned(only).candidates[0].pace.step_seconds
     after = planned(only, history=History(measured=(slow,))).candidates[0].pace.step_seconds
@@ -221,7 +236,7 @@ def test_a_cheaper_price_never_ranks_worse(index: int, factor: float, objective:
 def test_a_stored_decision_is_decided_again_equal_to_the_bit(request_: Request) -> None:
     known = catalogue.snapshot()
     market = Market(known.machines, known.offers)
-    history = History(10, 0.1, 4, (known.offers[3].key,), (Measured("c5.xlarge", "cpu", "lora", 3, 0.1234567890123),))
+    history = History(10, 0.1, 4, (known.offers[3].key,), (measured(0.1234567890123, 3),))
     inputs = Inputs(request_, SMOLLM2_PROFILE, Assumptions(("c5.*", "g*")), NOW, history)
     text, sha256 = snapshot.freeze(inputs, market)
     arguments = snapshot.thaw(text, market.text)
@@ -236,3 +251,157 @@ def test_a_snapshot_on_another_market_is_not_replayed() -> None:
     text, _ = snapshot.freeze(Inputs(REQUEST, SMOLLM2_PROFILE, Assumptions(), NOW, History()), market)
     with pytest.raises(ValueError, match="not the one"):
         snapshot.thaw(text, Market(known.machines, known.offers[1:]).text)
+
+
+def test_the_pareto_front_leaves_out_what_another_beats_in_both() -> None:
+    plan = planned(profile=LLAMA_8B, request=asking(rows=20_000, estimated_tokens=8_000_000))
+    front = [each for each in plan.candidates if each.on_pareto_front]
+    assert plan.candidates[0] in front
+    assert len(front) >= 3
+    for one in front:
+        assert not any(
+            other.total_usd.expected < one.total_usd.expected
+            and other.completion.hours.expected < one.completion.hours.expected
+            for other in plan.candidates
+        )
+
+
+def test_dollars_and_hours_are_the_sums_of_their_parts() -> None:
+    plan = planned(assumptions=Assumptions(objects_region="eu-west-1"))
+    for each in plan.candidates:
+        dollars = each.usd
+        parts = dollars.compute + dollars.on_demand_fallback + dollars.storage + dollars.egress
+        assert parts == pytest.approx(each.total_usd.expected)
+        assert (dollars.egress > 0) == (each.offer.region != "eu-west-1")
+        assert (dollars.on_demand_fallback > 0) == (each.offer.capacity_type == "spot")
+        assert each.on_demand_total_usd >= each.total_usd.expected * 0.999
+
+
+@pytest.mark.parametrize(
+    ("objective", "given_", "reason"),
+    [
+        ("cheapest-within-deadline", {}, "deadline"),
+        ("fastest-within-budget", {}, "budget"),
+    ],
+)
+def test_an_objective_within_something_needs_it(objective: str, given_: dict[str, float], reason: str) -> None:
+    refusal = refused(asking(objective=objective, **given_))
+    assert refusal.reason == reason
+    assert "Give" in refusal.advice
+
+
+def test_the_fastest_within_a_budget_spends_it_on_time() -> None:
+    cheapest = planned().candidates[0]
+    budget = cheapest.total_usd.high * 3
+    fastest = planned(asking(objective="fastest-within-budget", budget_usd=budget)).candidates[0]
+    assert fastest.total_usd.high <= budget
+    assert fastest.completion.hours.expected < cheapest.completion.hours.expected
+
+
+def test_the_cheapest_within_a_deadline_is_dearer_only_if_it_must_be() -> None:
+    free = planned().candidates[0]
+    tight = (NOW + timedelta(hours=free.completion.hours.high * 0.8)).isoformat()
+    plan = planned(asking(objective="cheapest-within-deadline", deadline=tight))
+    assert plan.candidates[0].total_usd.expected > free.total_usd.expected
+    assert plan.candidates[0].completion.hours.high <= free.completion.hours.high * 0.8
+
+
+def test_the_point_of_no_return_leaves_a_slow_day_on_demand() -> None:
+    deadline = NOW + timedelta(hours=5)
+    plan = planned(asking(deadline=deadline.isoformat()))
+    steady = [each.completion.hours.high for each in plan.candidates if each.offer.capacity_type == "on-demand"]
+    turn = datetime.fromisoformat(plan.point_of_no_return)
+    assert NOW < turn <= deadline - timedelta(hours=min(steady)) + timedelta(seconds=1)
+    assert planned().point_of_no_return == ""
+
+
+def test_spot_without_checkpoints_is_refused_and_auto_stays_off_spot() -> None:
+    refusal = refused(asking(checkpoints=False, spot_policy="spot"))
+    assert "spot without checkpoints" in refusal.detail
+    assert "checkpoint.interval" in refusal.advice
+    plan = planned(asking(checkpoints=False))
+    assert {each.offer.capacity_type for each in plan.candidates} == {"on-demand"}
+    assert {each.completion.checkpoint_interval_steps for each in plan.candidates} == {plan.work.total_steps}
+
+
+BIG = asking(rows=50_000, estimated_tokens=25_000_000, batch_size=64)
+
+
+def test_one_worker_is_planned_unless_the_trainer_can_do_with_more() -> None:
+    alone = planned(BIG, profile=LLAMA_8B)
+    assert {(each.pace.machines, each.pace.workers) for each in alone.candidates} == {(1, 1)}
+    many = planned(replace(BIG, objective="fastest"), profile=LLAMA_8B, assumptions=Assumptions(max_workers=64))
+    assert many.candidates[0].pace.workers > 8
+    assert many.candidates[0].completion.hours.expected < alone.candidates[0].completion.hours.expected / 4
+
+
+@pytest.mark.parametrize(("nodes", "counts"), [("1", {1}), ("2", {2}), ("2+", {2, 4, 8}), ("1..2", {1, 2})])
+def test_the_number_of_machines_is_what_was_asked_for(nodes: str, counts: set[int]) -> None:
+    plan = planned(replace(BIG, nodes=nodes), profile=LLAMA_8B, assumptions=Assumptions(max_workers=64))
+    assert {each.pace.machines for each in plan.candidates} <= counts
+
+
+def test_more_machines_than_the_trainer_can_use_are_refused() -> None:
+    assert "nodes" in refused(replace(BIG, nodes="2+"), profile=LLAMA_8B).detail
+
+
+def test_every_machine_of_a_group_is_paid_and_any_loss_stops_all() -> None:
+    plan = planned(BIG, profile=LLAMA_8B, assumptions=Assumptions(max_workers=64), offers=None)
+    by_count = {(each.offer.key, each.pace.machines): each for each in plan.candidates}
+    pairs = [(one, by_count.get((key, 2))) for (key, count), one in by_count.items() if count == 1]
+    assert any(two is not None for _, two in pairs)
+    for one, two in pairs:
+        if two is not None:
+            assert two.usd_per_hour == 2 * one.usd_per_hour
+            assert two.completion.interruptions_per_hour == one.completion.interruptions_per_hour
+
+
+def test_gradient_checkpointing_lets_a_model_fit_where_it_would_not() -> None:
+    request = asking(sequence_length=1024, instance_types=("g5.xlarge",), spot_policy="on-demand")
+    assert refused(replace(request, gradient_checkpointing=False), profile=LLAMA_8B).reason == "memory"
+    chosen = planned(request, profile=LLAMA_8B)
+    assert chosen.candidates[0].pace.checkpointing
+    assert "gradient checkpointing" in chosen.explanation
+
+
+def test_a_four_bit_base_needs_an_accelerator_and_less_of_it() -> None:
+    request = asking(method="qlora", sequence_length=1024)
+    assert all(each.pace.machine.accelerator_name for each in planned(request, profile=LLAMA_8B).candidates)
+    small = replace(request, instance_types=("g4dn.xlarge",))
+    assert planned(small, profile=LLAMA_8B).candidates
+    assert refused(replace(small, method="lora"), profile=LLAMA_8B).reason == "memory"
+    assert "4-bit" in refused(replace(request, accelerators="none"), profile=LLAMA_8B).detail
+
+
+def test_a_refusal_for_memory_names_the_term_to_shrink() -> None:
+    request = asking(method="full", instance_types=("g5.xlarge",))
+    assert "weights" in refused(profile=HUGE).detail
+    assert "are optimizer" in refused(request, profile=LLAMA_8B_FULL).detail
+
+
+def test_full_training_is_planned_too() -> None:
+    plan = planned(asking(method="full"), profile=SMOLLM2_FULL)
+    assert plan.work.learning_rate == 2e-5
+    assert plan.candidates[0].pace.footprint.optimizer_bytes > plan.candidates[0].pace.footprint.weight_bytes
+
+
+def moved(offers: tuple[Offer, ...], key: str, factor: float) -> tuple[Offer, ...]:
+    return tuple(
+        replace(each, price_usd_per_hour=each.price_usd_per_hour * factor) if each.key == key else each
+        for each in offers
+    )
+
+
+def test_a_price_has_to_move_far_before_a_plan_is_worth_changing() -> None:
+    offers, request = catalogue.snapshot().offers, asking(rows=100_000, estimated_tokens=10_000_000)
+    chosen = planned(request).candidates[0]
+
+    def worth(factor: float) -> bool:
+        return domain.worth_moving(chosen.key, planned(request, offers=moved(offers, chosen.offer.key, factor)))
+
+    assert not worth(1.0)
+    assert not worth(1.02)
+    assert worth(3.0)
+    assert not worth(0.5)
+    without = tuple(each for each in offers if each.key != chosen.offer.key)
+    assert domain.worth_moving(chosen.key, planned(request, offers=without))

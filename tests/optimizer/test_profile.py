@@ -8,15 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from services.optimizer.memory import Lines
 from services.optimizer.profiler import ProfileError, Profiler, WorkerError
-from services.optimizer.work import ModelProfile
-from tests.optimizer.made import SMOLLM2, SMOLLM2_PROFILE
+from services.optimizer.profiles import model_profile
+from tests.optimizer.made import SMOLLM2, SMOLLM2_FULL, SMOLLM2_PROFILE
 
 TINY = SMOLLM2 | {
     "hidden_size": 64,
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_smollm2_is_counted_as_transformers_and_peft_count_it(profiler: Profiler) -> None:
-    counted = ModelProfile(**await profiler.profile(question(SMOLLM2)))
+    counted = model_profile(await profiler.profile(question(SMOLLM2)))
     # 134,515,008 is what transformers' num_parameters says of the published model.
     assert counted == SMOLLM2_PROFILE
     # Rank 8 on all seven linear layers of 30 blocks: 8 x (inputs + outputs) of each.
@@ -57,19 +57,37 @@ async def test_smollm2_is_counted_as_transformers_and_peft_count_it(profiler: Pr
 
 async def test_lora_costs_about_four_flops_per_parameter_and_token(profiler: Profiler) -> None:
     """Forward 2N, backward through frozen weights 2N more; attention and the adapter come on top."""
-    short = ModelProfile(**await profiler.profile(question(SMOLLM2, sequence_length=64)))
+    short = model_profile(await profiler.profile(question(SMOLLM2, sequence_length=64)))
     assert 4.0 < short.flops_per_token / short.parameters < 4.5
 
 
-async def test_activations_grow_linearly_with_the_sequence(profiler: Profiler) -> None:
-    one, two = [ModelProfile(**await profiler.profile(question(TINY, sequence_length=length))) for length in (128, 256)]
-    assert two.activation_bytes_per_sequence == pytest.approx(2 * one.activation_bytes_per_sequence, rel=0.01)
-    assert two.logits_bytes_per_sequence == 2 * one.logits_bytes_per_sequence == 4 * 256 * 500
+async def test_full_training_is_counted_with_every_gradient(profiler: Profiler) -> None:
+    counted = model_profile(await profiler.profile(question(SMOLLM2, method="full")))
+    assert counted == SMOLLM2_FULL
+    assert counted.trainable_parameters == counted.parameters == SMOLLM2_PROFILE.parameters
+    # Forward 2N and backward 4N; the embedding of tied weights computes as the head.
+    assert 6.0 < counted.flops_per_token / counted.parameters < 6.6
+    # One more forward pass of all layers, but not of the head.
+    again = (counted.recomputing_flops_per_token - counted.flops_per_token) / (2 * (counted.parameters - 49152 * 576))
+    assert 0.8 < again < 1.2
+
+
+def bytes_at(lines: Lines, sequences: int) -> float:
+    return max(fixed + each * sequences for fixed, each in lines)
+
+
+async def test_what_is_alive_grows_with_the_sequence_and_shrinks_with_checkpointing(profiler: Profiler) -> None:
+    one, two = [model_profile(await profiler.profile(question(TINY, sequence_length=length))) for length in (128, 256)]
+    for precision in ("float32", "bfloat16"):
+        short, long = getattr(one, precision), getattr(two, precision)
+        assert bytes_at(long.plain.fresh, 1) == pytest.approx(2 * bytes_at(short.plain.fresh, 1), rel=0.1)
+        assert bytes_at(long.checkpointed.fresh, 8) < bytes_at(long.plain.fresh, 8)
+    assert two.bfloat16.weight_bytes < 0.6 * two.float32.weight_bytes
 
 
 async def test_fewer_modules_train_fewer_parameters(profiler: Profiler) -> None:
-    some = ModelProfile(**await profiler.profile(question(TINY, target_modules=["q_proj"])))
-    everything = ModelProfile(**await profiler.profile(question(TINY)))
+    some = model_profile(await profiler.profile(question(TINY, target_modules=["q_proj"])))
+    everything = model_profile(await profiler.profile(question(TINY)))
     assert some.trainable_parameters == 2 * 8 * (64 + 64)
     assert some.trainable_parameters < everything.trainable_parameters
     assert some.parameters == everything.parameters
@@ -86,7 +104,7 @@ BROKEN = {
     "layers": (question(TINY | {"num_hidden_layers": 10**6}), "the limit is 512"),
     "size": (question(TINY | {"vocab_size": 10**13}), "parameters; the limit is"),
     "no causal model": (question({"model_type": "t5"}), "transformers cannot build"),
-    "method": (question(TINY, method="magic"), "use 'lora'"),
+    "method": (question(TINY, method="magic"), "use one of lora"),
     "modules": (question(TINY, target_modules=["nowhere"]), "nowhere"),
     "rank": (question(TINY, rank=0), "LoRA does not fit"),
 }
@@ -109,7 +127,7 @@ async def test_a_dead_worker_is_told_and_replaced(profiler: Profiler) -> None:
     assert process is not None
     process.kill()
     await process.wait()
-    assert asdict(ModelProfile(**await profiler.profile(question(TINY))))["layers"] == 2
+    assert (await profiler.profile(question(TINY)))["layers"] == 2
 
 
 async def test_a_worker_that_takes_too_long_is_killed(profiler: Profiler) -> None:
