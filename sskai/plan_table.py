@@ -88,14 +88,16 @@ def endpoint_plan(plan: Document, width: int, *, explain: bool = False) -> Group
 
 def replayed(replay: Document, width: int) -> Group:
     """Whether a decision came out equal to the bit, or how it differs."""
-    by = f"Under the policy {replay['policy']}" if replay["policy"] else "Decided again from its stored inputs"
     verdict = "the plan is equal to the bit." if replay["equal"] else "another plan comes out."
-    parts: list[RenderableType] = [Text(f"{by}, {verdict}", style="bold")]
+    parts: list[RenderableType] = [Text(f"Decided again from its stored inputs, {verdict}", style="bold")]
+    if replay["policy"] and not replay["differences"]:
+        parts.append(Text(f"The policy {replay['policy']} takes the same placement."))
     parts += [Text(f"- {difference}") for difference in replay["differences"]]
-    names = {"stored_choice": "stored", "choice": "now"}
+    names = {"stored_choice": "stored", "choice": replay["policy"] or "now"}
     choices = [{**replay[name], "mark": mark} for name, mark in names.items() if replay[name] is not None]
     parts += [Text(), _fitting(CHOICES, choices, width)] if choices else []
-    refused = {"stored_choice": "The stored decision was a refusal.", "choice": "Now it is a refusal."}
+    by = f"By the policy {replay['policy']}" if replay["policy"] else "Now"
+    refused = {"stored_choice": "The stored decision was a refusal.", "choice": f"{by} it is a refusal."}
     said = [sentence for name, sentence in refused.items() if replay[name] is None]
     said += [
         replay["explanation"],

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.optimizer.figures import Figure, figure
 from services.optimizer import memory, profile
+from services.optimizer.memory import ModelProfile
 from services.optimizer.profiles import model_profile
 from services.optimizer.throughput import Machine
 
@@ -72,9 +73,8 @@ def figures(threads: int) -> list[Figure]:
     ]
 
 
-def _predicted(
-    config: dict[str, Any], method: str, batch: int, micro_batch: int, length: int, checkpointing: bool
-) -> int:
+def counted(config: dict[str, Any], method: str, length: int) -> ModelProfile:
+    """What the profiling worker counts, in this process."""
     question = {
         "config_json": json.dumps(config),
         "method": method,
@@ -83,9 +83,19 @@ def _predicted(
         "target_modules": [],
         "sequence_length": length,
     }
-    counted = model_profile(profile.profile(question))
+    return model_profile(profile.profile(question))
+
+
+def _predicted(
+    config: dict[str, Any], method: str, batch: int, micro_batch: int, length: int, checkpointing: bool
+) -> int:
     peak = memory.footprint(
-        counted, HERE, method, micro_batch, checkpointing=checkpointing, accumulating=batch > micro_batch
+        counted(config, method, length),
+        HERE,
+        method,
+        micro_batch,
+        checkpointing=checkpointing,
+        accumulating=batch > micro_batch,
     )
     return peak.peak_bytes - memory.RUNTIME_BYTES
 

@@ -19,7 +19,7 @@ from sskai.database import Database
 log = structlog.get_logger()
 
 MEASURED_FOR = timedelta(days=7)
-# A process that starts, imports numpy and measures for 1.2 s; much longer means that the machine is busy beyond use.
+# A process that starts, imports numpy and measures for up to 2 s; much longer: the machine is busy beyond use.
 LIMIT_SECONDS = 30
 
 

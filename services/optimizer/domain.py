@@ -99,7 +99,7 @@ def plan(
         candidates=tuple(listed),
         rejections=_summary(rejected),
         fitting=len(ranked),
-        explanation=wording.explanation(request, ranked, judge.work, now),
+        explanation=wording.explanation(request, ranked, judge.work, now, assumptions.price_stale_seconds),
         point_of_no_return=_point_of_no_return(request, ranked),
     )
 

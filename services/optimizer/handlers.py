@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from services.optimizer import prices, replaying
 from services.optimizer.messages import CAPACITY_TYPES
 from services.optimizer.prices import Observed, OfferKey
-from services.optimizer.store import MeasurementRow, Store
+from services.optimizer.store import EndpointPlanRow, MeasurementRow, PlanRow, Store
 from sskai.contract import moment
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
@@ -94,10 +94,13 @@ async def _reference(store: Store, key: OfferKey) -> float | None:
 
 
 async def begin_measuring(event: events.AttemptStarted, store: Store, now: datetime) -> Told:
-    plan = await store.newest_plan(event.tenant_id, event.job_id)
-    expected = plan.expected_steps.get(event.placement.instance_type) if plan else None
-    if plan is None or expected is None:
+    plan = await store.newest_plan_on(event.placement.instance_type, event.tenant_id, event.job_id)
+    if plan is None:
         return []
+    expected = plan.expected_steps[event.placement.instance_type]
+    job = await store.job(event.tenant_id, event.job_id)
+    # Its end comes by another topic, which may have been read further.
+    over = job is not None and (job.ended or job.after_attempt >= event.attempt)
     await store.begin_measurement(
         MeasurementRow(
             job_id=event.job_id,
@@ -115,7 +118,7 @@ async def begin_measuring(event: events.AttemptStarted, store: Store, now: datet
             save_seconds=None,
             stall_seconds=None,
             started_at=now,
-            ended_at=None,
+            ended_at=now if over else None,
             interrupted=False,
         )
     )
@@ -152,8 +155,9 @@ async def note_checkpoint(event: events.CheckpointCommitted, store: Store, now: 
 
 
 async def replay_plan(event: events.PlanReplayRequested, store: Store, now: datetime) -> Told:
-    found = await store.stored_plan(event.tenant_id, event.plan_id)
-    return [replaying.replayed(event, found, now)]
+    of_job = await store.stored_plan(event.tenant_id, event.plan_id, PlanRow)
+    of_endpoint = await store.stored_plan(event.tenant_id, event.plan_id, EndpointPlanRow)
+    return [replaying.replayed(event, of_job or of_endpoint, now)]
 
 
 async def forget_job(

@@ -2,9 +2,9 @@
 
 A step runs on fake tensors, which have shapes and no memory. Every storage's birth and death is noted, so that after
 two runs with different micro-batches the bytes alive at each moment are known as a line in the micro-batch's size;
-the worst moment of any micro-batch is the highest of these lines. A homogeneous stack is counted
-from a model of two and a model of three layers: their moments are matched, and grow by the difference with every
-further layer.
+the worst moment of any micro-batch is the highest of these lines. A stack that repeats
+itself after `period` layers is counted from a model of two and a model of three periods: their moments are matched, and
+grow by the difference with every further one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Build = Callable[[int | None], Any]  # a training-ready model of so many layers 
 
 # One sequence is a special case to some operators (a view instead of a copy), so lines are drawn through two others.
 SAMPLED_BATCHES = (2, 3)
-FEW = (2, 3)  # layers of the models from which a homogeneous stack is grown
+FEW = (2, 3)  # periods of layers of the models from which a stack is grown
 
 
 def _attention_flops(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
@@ -116,14 +116,15 @@ def timeline(model: Any, batch: int, length: int) -> Timeline:
     return Timeline(with_gradients, with_gradients - gradients, forward)
 
 
-def flops(build: Build, layers: int, length: int, *, homogeneous: bool) -> float:
+def flops(build: Build, layers: int, length: int, *, period: int) -> float:
     """Floating-point operations of one sequence, forward and backward (and what is computed again in between).
 
     A run of its own: the counter's hooks keep tensors alive that a step would have let go.
     """
-    if homogeneous and layers > max(FEW):
-        less, more = (_flops(build(few), length) for few in FEW)
-        return less + (layers - FEW[0]) * (more - less)
+    few = [number * period for number in FEW]
+    if period and layers > max(few):
+        less, more = (_flops(build(number), length) for number in few)
+        return less + (layers - few[0]) / period * (more - less)
     return _flops(build(None), length)
 
 
@@ -146,18 +147,22 @@ def _loss(model: Any, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     )
 
 
-def measure(build: Build, layers: int, length: int, *, homogeneous: bool) -> Liveness:
-    """The worst moments of a step of `layers` layers on sequences of `length` tokens."""
-    if homogeneous and layers > max(FEW):
-        less, more = ([timeline(model, batch, length) for batch in SAMPLED_BATCHES] for model in map(build, FEW))
-        return _liveness(lambda pick: _grown(pick, less, more, layers - FEW[0]))
+def measure(build: Build, layers: int, length: int, *, period: int) -> Liveness:
+    """The worst moments of a step of `layers` layers on sequences of `length` tokens.
+
+    `period`: after how many layers the stack repeats itself; 0: it does not, and is counted whole.
+    """
+    few = [number * period for number in FEW]
+    if period and layers > max(few):
+        less, more = ([timeline(model, batch, length) for batch in SAMPLED_BATCHES] for model in map(build, few))
+        return _liveness(lambda pick: _grown(pick, less, more, (layers - few[0]) / period))
     whole = build(None)
     runs = [timeline(whole, batch, length) for batch in SAMPLED_BATCHES]
     return _liveness(lambda pick: [pick(run) for run in runs])
 
 
-def _grown(pick: Pick, less: list[Timeline], more: list[Timeline], further: int) -> list[Bytes]:
-    """Each moment of the smaller model's step, grown by so many further layers.
+def _grown(pick: Pick, less: list[Timeline], more: list[Timeline], further: float) -> list[Bytes]:
+    """Each moment of the smaller model's step, grown by so many further periods of layers.
 
     Halves of the forward and of the backward are matched from their beginning and from their end: what lies k layers
     from either end of the stack grows by the same bytes with every layer in between.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,6 +42,8 @@ CHECKED_AT_ONCE = 50
 # Hysteresis in time: a plan is given so long before prices may overturn it.
 MOVE_COOLDOWN_SECONDS = 600.0
 MODEL_ADVICE = "Check model.config_json, method, rank and target_modules against what transformers and peft accept."
+CODE_ADVICE = "Correct model.py or data.py and upload the zip again."
+LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Planner:
     user_profiler: ProfilesCode
     market: LiveMarket = field(init=False)
     _held_against: str = field(default="", init=False)  # the market that waiting jobs were last held against
+    _held_before: datetime = field(default=LONG_AGO, init=False)  # as far as they were planned by then
 
     def __post_init__(self) -> None:
         self.market = LiveMarket(self.settings.local_machine_types, self.settings.price_stale_seconds)
@@ -93,19 +96,20 @@ class Planner:
     async def replan_where_prices_moved(self) -> None:
         """Ask for a new plan of each job that waits and for which newer prices make another placement well worth it.
 
-        A job with a running attempt is left alone: what it runs on is the scheduler's to change.
+        A job with a running attempt is left alone: what it runs on is the scheduler's to change. Each plan is held
+        against a market once: as soon as its cooldown is over.
         """
+        now = datetime.now(UTC)
         async with self.database.transaction() as session:
-            market = await self.market.at(Store(session), datetime.now(UTC))
-        if market.hash == self._held_against:
-            return
+            market = await self.market.at(Store(session), now)
+        since = self._held_before if market.hash == self._held_against else LONG_AGO
+        before = now - timedelta(seconds=MOVE_COOLDOWN_SECONDS)
         after = ""
         while True:
-            now = datetime.now(UTC)
             async with self.database.transaction() as session:
                 store = Store(session)
                 waiting = await store.waiting_jobs(
-                    after, decided_before=now - timedelta(seconds=MOVE_COOLDOWN_SECONDS), limit=CHECKED_AT_ONCE
+                    after, decided_since=since, decided_before=before, limit=CHECKED_AT_ONCE
                 )
                 for job, plan in waiting:
                     if plan.market_sha256 != market.hash and self._prices_moved(plan, market):
@@ -113,24 +117,25 @@ class Planner:
             if len(waiting) < CHECKED_AT_ONCE:
                 break
             after = waiting[-1][0].job_id
-        self._held_against = market.hash
+        self._held_against, self._held_before = market.hash, before
 
     @staticmethod
     def _prices_moved(plan: PlanRow, market: Market) -> bool:
         told = events.PlanProposed.FromString(plan.event).candidates[0]
         assert plan.inputs is not None
-        inputs = snapshot.thaw_inputs(plan.inputs)
-        outcome = domain.plan(
-            inputs.request,
-            inputs.profile,
-            machines=market.machines,
-            offers=market.offers,
-            assumptions=inputs.assumptions,
-            now=inputs.now,
-            history=inputs.history,
-        )
+        try:
+            inputs = snapshot.thaw_inputs(plan.inputs)
+        except ValueError:  # another version's: there is nothing to hold against the market
+            return False
         current = (messages.offer_key(told.placement), max(told.machine_count, 1))
-        return isinstance(outcome, Plan) and domain.worth_moving(current, outcome)
+        outcome = _decided(inputs, market)
+        if not isinstance(outcome, Plan):
+            return False
+        # The list of candidates is short: what is not on it may still do, and be hardly dearer.
+        own = _decided(inputs, Market(market.machines, tuple(each for each in market.offers if each.key == current[0])))
+        if isinstance(own, Plan):
+            outcome = replace(outcome, candidates=(*outcome.candidates, *own.candidates))
+        return domain.worth_moving(current, outcome)
 
     async def _plan(self, row: PlanningRow) -> None:
         now = datetime.now(UTC)
@@ -179,15 +184,7 @@ class Planner:
             market = await self.market.at(store, now)
         inputs = Inputs(request, profile, self.settings.assumptions, now, history)
         with DECISION_SECONDS.time():
-            outcome = domain.plan(
-                request,
-                profile,
-                machines=market.machines,
-                offers=market.offers,
-                assumptions=inputs.assumptions,
-                now=now,
-                history=history,
-            )
+            outcome = _decided(inputs, market)
         text, sha256 = snapshot.freeze(inputs, market)
         plan_id = new_id("plan")
         event: Message
@@ -216,9 +213,22 @@ class Planner:
 
     def _without_profile(self, row: PlanningRow, request: Request, reason: str, now: datetime) -> Decision:
         plan_id = new_id("plan")
-        refusal = Refusal("model", reason, MODEL_ADVICE)
+        code = events.JobSpec.FromString(row.spec).model.code_uri
+        refusal = Refusal("model", reason, CODE_ADVICE if code else MODEL_ADVICE)
         event = messages.refused(refusal, now, **_identity(row, plan_id))
         return Decision(event, _row(row, plan_id, request, event, now))
+
+
+def _decided(inputs: Inputs, market: Market) -> Plan | Refusal:
+    return domain.plan(
+        inputs.request,
+        inputs.profile,
+        machines=market.machines,
+        offers=market.offers,
+        assumptions=inputs.assumptions,
+        now=inputs.now,
+        history=inputs.history,
+    )
 
 
 # The causes of requests as the contract names them: the first word of what was written down.

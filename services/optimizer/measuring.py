@@ -1,4 +1,4 @@
-"""Measures this computer: `python -m services.optimizer.measuring THREADS` prints one JSON object and takes a second.
+"""Measures this computer: `python -m services.optimizer.measuring THREADS` prints one JSON object and takes up to 2 s.
 
 A process of its own, because the libraries under numpy read how many threads they may use when they are loaded, and so
 that its memory is given back. Arithmetic is a float32 matrix product, which large-matrix training is made of; bandwidth
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-PART_SECONDS = 0.6  # for each of the two
-REPEATS = 9
+PART_SECONDS = 1.0  # for each of the two
+REPEATS = 40
 MATRIX = 1024
 COPY_BYTES = 64 * 1024 * 1024
 
 
-def median_seconds(work: Callable[[], object]) -> float:
-    """Of several repeats after one that warms up: what else the machine does disturbs some of them, seldom most."""
+def least_seconds(work: Callable[[], object]) -> float:
+    """Of many repeats after one that warms up: what else the machine does, as when a stack starts, only ever adds."""
     work()
     taken: list[float] = []
     give_up_at = time.perf_counter() + PART_SECONDS
@@ -30,7 +29,7 @@ def median_seconds(work: Callable[[], object]) -> float:
         started = time.perf_counter()
         work()
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+    return min(taken)
 
 
 def measure(threads: int) -> dict[str, float]:
@@ -41,10 +40,10 @@ def measure(threads: int) -> dict[str, float]:
 
     left = np.full((MATRIX, MATRIX), 0.5, dtype=np.float32)
     product = np.empty_like(left)
-    matmul_seconds = median_seconds(lambda: np.matmul(left, left, out=product))
+    matmul_seconds = least_seconds(lambda: np.matmul(left, left, out=product))
     source = np.ones(COPY_BYTES, dtype=np.uint8)
     target = np.zeros_like(source)
-    copy_seconds = median_seconds(lambda: np.copyto(target, source))
+    copy_seconds = least_seconds(lambda: np.copyto(target, source))
     return {
         "flops_per_second": 2 * MATRIX**3 / matmul_seconds,
         "bandwidth_bytes_per_second": 2 * COPY_BYTES / copy_seconds,

@@ -164,9 +164,11 @@ def micro_batch_size(
 
     if pinned and fits(pinned):
         return pinned
+    if fits(share):  # nothing is accumulated, which takes less than a smaller size that is
+        return share
     if not fits(1):
         return 0
-    low, high = 1, share + 1
+    low, high = 1, share
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter
@@ -16,6 +17,10 @@ from services.optimizer.store import Store
 from services.optimizer.work import MAX_EVAL_ROWS, Request
 from sskai.database import Database
 
+# Changes when the workers count otherwise or answer in another shape.
+COUNTED_BY = 2
+LIBRARIES = ("torch", "transformers", "peft")
+
 
 class ProfilesModels(Protocol):
     """The profiling worker as planners see it."""
@@ -24,7 +29,8 @@ class ProfilesModels(Protocol):
 
 
 def key_of(question: Mapping[str, Any]) -> str:
-    """The name under which the answer is remembered."""
+    """The name under which the answer is remembered: another version of what counts is asked anew."""
+    question = {**question, "counted_by": [COUNTED_BY, *(metadata.version(name) for name in LIBRARIES)]}
     return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 

@@ -73,7 +73,7 @@ def plan_endpoint(
     if not closest.meets:
         return serving_wording.no_way(closest)
     options = _with_break_even(sorted(best.values(), key=_best_first), spec.traffic)
-    return EndpointPlan(options, serving_wording.explanation(spec, options, now))
+    return EndpointPlan(options, serving_wording.explanation(spec, options, now, assumptions.price_stale_seconds))
 
 
 def _broken(spec: Spec, profile: ServingProfile) -> Refusal | None:

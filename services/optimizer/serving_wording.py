@@ -80,7 +80,7 @@ def detail(option: Option) -> str:
     )
 
 
-def explanation(spec: Spec, options: Sequence[Option], now: datetime) -> str:
+def explanation(spec: Spec, options: Sequence[Option], now: datetime, stale_seconds: float) -> str:
     """One paragraph: the choice, its cost, where the others would pay, and how old the price is."""
     chosen = options[0]
     text = (
@@ -96,7 +96,7 @@ def explanation(spec: Spec, options: Sequence[Option], now: datetime) -> str:
     if not spec.base_is_running:
         text += " No endpoint on this base runs, so an adapter on one is not offered."
     age_seconds = (now - datetime.fromisoformat(chosen.offer.price_as_of)).total_seconds()
-    stale = f" ({duration(age_seconds)} old)" if prices.is_stale(chosen.offer, now) else ""
+    stale = f" ({duration(age_seconds)} old)" if prices.is_stale(chosen.offer, now, stale_seconds) else ""
     return f"{text} Price: {chosen.offer.price_source}, {chosen.offer.price_as_of[:10]}{stale}."
 
 

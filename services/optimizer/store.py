@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     Boolean,
@@ -235,6 +235,7 @@ class MeasurementRow(Base):
 
 # Whose rows rest on a market.
 DECIDED = (PlanRow, EndpointPlanRow)
+Decided = TypeVar("Decided", PlanRow, EndpointPlanRow)
 
 
 class Store:
@@ -325,11 +326,12 @@ class Store:
             delete(PlanningRow).where(PlanningRow.job_id == job.job_id, PlanningRow.tenant_id == job.tenant_id)
         )
 
-    async def newest_plan(self, tenant_id: str, job_id: str) -> PlanRow | None:
-        """The newest that names a placement."""
+    async def newest_plan_on(self, instance_type: str, tenant_id: str, job_id: str) -> PlanRow | None:
+        """The newest that has candidates of this type: another plan may have been made while a machine was ordered."""
         statement = (
             select(PlanRow)
-            .where(PlanRow.job_id == job_id, PlanRow.tenant_id == tenant_id, PlanRow.micro_batch_size > 0)
+            .where(PlanRow.job_id == job_id, PlanRow.tenant_id == tenant_id)
+            .where(PlanRow.expected_steps.has_key(instance_type))
             .order_by(PlanRow.decided_at.desc(), PlanRow.plan_id.desc())
             .limit(1)
         )
@@ -563,8 +565,11 @@ class Store:
             which.append(row.attempt == attempt)
         await self._session.execute(update(row).where(*which).values(ended_at=now, interrupted=interrupted))
 
-    async def waiting_jobs(self, after: str, *, decided_before: datetime, limit: int) -> list[tuple[JobRow, PlanRow]]:
-        """Live jobs beyond this id without a running attempt or a request under way, each with its newest proposal."""
+    async def waiting_jobs(
+        self, after: str, *, decided_since: datetime, decided_before: datetime, limit: int
+    ) -> list[tuple[JobRow, PlanRow]]:
+        """Live jobs beyond this id without a running attempt or a request under way, each with its newest proposal
+        (which was decided between these moments)."""
         running = select(MeasurementRow.job_id).where(
             MeasurementRow.job_id == JobRow.job_id, MeasurementRow.ended_at.is_(None)
         )
@@ -581,19 +586,20 @@ class Store:
             select(JobRow, PlanRow)
             .join(PlanRow, PlanRow.plan_id == newest)
             .where(JobRow.job_id > after, JobRow.ended.is_(False), ~running.exists(), ~asked.exists())
-            .where(PlanRow.micro_batch_size > 0, PlanRow.decided_at < decided_before)
+            .where(PlanRow.micro_batch_size > 0)
+            .where(PlanRow.decided_at >= decided_since, PlanRow.decided_at < decided_before)
             .order_by(JobRow.job_id)
             .limit(limit)
             .with_for_update(of=JobRow, skip_locked=True)
         )
         return [(job, plan) for job, plan in await self._session.execute(statement)]
 
-    async def stored_plan(self, tenant_id: str, plan_id: str) -> tuple[PlanRow, str] | None:
+    async def stored_plan(self, tenant_id: str, plan_id: str, table: type[Decided]) -> tuple[Decided, str] | None:
         """A plan with the text of the market that it was made on (empty where it was made on none)."""
         statement = (
-            select(PlanRow, MarketRow.text)
-            .outerjoin(MarketRow, MarketRow.sha256 == PlanRow.market_sha256)
-            .where(PlanRow.plan_id == plan_id, PlanRow.tenant_id == tenant_id)
+            select(table, MarketRow.text)
+            .outerjoin(MarketRow, MarketRow.sha256 == table.market_sha256)
+            .where(table.plan_id == plan_id, table.tenant_id == tenant_id)
         )
         found = (await self._session.execute(statement)).first()
         return None if found is None else (found[0], found[1] or "")
@@ -608,11 +614,11 @@ class Store:
         await self._session.execute(statement.on_conflict_do_nothing())
 
     async def remember_correction(self, version: str, measured: tuple[Measured, ...], now: datetime) -> None:
-        """What had been learnt when a plan was made, unless it is known."""
+        """What had been learnt when a plan was made; known for as long as the newest plan that names it."""
         learnt = upsert(CorrectionRow).values(
             version=version, measured=[asdict(each) for each in measured], learnt_at=now
         )
-        await self._session.execute(learnt.on_conflict_do_nothing())
+        await self._session.execute(learnt.on_conflict_do_update(index_elements=["version"], set_={"learnt_at": now}))
 
     async def save_plan(self, row: PlanRow | EndpointPlanRow, market_text: str) -> None:
         """The decision, and the market it was made on unless that is known."""

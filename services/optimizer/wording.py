@@ -42,7 +42,7 @@ def refusal(rejected: Sequence[Rejection], request: Request) -> Refusal:
     return Refusal(REFUSED_FOR.get(binding, binding), detail, ADVICE[binding])
 
 
-def explanation(request: Request, ranked: Sequence[Candidate], work: Work, now: datetime) -> str:
+def explanation(request: Request, ranked: Sequence[Candidate], work: Work, now: datetime, stale_seconds: float) -> str:
     """One paragraph: the choice, what it costs and saves, how old the price is, and how each "auto" was resolved."""
     best = ranked[0]
     offer, done = best.offer, best.completion
@@ -65,7 +65,7 @@ def explanation(request: Request, ranked: Sequence[Candidate], work: Work, now: 
                 f"({reference.offer.instance_type}, {usd(reference.total_usd.expected)})"
             )
     age_seconds = (now - datetime.fromisoformat(offer.price_as_of)).total_seconds()
-    stale = f" ({duration(age_seconds)} old)" if prices.is_stale(offer, now) else ""
+    stale = f" ({duration(age_seconds)} old)" if prices.is_stale(offer, now, stale_seconds) else ""
     text += f". Price: {offer.price_source}, {offer.price_as_of[:10]}{stale}."
     if work.reasons:
         text += " Resolved: " + "; ".join(work.reasons) + "."

@@ -29,9 +29,10 @@ async def test_a_plans_two_bodies_are_told_apart_by_their_kind(house: House) -> 
     body = document["paths"]["/v1/plans"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     references = {"finetune": "#/components/schemas/JobFile", "endpoint": "#/components/schemas/EndpointFile"}
     assert [one["$ref"] for one in body["oneOf"]] == list(references.values())
-    assert body["discriminator"] == {"propertyName": "kind", "mapping": references}
+    mapping = references | {"train": references["finetune"]}
+    assert body["discriminator"] == {"propertyName": "kind", "mapping": mapping}
     schemas = document["components"]["schemas"]
-    assert schemas["JobFile"]["properties"]["kind"]["const"] == "finetune"
+    assert schemas["JobFile"]["properties"]["kind"]["enum"] == ["finetune", "train"]
     assert schemas["EndpointFile"]["properties"]["kind"]["const"] == "endpoint"
     assert {"kind", "name", "model", "traffic"} <= set(schemas["EndpointFile"]["required"])
 

@@ -299,9 +299,10 @@ def test_the_fastest_within_a_budget_spends_it_on_time() -> None:
 
 
 def test_the_cheapest_within_a_deadline_is_dearer_only_if_it_must_be() -> None:
-    free = planned().candidates[0]
+    job = asking(rows=20_000, estimated_tokens=8_000_000)
+    free = planned(job, profile=LLAMA_8B).candidates[0]
     tight = (NOW + timedelta(hours=free.completion.hours.high * 0.8)).isoformat()
-    plan = planned(asking(objective="cheapest-within-deadline", deadline=tight))
+    plan = planned(replace(job, objective="cheapest-within-deadline", deadline=tight), profile=LLAMA_8B)
     assert plan.candidates[0].total_usd.expected > free.total_usd.expected
     assert plan.candidates[0].completion.hours.high <= free.completion.hours.high * 0.8
 

@@ -34,7 +34,7 @@ from sskai.local import layout
 from tests.optimizer import aws_double
 from tests.optimizer.aws_double import error, machine, machines_page, price_list, product, spot
 from tests.optimizer.made import submitted
-from tests.optimizer.test_service import KnownProfile, denied, key_of
+from tests.optimizer.test_service import KnownCode, KnownProfile, denied, key_of
 
 SERVICE = "optimizer"
 US, EU = "us-east-1", "eu-west-1"
@@ -89,7 +89,7 @@ class World:
         self.database, self.source = database, source
         self.settings = Settings(**{"aws_regions": (US,), **settings})
         self.refresher = Refresher(database, self.settings, source)
-        self.planner = Planner(database, self.settings, KnownProfile())
+        self.planner = Planner(database, self.settings, KnownProfile(), KnownCode())
         self.bus = testing.InMemoryBus()
         self.bus.connect(database, HANDLERS, Store)
 

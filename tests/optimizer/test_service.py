@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +20,7 @@ from sskai import contract, testing
 from sskai.database import Database
 from sskai.delivery import Relay
 from sskai.events import v1 as events
-from tests.optimizer.made import SMOLLM2_PROFILE, spec, submitted
+from tests.optimizer.made import COUNTED, SMOLLM2_PROFILE, spec, submitted
 
 SERVICE = "optimizer"
 
@@ -37,16 +36,34 @@ class KnownProfile:
         self.asked.append(request)
         if self.failures:
             raise self.failures.pop(0)
-        return asdict(SMOLLM2_PROFILE)
+        return COUNTED["smollm2-135m/lora"]
+
+
+class KnownCode:
+    """A sandbox that knows one model's code, or fails as told."""
+
+    def __init__(self, counts: dict[str, Any] | None = None, *failures: Exception) -> None:
+        self.asked: list[str] = []
+        self.counts = counts or {}
+        self.failures = list(failures)
+
+    async def profile(self, code_uri: str) -> dict[str, Any]:
+        self.asked.append(code_uri)
+        if self.failures:
+            raise self.failures.pop(0)
+        return self.counts
 
 
 class World:
     """The optimizer without its process."""
 
-    def __init__(self, database: Database, profiler: KnownProfile, **settings: Any) -> None:
+    def __init__(
+        self, database: Database, profiler: KnownProfile | None = None, code: KnownCode | None = None, **settings: Any
+    ) -> None:
         self.database = database
-        self.profiler = profiler
-        self.planner = Planner(database, Settings(**settings), profiler)
+        self.profiler = profiler or KnownProfile()
+        self.code = code or KnownCode()
+        self.planner = Planner(database, Settings(**settings), self.profiler, self.code)
         self.bus = testing.InMemoryBus()
 
     async def hears(self, *happened: Message) -> list[Any]:
@@ -72,7 +89,7 @@ class World:
 
 @pytest.fixture
 def world(database: Database) -> World:
-    return World(database, KnownProfile())
+    return World(database)
 
 
 def key_of(placement: events.Placement) -> str:
@@ -114,7 +131,7 @@ async def test_a_submitted_job_gets_one_plan(world: World) -> None:
     assert plan.profile.parameters == SMOLLM2_PROFILE.parameters
     assert plan.profile.total_steps == plan.profile.steps_left == 143
     assert 1 <= plan.checkpoint_interval_steps <= 143
-    assert 1 <= len(plan.candidates) <= 20
+    assert 1 <= len(plan.candidates) <= domain.MAX_RANKED + domain.MAX_PARETO + 1
     assert plan.explanation
     assert len(plan.SerializeToString()) < 50_000
     assert await world.plans() == []
@@ -147,6 +164,7 @@ async def test_a_stored_plan_is_decided_again_to_the_bit(world: World) -> None:
         preview=row.preview,
         after_attempt=row.after_attempt,
         snapshot_hash=row.snapshot_sha256,
+        cause=row.cause,
     )
     assert told.SerializeToString(deterministic=True) == row.event == plan.SerializeToString(deterministic=True)
 
@@ -241,7 +259,7 @@ async def test_several_denials_at_once_make_one_plan(world: World) -> None:
 
 
 async def test_a_denial_is_forgotten_after_a_while(database: Database) -> None:
-    world = World(database, KnownProfile(), denial_seconds=0.0)
+    world = World(database, denial_seconds=0.0)
     [first] = await world.hears(submitted())
     [second] = await world.hears(denied(key_of(first.candidates[0].placement)))
     assert second.candidates[0].placement == first.candidates[0].placement
@@ -317,7 +335,7 @@ async def test_measured_step_times_correct_the_next_plan(world: World) -> None:
 
 
 async def test_types_that_are_not_offered_stand_among_the_rejects(database: Database) -> None:
-    world = World(database, KnownProfile(), offered_instance_types="m5.large, m7i.*")
+    world = World(database, offered_instance_types="m5.large, m7i.*")
     [plan] = await world.hears(submitted())
     assert {each.placement.instance_type for each in plan.candidates} <= {"m5.large", "m7i.large", "m7i.xlarge"}
     assert {each.reason for each in plan.rejections} == {"not-offered"}
@@ -340,7 +358,7 @@ async def test_a_result_whose_lease_ran_out_is_dropped(world: World, monkeypatch
 
 
 async def test_old_plans_are_forgotten(database: Database) -> None:
-    world = World(database, KnownProfile(), plan_retention_days=-1)  # everything is older than tomorrow
+    world = World(database, plan_retention_days=-1)  # everything is older than tomorrow
     await world.hears(submitted(), events.JobCancelled(job_id="job_9", tenant_id="tenant_a"))
     await world.planner.forget_old_plans()
     async with database.transaction() as session:

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.optimizer import catalogue, serving, serving_costs, serving_rates, serving_snapshot, serving_wording, work
+from services.optimizer import (
+    catalogue,
+    memory,
+    serving,
+    serving_costs,
+    serving_rates,
+    serving_snapshot,
+    serving_wording,
+)
 from services.optimizer.serving_costs import KINDS, Traffic, billed_share, cold_share
 from services.optimizer.serving_rates import Replica, ServingProfile, Shape, Wishes, erlang_c
 from services.optimizer.serving_values import EndpointPlan, Option, Spec
@@ -75,7 +83,7 @@ def test_many_answers_on_a_processor_are_bound_by_arithmetic() -> None:
 def test_as_many_answers_run_side_by_side_as_fit(name: str) -> None:
     machine = MACHINES[name]
     found = serving_rates.replica(MIDDLE, machine, SHAPE)
-    room = work.usable_bytes(machine) - serving_rates.fixed_bytes(MIDDLE, machine, SHAPE)
+    room = memory.usable_bytes(machine) - serving_rates.fixed_bytes(MIDDLE, machine, SHAPE)
     each = serving_rates.bytes_per_answer(MIDDLE, machine, SHAPE)
     if found is None:
         assert room < each

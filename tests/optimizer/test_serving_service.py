@@ -24,6 +24,7 @@ from sskai.database import Database
 from sskai.delivery import Relay
 from sskai.events import v1 as events
 from tests.optimizer.served import SMALL, requested
+from tests.optimizer.test_service import KnownCode
 
 SERVICE = "optimizer"
 
@@ -48,7 +49,7 @@ class World:
     def __init__(self, database: Database, profiler: KnownModel, **settings: Any) -> None:
         self.database = database
         self.profiler = profiler
-        self.jobs = Planner(database, Settings(**settings), profiler)
+        self.jobs = Planner(database, Settings(**settings), profiler, KnownCode())
         self.planner = EndpointPlanner(database, Settings(**settings), profiler, self.jobs.market)
         self.bus = testing.InMemoryBus()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime, timedelta
 
 import pytest
@@ -86,6 +87,29 @@ async def test_a_planned_job_is_launched_on_the_best_offer(stage: Stage) -> None
     (started,) = stage.heard(events.AttemptStarted)
     assert started.machine_id == machine
     assert (await stage.job()).state == "running"
+
+
+async def test_a_pod_is_told_what_was_planned_for_its_own_placement(stage: Stage) -> None:
+    """Each candidate has its own interval and memory; a plan that gives none of its own has one for all."""
+    plan = proposed()
+    best, alternate = plan.candidates[0], plan.candidates[1]
+    best.gradient_checkpointing, best.micro_batch_size, best.checkpoint_interval_steps = True, 2, 25
+    assert not alternate.gradient_checkpointing
+    await stage.tell(submitted(), plan)
+    await stage.turn()
+    first = json.loads(stage.cluster.pods["m-job-1-1"].env["SSKAI_PLAN"])
+    assert (first["gradient_checkpointing"], first["checkpoint_interval_steps"]) == (True, 25)
+    assert (first["micro_batch_size"], first["total_steps"], first["batch_size"]) == (2, 100, 8)
+
+    stage.cluster.interrupt("m-job-1-1")
+    await stage.turn(1)
+    again = proposed(after_attempt=1)
+    del again.candidates[0]
+    await stage.tell(again)
+    await stage.turn()
+    second = json.loads(stage.cluster.pods["m-job-1-2"].env["SSKAI_PLAN"])
+    assert (second["gradient_checkpointing"], second["checkpoint_interval_steps"]) == (False, 10)
+    assert second["micro_batch_size"] == 4
 
 
 async def test_a_plan_that_comes_before_its_job_is_kept(stage: Stage) -> None:

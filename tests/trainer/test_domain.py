@@ -102,11 +102,36 @@ def test_a_resumed_run_keeps_its_recipe_but_may_use_less_memory() -> None:
     assert (resumed.micro_batch_size, resumed.checkpoint_interval_steps) == (2, 7)
 
 
+@pytest.mark.parametrize(
+    ("planned", "asked", "expected"),
+    [(True, None, True), (False, True, True), (False, False, False), (True, False, True)],
+)
+def test_activations_are_computed_again_where_the_plan_or_the_user_says_so(
+    planned: bool, asked: bool | None, expected: bool
+) -> None:
+    wanted = spec() if asked is None else spec(gradient_checkpointing=asked)
+    assert recipe(Plan(gradient_checkpointing=planned), wanted=wanted).gradient_checkpointing is expected
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_resumed_run_computes_activations_again_as_its_machine_needs(saved: bool, planned: bool) -> None:
+    before, now = (recipe(Plan(total_steps=50, gradient_checkpointing=each)) for each in (saved, planned))
+    assert domain.resumed(before, now).gradient_checkpointing is planned
+
+
 def test_a_recipe_survives_json() -> None:
     wanted = spec()
     wanted.model.target_modules.extend(["q_proj", "v_proj"])
-    made = recipe(wanted=wanted)
+    made = recipe(Plan(gradient_checkpointing=True), wanted=wanted)
     assert Recipe.from_json(made.to_json()) == made
+
+
+def test_a_recipe_that_says_nothing_of_checkpointing_keeps_activations() -> None:
+    """As checkpoints say that were written before there was a choice."""
+    older = recipe().to_json()
+    del older["gradient_checkpointing"]
+    assert Recipe.from_json(older) == recipe()
 
 
 @pytest.mark.parametrize("values", [{}, {"total_steps": 0}, {"unknown": 1, "total_steps": None}])
@@ -116,6 +141,14 @@ def test_an_empty_plan_leaves_the_choice(values: dict[str, int]) -> None:
 
 def test_a_plan_reads_numbers_of_either_kind() -> None:
     assert Plan.from_json({"total_steps": 5.0, "learning_rate": 1}) == Plan(total_steps=5, learning_rate=1.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [({"gradient_checkpointing": True}, True), ({"gradient_checkpointing": False}, False), ({}, False)],
+)
+def test_a_plan_says_whether_activations_are_computed_again(values: dict[str, bool], expected: bool) -> None:
+    assert Plan.from_json(values).gradient_checkpointing is expected
 
 
 def test_learning_rate_warms_up_then_falls() -> None:

@@ -53,6 +53,7 @@ PlanFile = Annotated[
                 "propertyName": "kind",
                 "mapping": {
                     PlanKind.FINETUNE: "#/components/schemas/JobFile",
+                    "train": "#/components/schemas/JobFile",
                     PlanKind.ENDPOINT: "#/components/schemas/EndpointFile",
                 },
             }

@@ -42,7 +42,7 @@ async def resolve_endpoint(
     field, reference = _model_reference(file.model)
     model = await find_model(reference, here, caller, library, field=field)
     if model.origin == "code":
-        raise JobFileError(field, f"{model.id} is code: it can be trained, and not yet served")
+        raise JobFileError(field, f"{model.id} is code: it can be planned, and not yet served")
     base = model
     if model.artifact_uri:
         base = await find_model(model.base_model_id, here, caller, library, field=field)
