@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from ctypes.util import find_library
 from pathlib import Path
 
 WANTED_JAVA = 17
@@ -37,13 +38,18 @@ def missing_packages() -> list[str]:
     return missing
 
 
+def wanted_packages() -> list[str]:
+    """And of what is only better to have: training pods allocate with tcmalloc (docs/decisions/0009)."""
+    return [] if find_library("tcmalloc_minimal") else ["libtcmalloc-minimal4"]
+
+
 def main() -> int:
-    missing = missing_packages()
-    if not missing:
+    missing, wanted = missing_packages(), wanted_packages()
+    if not missing and not wanted:
         return 0
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *missing, *wanted]
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"Installing {', '.join(missing)} with apt-get", flush=True)
+        print(f"Installing {', '.join(missing + wanted)} with apt-get", flush=True)
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         quiet = {"stdout": subprocess.DEVNULL, "env": environment}
         if (
@@ -52,6 +58,8 @@ def main() -> int:
             and not missing_packages()
         ):
             return 0
+    if not missing_packages():
+        return 0
     print(
         f"SSKAI's embedded stack needs {', '.join(missing)}, and cannot install it here.\n"
         f"On Debian or Ubuntu: sudo {' '.join(command)}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from services.optimizer import memory, profile
 from services.optimizer.memory import ModelProfile
 from services.optimizer.profiles import model_profile
 from services.optimizer.throughput import Machine
+from services.scheduler.local_cluster import preloaded
 
 SMOLLM2 = {
     "model_type": "llama",
@@ -49,6 +51,8 @@ CASES: dict[str, tuple[dict[str, Any], str, int, int, int, bool]] = {
     "SmolLM2-135M full 2x256 of 4": (SMOLLM2, "full", 4, 2, 256, False),
     "SmolLM2-135M full 4x512, checkpointing": (SMOLLM2, "full", 4, 4, 512, True),
     "Qwen3-type 80M scratch 4x256": (QWEN3, "scratch", 4, 4, 256, False),
+    "Qwen3-type 80M scratch 8x256, checkpointing": (QWEN3, "scratch", 8, 8, 256, True),
+    "SmolLM2-135M lora 8x256, checkpointing": (SMOLLM2, "lora", 8, 8, 256, True),
     "Qwen3-type 80M lora 8x256": (QWEN3, "lora", 8, 8, 256, False),
 }
 RANK = 8
@@ -124,5 +128,7 @@ def _measured(
         file = Path(folder) / "case.json"
         file.write_text(json.dumps(case))
         command = [sys.executable, "-m", "benchmarks.optimizer.memory_probe", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=600, env=os.environ | preloaded()
+        )
     return int(done.stdout.split()[-1])

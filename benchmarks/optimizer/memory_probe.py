@@ -1,7 +1,8 @@
 """One training process, measured: `python -m benchmarks.optimizer.memory_probe CASE.json` prints its peak in bytes.
 
-LoRA runs the trainer's own step; other methods run the plain loop that they will be (AdamW, one tensor at a time). The
-base process has every library loaded and has trained a model of two layers; what comes on top of it is the peak.
+It allocates as pods do, with tcmalloc where that is installed. LoRA runs the trainer's own step; other methods run the
+plain loop that they will be (AdamW, one tensor at a time). The base process has every library loaded and has trained a
+model of two layers; what comes on top of it is the peak.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from services.trainer import allocator, finetune
+from services.trainer import finetune
 from services.trainer.datasets import Row
 from services.trainer.domain import Recipe
 
@@ -32,7 +33,6 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     case = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(case["threads"])
-    allocator.give_back_freed_tensors()  # as the trainer's pod does
     _train({**case, "config": {**case["config"], **TINY, "num_attention_heads": 4, "num_key_value_heads": 4}})
     gc.collect()
     base = _resident("VmRSS")

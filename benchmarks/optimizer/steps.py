@@ -30,7 +30,7 @@ from services.optimizer.catalogue import ThisComputer
 from services.optimizer.memory import ModelProfile
 from services.optimizer.throughput import Machine, Measured
 from services.optimizer.work import Request
-from services.trainer import allocator, finetune
+from services.trainer import finetune
 from services.trainer.datasets import Row
 from services.trainer.domain import Recipe
 
@@ -64,7 +64,6 @@ class Attempt:
 def figures(threads: int) -> list[Figure]:
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
-    allocator.give_back_freed_tensors()
     finetune.make_deterministic(threads)
     machine = _this_machine(threads)
     attempts = _attempts(machine)

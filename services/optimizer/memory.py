@@ -27,9 +27,13 @@ OPTIMIZER_TEMPORARIES = 2
 
 # An interpreter with torch, transformers and peft imported, or a CUDA context, before any tensor.
 RUNTIME_BYTES = 768 * MIB
-# On a processor, small blocks leave holes and the math library keeps buffers. Fitted to measured peaks
-# (`benchmarks/optimizer`, memory); the trainer's pod has the allocator give freed tensors back at once.
+# On a processor, freed blocks leave holes and the math library keeps buffers. Fitted to measured peaks under tcmalloc,
+# which pods allocate with (`benchmarks/optimizer`, memory).
 HOST_ALLOCATOR_FACTOR = 1.06
+# Gradient checkpointing frees large blocks and carves them up for each layer computed again, so more is left in holes:
+# of activations, and of gradients, which are allocated anew in every step.
+HOST_CHECKPOINTED_FACTOR = 1.35
+HOST_CHECKPOINTED_GRADIENTS = 1.5
 # The kubelet, the system and the page cache's minimum: EKS reserves 255 MiB plus 11 MiB a pod, eviction takes 100 MiB.
 HOST_RESERVED_BYTES = 512 * MIB
 HOST_USABLE_FRACTION = 0.95
@@ -123,8 +127,10 @@ def footprint(
     alive = _highest(peaks.fresh, micro_batch_size)
     if accumulating:
         alive = max(alive, _highest(peaks.accumulating, micro_batch_size) + gradients + largest)
-    factor = 1.0 if machine.accelerator_name else HOST_ALLOCATOR_FACTOR
-    transient = max((alive - gradients) * factor, 0) if alive > gradients else 0
+    transient = max(alive - gradients, 0.0)
+    if not machine.accelerator_name:
+        transient *= HOST_CHECKPOINTED_FACTOR if checkpointing else HOST_ALLOCATOR_FACTOR
+        transient += HOST_CHECKPOINTED_GRADIENTS * gradients if checkpointing else 0
     transient = max(transient, OPTIMIZER_TEMPORARIES * largest)
     activations = round(transient) + held
     return Footprint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from ctypes.util import find_library
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +23,17 @@ from sskai.events import v1 as events
 
 # A job file's secret HF_TOKEN is the scheduler's variable SSKAI_SECRET_HF_TOKEN: values never travel in events.
 SECRET_PREFIX = "SSKAI_SECRET_"  # noqa: S105 (a name)
+TCMALLOC = "tcmalloc_minimal"
 POD_COMMAND = [sys.executable, "-m", "services.trainer.pod"]
+
+
+def preloaded() -> dict[str, str]:
+    """The variable that has a pod allocate with tcmalloc; nothing where it is not installed.
+
+    Under glibc's own allocator a training step holds up to twice what is alive (docs/decisions/0009).
+    """
+    library = find_library(TCMALLOC)
+    return {} if library is None else {"LD_PRELOAD": library}
 
 
 class LocalCluster:
@@ -37,6 +48,7 @@ class LocalCluster:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._command = command or POD_COMMAND
+        self._preloaded = preloaded()
         self._http = httpx2.AsyncClient(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=10, transport=transport
         )
@@ -64,7 +76,7 @@ class LocalCluster:
                     "sskai-attempt": str(pod.attempt),
                     "sskai-tenant": pod.tenant_id,
                 },
-                "pod": {"name": pod.name, "command": self._command, "env": secrets | dict(pod.env)},
+                "pod": {"name": pod.name, "command": self._command, "env": self._preloaded | secrets | dict(pod.env)},
             },
         )
         if answer.status_code == 409:

@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.trainer import allocator
 from services.trainer.domain import Exit, FencedError, TrainingFailedError
 from services.trainer.interruption import Interruption, NoticeError
 
@@ -31,7 +30,6 @@ def main() -> int:
     """Train; returns the exit code."""
     interruption = Interruption()
     interruption.install()  # before the seconds that the libraries take to load
-    allocator.give_back_freed_tensors()
 
     import structlog
     from opentelemetry import context as otel_context

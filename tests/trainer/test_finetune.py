@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.trainer import allocator, finetune
+from services.trainer import finetune
 from services.trainer.datasets import Row
 from services.trainer.domain import Plan, Recipe, resolve
 from sskai.events import v1 as events
@@ -70,7 +70,3 @@ def test_computing_activations_again_changes_no_bit(models_dir: Path) -> None:
     assert len(set(kept.losses)) == STEPS
     assert again.adapter == kept.adapter
     assert kept.adapter
-
-
-def test_the_allocator_of_this_machine_gives_freed_tensors_back() -> None:
-    assert allocator.give_back_freed_tensors() is True
