@@ -36,7 +36,7 @@ FAMILY_SIGMA = 0.20
 PRIOR_SLOPE_SIGMA = 0.10
 # Attempts on one machine type differ by this much (neighbours, data, clock rates); worth so many attempts of evidence.
 NOISE_SIGMA = 0.06
-NOISE_PRIOR_COUNT = 6.0
+NOISE_PRIOR_COUNT = 3.0
 TYPICAL_TOKENS = 1024.0
 MAX_SLOPE_DISTANCE = 3.0  # the slope is not believed further away than a factor of e^3 in tokens
 

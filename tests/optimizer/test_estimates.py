@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.optimizer import catalogue, charges, completion, memory, prices, throughput, work
@@ -267,20 +267,17 @@ def test_small_micro_batches_are_told_from_large_ones() -> None:
 SUMS = ("sum_z", "sum_zz", "sum_y", "sum_zy", "sum_yy")
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), bias=st.floats(-0.5, 0.5), noise=st.floats(0.05, 0.15))
-def test_the_interval_holds_what_it_promises(seed: int, bias: float, noise: float) -> None:
-    """Of 300 attempts around a true line, about nine of ten lie in the interval learnt from six of them."""
-    generator = random.Random(seed)
-
-    def ratio() -> float:
-        return bias + generator.gauss(0, noise)
-
-    seen = [ratio() for _ in range(6)]
-    row = Measured("c5", "cpu", "lora", 6, 0.0, 0.0, sum(seen), 0.0, sum(y * y for y in seen))
-    factor = throughput.correction(C5, "lora", throughput.TYPICAL_TOKENS, [row])
-    inside = sum(factor.low <= math.exp(ratio()) <= factor.high for _ in range(300)) / 300
-    assert inside > 0.6  # of one draw of six; the mean over draws is what the benchmark holds to nine of ten
+@pytest.mark.parametrize(("bias", "noise"), [(0.3, 0.05), (-0.4, 0.08), (0.0, 0.12)])
+def test_the_interval_holds_about_nine_of_ten(bias: float, noise: float) -> None:
+    """Learnt from six attempts and held against others around the same truth, over many such draws."""
+    generator = random.Random(7)
+    inside = []
+    for _ in range(300):
+        seen = [bias + generator.gauss(0, noise) for _ in range(6)]
+        row = Measured("c5", "cpu", "lora", 6, 0.0, 0.0, sum(seen), 0.0, sum(y * y for y in seen))
+        factor = throughput.correction(C5, "lora", throughput.TYPICAL_TOKENS, [row])
+        inside += [factor.low <= math.exp(bias + generator.gauss(0, noise)) <= factor.high for _ in range(10)]
+    assert 0.80 < sum(inside) / len(inside) < 0.99
 
 
 def test_what_was_learnt_has_a_version() -> None:
