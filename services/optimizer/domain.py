@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from services.optimizer import charges, completion, constraints, memory, wording, work
 from services.optimizer.completion import Completion, Pace, Range
 from services.optimizer.constraints import ConstraintError, Demand
-from services.optimizer.memory import GIB, Footprint, ModelProfile
+from services.optimizer.memory import GIB, ModelProfile
 from services.optimizer.throughput import Machine
 from services.optimizer.values import Assumptions, Candidate, Dollars, History, Misfit, Offer, Plan, Refusal, Rejection
 from services.optimizer.wording import duration, usd
@@ -240,7 +240,7 @@ class _Judge:
         needed, usable = smallest.peak_bytes / GIB, memory.usable_bytes(machine) / GIB
         detail = (
             f"needs {needed:.1f} GiB for one sequence, {usable:.1f} GiB are usable; "
-            f"the most, {_term_bytes(smallest) / GIB:.1f} GiB, are {smallest.largest_term}"
+            f"the most, {smallest.terms[smallest.largest_term] / GIB:.1f} GiB, are {smallest.largest_term}"
         )
         return Misfit("memory", detail, shortfall=needed - usable)
 
@@ -318,12 +318,6 @@ class _Judge:
         return dollars, Range(
             dollars.compute + beside, billed.low * hourly, billed.high * hourly + beside * billed.high / billed.expected
         )
-
-
-def _term_bytes(footprint: Footprint) -> int:
-    name = {"activations": "activation", "weights": "weight", "gradients": "gradient"}
-    size: int = getattr(footprint, f"{name.get(footprint.largest_term, footprint.largest_term)}_bytes")
-    return size
 
 
 def _pareto_front(ranked: list[Candidate]) -> set[int]:

@@ -11,7 +11,8 @@ from prometheus_client import Counter
 from services.optimizer import prices, replaying
 from services.optimizer.messages import CAPACITY_TYPES
 from services.optimizer.prices import Observed, OfferKey
-from services.optimizer.store import EndpointPlanRow, MeasurementRow, PlanRow, Store
+from services.optimizer.store import Store
+from services.optimizer.tables import EndpointPlanRow, MeasurementRow, PlanRow
 from sskai.contract import moment
 from sskai.delivery import Handlers
 from sskai.events import v1 as events

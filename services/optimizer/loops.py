@@ -17,7 +17,8 @@ from services.optimizer.profiler import ProfileError, WorkerError
 from services.optimizer.profiles import ProfilesCode, ProfilesModels
 from services.optimizer.settings import Settings
 from services.optimizer.snapshot import Inputs, Market
-from services.optimizer.store import PlanningRow, PlanRow, Store
+from services.optimizer.store import Store
+from services.optimizer.tables import PlanningRow, PlanRow
 from services.optimizer.throughput import Measured
 from services.optimizer.values import Plan, Refusal
 from services.optimizer.work import Request

@@ -89,16 +89,20 @@ class Footprint:
     peak_bytes: int
 
     @property
-    def largest_term(self) -> str:
-        """The term that a smaller job has to be made smaller at."""
-        terms = {
+    def terms(self) -> dict[str, int]:
+        """What the peak is the sum of, by name."""
+        return {
             "weights": self.weight_bytes,
             "gradients": self.gradient_bytes,
             "optimizer": self.optimizer_bytes,
             "activations": self.activation_bytes,
             "runtime": self.runtime_bytes,
         }
-        return max(terms, key=lambda name: terms[name])
+
+    @property
+    def largest_term(self) -> str:
+        """The term that a job has to be made smaller at."""
+        return max(self.terms, key=lambda name: self.terms[name])
 
 
 def footprint(

@@ -23,7 +23,8 @@ from services.optimizer.catalogue import DESCRIBED, MachineFacts
 from services.optimizer.messages import CAPACITY_TYPES
 from services.optimizer.prices import Observed, OfferKey
 from services.optimizer.settings import Settings
-from services.optimizer.store import FeedRow, Store
+from services.optimizer.store import Store
+from services.optimizer.tables import FeedRow
 from sskai import claims
 from sskai.contract import timestamp
 from sskai.database import Database

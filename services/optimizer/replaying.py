@@ -13,7 +13,7 @@ from services.optimizer import (
     serving_snapshot,
 )
 from services.optimizer.replay import Decision
-from services.optimizer.store import EndpointPlanRow, PlanRow
+from services.optimizer.tables import EndpointPlanRow, PlanRow
 from services.optimizer.values import Candidate, Plan, Refusal
 from sskai import contract
 from sskai.events import v1 as events

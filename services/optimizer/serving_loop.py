@@ -17,7 +17,8 @@ from services.optimizer.profiles import ProfilesModels
 from services.optimizer.serving_rates import ServingProfile
 from services.optimizer.serving_snapshot import Inputs
 from services.optimizer.settings import Settings
-from services.optimizer.store import EndpointPlanRow, EndpointRequestRow, Store
+from services.optimizer.store import Store
+from services.optimizer.tables import EndpointPlanRow, EndpointRequestRow
 from services.optimizer.values import Refusal
 from sskai import claims, telemetry
 from sskai.database import Database

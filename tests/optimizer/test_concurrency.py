@@ -12,7 +12,8 @@ from sqlalchemy import select
 from services.optimizer import catalogue
 from services.optimizer.handlers import HANDLERS
 from services.optimizer.messages import CAPACITY_TYPES
-from services.optimizer.store import JobRow, PlanningRow, PriceRow, Store
+from services.optimizer.store import Store
+from services.optimizer.tables import JobRow, PlanningRow, PriceRow
 from sskai import claims, testing
 from sskai.contract import timestamp
 from sskai.database import Database

@@ -16,7 +16,8 @@ from services.optimizer.completion import DENIAL_SECONDS
 from services.optimizer.handlers import HANDLERS
 from services.optimizer.loops import Planner
 from services.optimizer.profiler import ProfileError
-from services.optimizer.store import EXPOSED_DAYS, CorrectionRow, DenialRow, MeasurementRow, PlanRow, Store
+from services.optimizer.store import EXPOSED_DAYS, Store
+from services.optimizer.tables import CorrectionRow, DenialRow, MeasurementRow, PlanRow
 from services.optimizer.values import Offer
 from sskai import contract, testing
 from sskai.database import Database

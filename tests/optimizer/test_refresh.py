@@ -25,7 +25,8 @@ from services.optimizer.prices import OfferKey
 from services.optimizer.refresh import NOTHING, Refresher
 from services.optimizer.settings import Settings
 from services.optimizer.snapshot import Market
-from services.optimizer.store import FeedRow, MachineFactsRow, PriceRow, Store
+from services.optimizer.store import Store
+from services.optimizer.tables import FeedRow, MachineFactsRow, PriceRow
 from services.optimizer.values import Offer
 from sskai import contract, testing
 from sskai.database import Database

@@ -14,7 +14,8 @@ from services.optimizer.handlers import HANDLERS
 from services.optimizer.loops import MAX_TRIES, Planner
 from services.optimizer.profiler import ProfileError, WorkerError
 from services.optimizer.settings import Settings
-from services.optimizer.store import MarketRow, PlanningRow, PlanRow, Store
+from services.optimizer.store import Store
+from services.optimizer.tables import MarketRow, PlanningRow, PlanRow
 from services.optimizer.values import Offer, Plan
 from sskai import contract, testing
 from sskai.database import Database

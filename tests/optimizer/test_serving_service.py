@@ -18,7 +18,8 @@ from services.optimizer.serving_loop import MAX_TRIES, EndpointPlanner
 from services.optimizer.serving_values import EndpointPlan
 from services.optimizer.settings import Settings
 from services.optimizer.snapshot import Market
-from services.optimizer.store import EndpointPlanRow, EndpointRequestRow, MarketRow, Store
+from services.optimizer.store import Store
+from services.optimizer.tables import EndpointPlanRow, EndpointRequestRow, MarketRow
 from sskai import testing
 from sskai.database import Database
 from sskai.delivery import Relay
