@@ -88,7 +88,7 @@ def test_an_endpoint_file_is_shown_as_options(run: Run, tmp_path: Path) -> None:
     [
         (replay(), None, 0, "equal to the bit"),
         (replay(equal=False, differences=["dearer by 1 USD"]), None, 1, "- dearer by 1 USD"),
-        (replay(equal=False, policy="fastest", differences=["sooner"]), "fastest", 0, "Under the policy fastest"),
+        (replay(policy="fastest", differences=["sooner"]), "fastest", 0, "- sooner"),
         (replay(policy="fastest"), "fastest", 0, "equal to the bit"),
     ],
 )

@@ -180,13 +180,28 @@ def test_a_replay_says_that_it_is_equal_to_the_bit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"), [(plain(candidate(MARKET[3])), "now    aws/us-east-2/use2-az3"), (None, "Now it is a refusal.")]
+    ("choice", "said"),
+    [
+        (plain(candidate(MARKET[3])), "fastest aws/us-east-2/use2-az3"),
+        (None, "By the policy fastest it is a refusal."),
+    ],
 )
 def test_a_replay_lists_how_it_differs(choice: dict[str, Any] | None, said: str) -> None:
-    differs = replay(equal=False, policy="fastest", differences=["5.2 h sooner", "2.42 USD more"], choice=choice)
+    differs = replay(policy="fastest", differences=["5.2 h sooner", "2.42 USD more"], choice=choice)
     lines = text_of(plan_table.replayed(differs, 120))
-    assert lines[:3] == ["Under the policy fastest, another plan comes out.", "- 5.2 h sooner", "- 2.42 USD more"]
+    assert lines[0] == "Decided again from its stored inputs, the plan is equal to the bit."
+    assert lines[1:3] == ["- 5.2 h sooner", "- 2.42 USD more"]
     assert any(line.startswith(said) for line in lines)
+
+
+def test_a_policy_that_takes_the_same_says_so_and_another_plan_too() -> None:
+    same = text_of(plan_table.replayed(replay(policy="cheapest"), 120))
+    assert same[1] == "The policy cheapest takes the same placement."
+    unequal = text_of(plan_table.replayed(replay(equal=False, differences=["planner version 1 had decided"]), 120))
+    assert unequal[:2] == [
+        "Decided again from its stored inputs, another plan comes out.",
+        "- planner version 1 had decided",
+    ]
 
 
 @pytest.mark.parametrize(
