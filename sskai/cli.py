@@ -215,6 +215,17 @@ def list_models(as_json: AsJson = False) -> None:
     show(connect().models.list(), ["id", "owned_by", "parent", "licence", "available"], as_json)
 
 
+@models.command("upload")
+def upload_model(
+    path: Path, name: Annotated[str, typer.Option(help="The model's name.")], as_json: AsJson = False
+) -> None:
+    """Upload a folder that save_pretrained() wrote, or a zip of a model as code."""
+    if not path.exists():
+        err.print(f"{path} is not there: name a folder of a saved model, or a zip with model.py and data.py")
+        raise typer.Exit(2)
+    show(connect().models.upload(path, name), ["id", "name", "version", "origin"], as_json)
+
+
 @jobs.command("submit")
 def submit(
     file: Path,

@@ -237,12 +237,15 @@ class Models(_Resource):
         """By id, `NAME@VERSION` or `NAME`."""
         return self._client.request("GET", f"/v1/models/{model}")
 
-    def upload(self, folder: str | Path, name: str) -> Document:
-        """Upload what `save_pretrained()` wrote: the folder's config, tokenizer and *.safetensors."""
-        paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    def upload(self, path: str | Path, name: str) -> Document:
+        """Upload the folder that `save_pretrained()` wrote (config, tokenizer and *.safetensors), or a zip of a model
+        as code (docs/guides/own-model.md)."""
+        source = Path(path)
+        field = "code" if source.is_file() else "files"
+        paths = [source] if source.is_file() else sorted(each for each in source.iterdir() if each.is_file())
 
         def body(files: ExitStack) -> Document:
-            parts = [("files", (path.name, files.enter_context(path.open("rb")))) for path in paths]
+            parts = [(field, (each.name, files.enter_context(each.open("rb")))) for each in paths]
             return {"data": {"name": name}, "files": parts}
 
         return self._client.upload("/v1/models", body, timeout_seconds=3600)

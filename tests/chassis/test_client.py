@@ -105,6 +105,19 @@ def test_an_upload_that_is_tried_again_is_whole(tmp_path: Path) -> None:
     assert bodies == [path.read_bytes()] * 2
 
 
+def test_a_zip_is_uploaded_as_a_model_as_code(tmp_path: Path) -> None:
+    (tmp_path / "digits.zip").write_bytes(b"PK-code")
+
+    def gateway(request: httpx2.Request) -> httpx2.Response:
+        content = request.read()
+        assert b'name="code"; filename="digits.zip"' in content
+        assert b"PK-code" in content
+        return httpx2.Response(201, json={"id": "digits@1"})
+
+    with client_of(gateway) as sskai:
+        assert sskai.models.upload(tmp_path / "digits.zip", name="digits")["id"] == "digits@1"
+
+
 def test_a_folder_is_uploaded_as_a_model(tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_text(name)
