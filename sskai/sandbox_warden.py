@@ -32,6 +32,7 @@ _SIGNALS = {signal.SIGCHLD, signal.SIGTERM}
 def main() -> NoReturn:
     """`sys.argv[1]`: what to do, as JSON (see sandbox.py). One JSON document of the end goes to its file `status`."""
     task = json.loads(sys.argv[1])
+    os.umask(0o022)  # the folders of the new tree are for another user to walk through, whatever the service's mask is
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     walls.prctl(walls.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != task["parent"]:

@@ -44,6 +44,7 @@ CHECKED_AT_ONCE = 50
 MOVE_COOLDOWN_SECONDS = 600.0
 MODEL_ADVICE = "Check model.config_json, method, rank and target_modules against what transformers and peft accept."
 CODE_ADVICE = "Correct model.py or data.py and upload the zip again."
+OUR_ADVICE = "Nothing is wrong with the job as far as is known: ask for the plan again later, or tell the operator."
 LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
@@ -146,12 +147,14 @@ class Planner:
             profile, request = await self._profile(spec, request)
             decision = await self._decide(row, request, profile, now)
         except ProfileError as error:
-            decision = self._without_profile(row, request, str(error), now)
+            advice = CODE_ADVICE if spec.model.code_uri else MODEL_ADVICE
+            decision = self._without_profile(row, request, Refusal("model", str(error), advice), now)
         except WorkerError as error:
             if row.tries + 1 < MAX_TRIES:
                 await self._try_again(row, error)
                 return
-            decision = self._without_profile(row, request, f"it cannot be profiled: {error}", now)
+            refusal = Refusal("model", f"it cannot be profiled: {error}", OUR_ADVICE)
+            decision = self._without_profile(row, request, refusal, now)
         async with self.database.transaction() as session:
             if not await claims.release(session, row, due_in_seconds=None):
                 return
@@ -212,10 +215,8 @@ class Planner:
             decided.throughput_version = throughput.version(history.measured)
         return Decision(event, decided, market.text, history.measured)
 
-    def _without_profile(self, row: PlanningRow, request: Request, reason: str, now: datetime) -> Decision:
+    def _without_profile(self, row: PlanningRow, request: Request, refusal: Refusal, now: datetime) -> Decision:
         plan_id = new_id("plan")
-        code = events.JobSpec.FromString(row.spec).model.code_uri
-        refusal = Refusal("model", reason, CODE_ADVICE if code else MODEL_ADVICE)
         event = messages.refused(refusal, now, **_identity(row, plan_id))
         return Decision(event, _row(row, plan_id, request, event, now))
 

@@ -393,6 +393,19 @@ def test_the_disk_cannot_be_filled(place: Place, program: Callable[[str], Path],
     assert "No space left" in outcome.stderr_tail or outcome.killed_for == "output"
 
 
+@each_place
+def test_a_service_that_closes_its_files_to_others_can_run_code_too(
+    place: Place, program: Callable[[str], Path], folder: Path
+) -> None:
+    written = program("print('in')")
+    before = os.umask(0o077)
+    try:
+        outcome = place.run(written, folder)
+    finally:
+        os.umask(before)
+    assert (outcome.exit_code, outcome.stdout) == (0, b"in\n"), outcome.stderr_tail
+
+
 async def test_a_cancelled_run_is_killed(program: Callable[[str], Path], folder: Path) -> None:
     began = folder / "program.py"
     task = asyncio.create_task(sandbox.run(program("import time; time.sleep(600)"), folder))

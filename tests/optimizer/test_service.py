@@ -199,6 +199,7 @@ async def test_a_dying_worker_is_tried_again_and_not_for_ever(database: Database
     refusal = await testing.wait_for(world.one_plan, limit_seconds=10)
     assert (refusal.reason, len(world.profiler.asked)) == ("model", MAX_TRIES)
     assert "it died" in refusal.detail
+    assert "operator" in refusal.advice, "it need not be the model's fault"
 
 
 async def test_one_death_of_the_worker_costs_nothing(database: Database) -> None:
