@@ -98,7 +98,8 @@ def resolve(request: Request, profile: ModelProfile, steps_done: int) -> Work:
     batch_size = min(batch_size, max(train_rows, 1))
     rate = request.learning_rate or _learning_rate(request.method, profile.parameters)
     if request.learning_rate is None:
-        reasons.append(f"learning_rate {rate:g}: {request.method} on {profile.parameters / 1e9:.2g} billion parameters")
+        size = f"{profile.parameters / 1e9:.2g} billion" if profile.parameters >= 1e7 else f"{profile.parameters:,}"
+        reasons.append(f"learning_rate {rate:g}: {request.method} on {size} parameters")
     steps = max(1, math.ceil(train_rows * epochs / batch_size))
     if request.max_steps:
         steps = min(steps, request.max_steps)
