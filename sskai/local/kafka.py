@@ -182,7 +182,8 @@ def _java_version(java: str) -> int:
 def _format_storage(java: str, classpath: str, settings: Path) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     command = [java, *JVM_OPTIONS, "-cp", classpath, "kafka.tools.StorageTool", "format"]
-    command += ["--cluster-id", cluster_id, "--config", str(settings)]
+    # One argument: an id that begins with a dash would be taken for an option.
+    command += [f"--cluster-id={cluster_id}", "--config", str(settings)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StartError(f"kafka: cannot format its storage:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -104,20 +105,20 @@ each_place = pytest.mark.parametrize("place", places(), ids=lambda place: f"{pla
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Readable for everybody, as the sandbox asks for; in the tests' folder, which is not."""
-    opened = [tmp_path, *tmp_path.parents]
-    modes = [(each, each.stat().st_mode) for each in opened if each.owner() == tmp_path.owner() and each != Path("/")]
-    for each, mode in modes:
-        with suppress(PermissionError):
-            each.chmod(mode | 0o055)
-    given = tmp_path / "given"
+def open_place() -> Iterator[Path]:
+    """Readable for everybody, as the sandbox asks for. `tmp_path` is not, and its folders are shared by other tests."""
+    with tempfile.TemporaryDirectory(prefix="sskai-test-", dir="/tmp") as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+@pytest.fixture
+def folder(open_place: Path) -> Path:
+    """What the sandbox is given to read."""
+    given = open_place / "given"
     given.mkdir()
     given.chmod(0o755)
-    yield given
-    for each, mode in modes:
-        with suppress(PermissionError):
-            each.chmod(mode)
+    return given
 
 
 @pytest.fixture
@@ -132,13 +133,13 @@ def program(folder: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path) -> Iterator[None]:
+def nothing_is_left(open_place: Path) -> Iterator[None]:
     """No process of the sandbox lives on, whatever happened inside: neither ours nor one with the program's name."""
     before = psutil.Process().children(recursive=True)
     yield
     left = [each for each in psutil.Process().children(recursive=True) if each not in before]
     for each in psutil.process_iter(["cmdline"]):
-        left += [each] if str(tmp_path) in " ".join(each.info["cmdline"] or ()) else []
+        left += [each] if str(open_place) in " ".join(each.info["cmdline"] or ()) else []
     assert left == []
 
 
@@ -211,13 +212,13 @@ print(json.dumps(answers))
 
 @pytest.fixture
 def attempting(
-    place: Place, folder: Path, tmp_path: Path, program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    place: Place, folder: Path, open_place: Path, program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """A program that makes every attempt, and what it is after: secrets, private files, sockets that listen."""
     monkeypatch.setenv("SSKAI_SECRET", SECRET)
-    own = tmp_path / "own"
+    own = open_place / "own"
     own.mkdir()
-    private, public, mine = tmp_path / "private", tmp_path / "public", own / "mine"
+    private, public, mine = open_place / "private", open_place / "public", own / "mine"
     for path, mode in ((private, 0o600), (public, 0o644), (mine, 0o600)):
         path.write_text(SECRET)
         path.chmod(mode)
