@@ -15,6 +15,7 @@ from ctypes.util import find_library
 from pathlib import Path
 
 WANTED_JAVA = 17
+INSTALL = ("install", "-y", "--no-install-recommends")
 
 
 def java_version() -> int:
@@ -44,30 +45,36 @@ def wanted_packages() -> list[str]:
 
 
 def main() -> int:
-    missing, wanted = missing_packages(), wanted_packages()
-    if not missing and not wanted:
+    missing = missing_packages()
+    if not missing and not wanted_packages():
         return 0
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *missing, *wanted]
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"Installing {', '.join(missing + wanted)} with apt-get", flush=True)
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        quiet = {"stdout": subprocess.DEVNULL, "env": environment}
-        if (
-            subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet).returncode == 0  # type: ignore[call-overload]
-            and subprocess.run(command, check=False, **quiet).returncode == 0  # type: ignore[call-overload]
-            and not missing_packages()
-        ):
-            return 0
+    may_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
+    if may_install:
+        # Without lists nothing is found; with old ones most is, and asking for new ones takes its time.
+        if missing or not list(Path("/var/lib/apt/lists").glob("*_Packages*")):
+            apt_get("update", "-qq")
+        for packages in (missing, wanted_packages()):
+            if packages:
+                print(f"Installing {', '.join(packages)} with apt-get", flush=True)
+                apt_get(*INSTALL, *packages)
     if not missing_packages():
+        if may_install and wanted_packages():
+            print("tcmalloc cannot be installed: training pods take more memory than plans say (docs/decisions/0009)")
         return 0
     print(
         f"SSKAI's embedded stack needs {', '.join(missing)}, and cannot install it here.\n"
-        f"On Debian or Ubuntu: sudo {' '.join(command)}\n"
+        f"On Debian or Ubuntu: sudo apt-get {' '.join((*INSTALL, *missing))}\n"
         "Elsewhere: install a PostgreSQL server, Java 17 or newer and Maven, or name running servers with\n"
         "SSKAI_DATABASE_URL and SSKAI_KAFKA_BOOTSTRAP.",
         file=sys.stderr,
     )
     return 1
+
+
+def apt_get(*arguments: str) -> None:
+    """Quietly; what it achieved is looked at afterwards."""
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", *arguments], check=False, stdout=subprocess.DEVNULL, env=environment)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from services.optimizer.memory import METHODS
 from services.optimizer.throughput import BANDWIDTH_EFFICIENCY, Machine
 from services.optimizer.values import Offer
 
 CLOUD = "aws"
-METHODS = ("lora", "qlora", "full", "scratch")
 LOCAL_CLOUD = "local"
 LOCAL_PREFIX = "local."  # local.m5.large: this computer in the part of an m5.large
 # Who says what is known of a machine type beside the snapshot.

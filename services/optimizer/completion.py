@@ -142,9 +142,9 @@ def hazard(
 ) -> Hazard:
     """The advisor's band as a constant rate, moved by what was seen: a share p lost a month is -ln(1 - p)/730 an hour.
 
-    A gamma belief with BAND_HOURS behind it: (rate x BAND_HOURS + interruptions)/(BAND_HOURS + hours); its interval is
-    widened to two standard deviations of the belief where that is further out than the band's own edges. The share of
-    launches denied starts from AWS's placement score where there is one.
+    A gamma belief with BAND_HOURS behind it: (rate x BAND_HOURS + interruptions)/(BAND_HOURS + hours). Its interval
+    goes from the band's own edges to two standard deviations of the belief, as the observed hours outweigh the band.
+    The share of launches denied starts from AWS's placement score where there is one.
     """
     if capacity_type != "spot":
         return Hazard(ON_DEMAND_HAZARD_PER_HOUR, 0.0, ON_DEMAND_HAZARD_PER_HOUR)

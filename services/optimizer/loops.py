@@ -36,15 +36,12 @@ DECISION_SECONDS = Histogram(
     "One decision over the whole catalogue, profile not included",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
 )
-# The profiling worker is started anew for each try; a model that kills it three times is the model's fault.
-MAX_TRIES = 3
 CLAIMED_AT_ONCE = 4
 CHECKED_AT_ONCE = 50
 # Hysteresis in time: a plan is given so long before prices may overturn it.
 MOVE_COOLDOWN_SECONDS = 600.0
 MODEL_ADVICE = "Check model.config_json, method, rank and target_modules against what transformers and peft accept."
 CODE_ADVICE = "Correct model.py or data.py and upload the zip again."
-OUR_ADVICE = "Nothing is wrong with the job as far as is known: ask for the plan again later, or tell the operator."
 LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
@@ -150,10 +147,10 @@ class Planner:
             advice = CODE_ADVICE if spec.model.code_uri else MODEL_ADVICE
             decision = self._without_profile(row, request, Refusal("model", str(error), advice), now)
         except WorkerError as error:
-            if row.tries + 1 < MAX_TRIES:
+            if row.tries + 1 < profiles.MAX_TRIES:
                 await self._try_again(row, error)
                 return
-            refusal = Refusal("model", f"it cannot be profiled: {error}", OUR_ADVICE)
+            refusal = Refusal("model", f"it cannot be profiled: {error}", profiles.OUR_ADVICE)
             decision = self._without_profile(row, request, refusal, now)
         async with self.database.transaction() as session:
             if not await claims.release(session, row, due_in_seconds=None):

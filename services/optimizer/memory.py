@@ -17,7 +17,9 @@ GIB = 1024**3
 
 Lines = tuple[tuple[float, float], ...]
 
+# What trains is the same for the first two and for the last two; how the base is held differs.
 ADAPTED = ("lora", "qlora")
+METHODS = (*ADAPTED, "full", "scratch")
 MOMENTS_BYTES = 8  # AdamW's two, float32
 MASTER_BYTES = 4
 # NF4 with double quantisation takes 4.127 bits a parameter (QLoRA, arXiv 2305.14314, section 3).

@@ -16,6 +16,7 @@ from operator import eq
 from typing import Any
 
 from services.optimizer import serving_profile
+from services.optimizer.memory import ADAPTED, METHODS
 
 MAX_LAYERS = 512
 MIN_REPEATS = 3  # as many as a stack is grown from
@@ -24,9 +25,6 @@ MAX_SEQUENCE_LENGTH = 131_072
 MAX_PARAMETERS = 10**13
 # A 70-billion-parameter model takes 0.8 GB to profile (graph and modules, no weights).
 ADDRESS_SPACE_BYTES = 24 * 1024**3
-# What trains is the same for the first two and for the last two; how the base is held differs, and is the planner's.
-ADAPTED = ("lora", "qlora")
-METHODS = (*ADAPTED, "full", "scratch")
 LORA_DROPOUT = 0.0  # the trainer's: its masks would be kept for the backward pass
 
 

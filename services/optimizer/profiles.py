@@ -22,6 +22,11 @@ COUNTED_BY = 2
 LIBRARIES = ("torch", "transformers", "peft")
 
 
+# The worker is started anew for each try; what kills it three times is set aside.
+MAX_TRIES = 3
+OUR_ADVICE = "Nothing is wrong with the request as far as is known: ask again later, or tell the operator."
+
+
 class ProfilesModels(Protocol):
     """The profiling worker as planners see it."""
 

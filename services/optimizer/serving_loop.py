@@ -33,8 +33,6 @@ ENDPOINT_DECISION_SECONDS = Histogram(
     "One decision about an endpoint over the whole catalogue, profile not included",
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
 )
-# As for jobs: the profiling worker is started anew for each try, and a model that kills it three times is to blame.
-MAX_TRIES = 3
 CLAIMED_AT_ONCE = 4
 MODEL_ADVICE = "Check model.config_json: it must be a causal language model that transformers ships."
 
@@ -83,12 +81,13 @@ class EndpointPlanner:
             profile = ServingProfile(**await profiles.answer(self.database, self.profiler, question))
             decision = await self._decide(row, spec, profile, now)
         except ProfileError as error:
-            decision = _without_profile(row, str(error), now)
+            decision = _without_profile(row, Refusal("model", str(error), MODEL_ADVICE), now)
         except WorkerError as error:
-            if row.tries + 1 < MAX_TRIES:
+            if row.tries + 1 < profiles.MAX_TRIES:
                 await self._try_again(row, error)
                 return
-            decision = _without_profile(row, f"it cannot be profiled: {error}", now)
+            refusal = Refusal("model", f"it cannot be profiled: {error}", profiles.OUR_ADVICE)
+            decision = _without_profile(row, refusal, now)
         async with self.database.transaction() as session:
             if not await claims.release(session, row, due_in_seconds=None):
                 return
@@ -131,8 +130,8 @@ class EndpointPlanner:
         return Decision(event, decided, market.text)
 
 
-def _without_profile(row: EndpointRequestRow, reason: str, now: datetime) -> Decision:
-    event = messages.refused(Refusal("model", reason, MODEL_ADVICE), now, **_identity(row))
+def _without_profile(row: EndpointRequestRow, refusal: Refusal, now: datetime) -> Decision:
+    event = messages.refused(refusal, now, **_identity(row))
     return Decision(event, _row(row, event, now))
 
 

@@ -25,6 +25,8 @@ MANAGED_BY = "sskai-scheduler"
 GRACE_SECONDS = 120
 USER_EXIT_CODES = [65, 71, 76, 78]  # services/trainer/README.md: another pod would end the same way
 REQUEST_SECONDS = 10
+# The image brings it (deploy/Dockerfile, docs/decisions/0009); an image without it is told so by the loader, and runs.
+PRELOADED = {"LD_PRELOAD": "libtcmalloc_minimal.so.4"}
 PAGE = 500
 
 
@@ -202,7 +204,7 @@ def _pod_spec(pod: Pod, settings: Settings, selector: dict[str, str]) -> dict[st
                 "name": "trainer",
                 "image": settings.trainer_image,
                 "command": ["python", "-m", "services.trainer.pod"],
-                "env": [{"name": name, "value": value} for name, value in sorted(pod.env.items())]
+                "env": [{"name": name, "value": value} for name, value in sorted((PRELOADED | dict(pod.env)).items())]
                 + [{"name": "SSKAI_MACHINE_ID", "value": pod.name}]
                 + [_secret(pod, name) for name in pod.secrets],
                 "resources": {"requests": resources, "limits": limits},

@@ -11,8 +11,9 @@ from sqlalchemy import func, select, update
 
 from services.optimizer import catalogue, domain, messages, snapshot
 from services.optimizer.handlers import HANDLERS
-from services.optimizer.loops import MAX_TRIES, Planner
+from services.optimizer.loops import Planner
 from services.optimizer.profiler import ProfileError, WorkerError
+from services.optimizer.profiles import MAX_TRIES
 from services.optimizer.settings import Settings
 from services.optimizer.store import Store
 from services.optimizer.tables import MarketRow, PlanningRow, PlanRow

@@ -14,7 +14,8 @@ from services.optimizer import serving, serving_messages, serving_snapshot
 from services.optimizer.handlers import HANDLERS
 from services.optimizer.loops import Planner
 from services.optimizer.profiler import ProfileError, WorkerError
-from services.optimizer.serving_loop import MAX_TRIES, EndpointPlanner
+from services.optimizer.profiles import MAX_TRIES
+from services.optimizer.serving_loop import EndpointPlanner
 from services.optimizer.serving_values import EndpointPlan
 from services.optimizer.settings import Settings
 from services.optimizer.snapshot import Market

@@ -46,6 +46,7 @@ def test_the_pod_fits_the_restricted_profile_and_the_plan() -> None:
     assert spec["terminationGracePeriodSeconds"] > 60, "longer than the drain"
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
     assert job["spec"]["suspend"] is True
+    assert {"name": "LD_PRELOAD", "value": "libtcmalloc_minimal.so.4"} in container["env"]
     (secret,) = [one for one in container["env"] if one["name"] == "HF_TOKEN"]
     assert secret["valueFrom"] == {"secretKeyRef": {"name": "sskai-secrets-tenant-a", "key": "HF_TOKEN"}}
     assert job["spec"]["backoffLimit"] == 0, "the scheduler restarts, Kubernetes does not"
