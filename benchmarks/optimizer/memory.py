@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,14 @@ from services.optimizer.profiles import model_profile
 from services.optimizer.throughput import Machine
 from services.scheduler.local_cluster import preloaded
 
-SMOLLM2 = {
-    "model_type": "llama",
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "vocab_size": 49152,
-    "max_position_embeddings": 8192,
-    "tie_word_embeddings": True,
-}
+
+def configs() -> dict[str, dict[str, Any]]:
+    """config.json of the gateway's foundation models, by id."""
+    text = (resources.files("services.gateway") / "data" / "models.json").read_text()
+    return {each["id"]: each["config"] for each in json.loads(text)}
+
+
+SMOLLM2 = configs()["smollm2-135m-instruct"]
 QWEN3 = {
     "model_type": "qwen3",
     "hidden_size": 512,

@@ -6,15 +6,12 @@ estimates, which are no bills. One worker, as the trainer runs.
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import resources
-from typing import Any
 
 from benchmarks.optimizer.figures import Figure, figure
-from benchmarks.optimizer.memory import counted
+from benchmarks.optimizer.memory import configs, counted
 from services.optimizer import catalogue, replay
 from services.optimizer.memory import ModelProfile
 from services.optimizer.snapshot import Inputs, Market
@@ -33,11 +30,6 @@ MODELS = (
 LENGTH = 512
 # 20,000 conversations of 400 tokens, three epochs.
 REQUEST = Request("lora", 8, 20_000, 40_000_000, 8_000_000, 0.01, 8192, sequence_length=LENGTH)
-
-
-def configs() -> dict[str, dict[str, Any]]:
-    text = (resources.files("services.gateway") / "data" / "models.json").read_text()
-    return {each["id"]: each["config"] for each in json.loads(text)}
 
 
 def market() -> Market:

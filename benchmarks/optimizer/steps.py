@@ -127,9 +127,10 @@ def _attempts(machine: Machine) -> list[Attempt]:
     return attempts
 
 
-def _tuning(config: dict[str, Any], batch: int) -> finetune.FineTuning:
-    fields = dict(config)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+def _tuning(fields: dict[str, Any], batch: int) -> finetune.FineTuning:
+    fields = dict(fields)
+    config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.config.use_cache = False
     recipe = Recipe(1, batch, batch, 1, 1e-4, 1, 1, 1, 1, 0, RANK, 2 * RANK)
     return finetune.FineTuning(model, "model", recipe, torch.device("cpu"), 0)
