@@ -1,4 +1,5 @@
-"""Where pods run, behind four verbs: `local_cluster`, `kubernetes_cluster`, and a small real fake in the tests."""
+"""Where pods run, behind four verbs: `local_cluster`, `kubernetes_cluster`, `ec2_cluster`, and a small real fake in the
+tests."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ class ClusterUnavailableError(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One attempt to run. (job_id, attempt) names it: launching the same pod twice gives one machine."""
+    """One attempt to run. (job_id, attempt) names it: launching the same pod twice gives one machine.
+
+    With several `machines` it is a gang: all of them or none. Each member's pod is told RANK, WORLD_SIZE and MASTER_ADDR.
+    """
 
     job_id: str
     tenant_id: str
@@ -33,6 +37,9 @@ class Pod:
     placement: events.Placement
     env: Mapping[str, str]
     secrets: tuple[str, ...] = ()  # names; the cluster knows their values
+    machines: int = 1
+    # The cluster ends the pod by itself after so long, whatever becomes of the scheduler; None: no limit.
+    lifetime_seconds: float | None = None
 
     @property
     def name(self) -> str:
@@ -42,10 +49,12 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a launch gave."""
+    """What a launch gave. `machine_id` names the whole gang; `member_ids` are its machines, as a cloud's notice names
+    them (none: the gang is one machine, named `machine_id`)."""
 
     machine_id: str
     launched_at: datetime
+    member_ids: tuple[str, ...] = ()
 
 
 class PodState(StrEnum):
@@ -56,7 +65,8 @@ class PodState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The cluster's word on one pod."""
+    """The cluster's word on one pod, or on one gang: exited when a member failed or all ended, gone when a member's
+    machine is."""
 
     machine_id: str
     job_id: str
@@ -64,6 +74,10 @@ class Observation:
     state: PodState
     exit_code: int | None = None
     ended_at: datetime | None = None
+    # The machine will be taken then: a notice that the cluster itself knows of (a node's taint).
+    terminates_at: datetime | None = None
+    # What the cluster says the pod waits for (an unschedulable pod, an image that cannot be pulled); empty: nothing.
+    pending: str = ""
 
 
 class Cluster(Protocol):
