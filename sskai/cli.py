@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,6 +116,17 @@ def read_job_file(path: Path) -> Document:
         err.print(f"{path} is no job file: it should be a mapping with `kind: finetune` or `kind: endpoint`")
         raise typer.Exit(2)
     return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in job.items()}
+
+
+@app.command(
+    "lab",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    short_help="replay | compare | fit: the spot policy on recorded markets. `sskai lab replay --help`.",
+)
+def lab(context: typer.Context) -> None:
+    """The scheduler's spot policy on recorded markets: replayed, compared with others, its priors learnt."""
+    # A program of the scheduler's: the client knows no service.
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "services.scheduler.lab", *context.args]))
 
 
 @app.command()

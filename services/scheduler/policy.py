@@ -1,15 +1,36 @@
-"""Spot, on-demand or wait? Pure: the clock, the market and the job's progress are arguments.
+"""Spot (and where), on-demand, or wait? Pure: the clock, the market and the job's progress are arguments.
 
-The rules are those of Uniform Progress ("Can't Be Late: Optimizing Spot Instance Savings under Deadlines", NSDI 2024):
-use spot whenever there is some; without spot, wait as long as progress is ahead of the straight line from start to
-deadline, else take on-demand; once on-demand, stay until progress is ahead by two restart overheads; and past the point
-of no return take on-demand and keep it, so that a deadline which was feasible is met even if spot never comes back.
+With `auto` the answer is the cheapest by a look ahead (`lookahead`): what finishing costs after each thing that could be
+done now, averaged over the belief about the market (`availability`). Whatever it says, past the point of no return a
+job takes on-demand and keeps it, so that a deadline which was feasible is met even if spot never comes back.
+
+A job without a deadline minimises cost with bounded delay: it is treated as if it had to end by the time that it would
+take without any waiting, plus a share of that time, plus the patience of the settings. A budget is hard: where on-demand
+to the end would pass it, the job goes on with spot or waits, and its newest checkpoint stays.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
+
+import numpy as np
+
+from services.scheduler import availability
+from services.scheduler.availability import Model, Vector, best_of
+from services.scheduler.lookahead import NEVER, RESTART_STEPS_AT_MOST, STEPS_AT_MOST, WAITING_SHARE, Mode, Table, Tables, Terms
+
+# Without a deadline a job may take so much longer than without any waiting, as a share of its work.
+DELAY_SHARE = 0.5
+# Tables are shared by jobs whose terms round to the same: prices to 5 %, restarts up to 15 %.
+PRICE_ROUNDING = 1.05
+RESTART_ROUNDING = 1.15
+SHORTEST_STEP_SECONDS = 1.0
+# What runs is only changed for a gain of more than this share of what a restart costs: beliefs are not that exact.
+HYSTERESIS = 0.03
+ZONES_LOOKED_AT = 4
 
 
 class Action(StrEnum):
@@ -18,10 +39,21 @@ class Action(StrEnum):
     WAIT = "wait"
 
 
-class Mode(StrEnum):
+class SpotPolicy(StrEnum):
     AUTO = "auto"
     SPOT = "spot"
     ON_DEMAND = "on-demand"
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A place with spot machines for this job. `belief`: of its state, all that was seen until now counted in; None:
+    nothing was seen yet."""
+
+    name: str
+    available: bool  # as far as is known; a launch may still be denied
+    price: float  # USD per hour of one machine
+    belief: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,60 +66,211 @@ class Situation:
     work_left_seconds: float
     restart_seconds: float  # start-up and restore after any launch
     running_on: Action | None  # SPOT or ON_DEMAND while an attempt runs
-    spot_available: bool
-    mode: Mode = Mode.AUTO
-    waited_seconds: float = 0.0
+    zones: tuple[Zone, ...] = ()
+    on_demand_price: float = 1.0  # USD per hour of one machine
+    running_zone: str = ""
+    restart_left_seconds: float = 0.0  # of the running attempt's start-up
+    spot_policy: SpotPolicy = SpotPolicy.AUTO
     patience_seconds: float = 600.0
+    tick_seconds: float = 60.0  # until the next decision
+    budget_left_usd: float | None = None  # less what the last checkpoint and the export need
+    machines: int = 1
+
+    @property
+    def has_spot(self) -> bool:
+        return any(zone.available for zone in self.zones)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """What to run on from now on. `zone`: where, of a spot decision; `rule`: what decided, for people."""
+
     action: Action
-    rule: str  # what decided, for JobHeld and for the reader of a log
+    rule: str
+    zone: str = ""
+    expected_usd: float | None = None  # from here to the end, where a look ahead was made
 
 
-def point_of_no_return_seconds(situation: Situation) -> float:
-    """The last moment at which a fresh on-demand machine still meets the deadline (one spare restart included)."""
-    assert situation.deadline_seconds is not None
-    return situation.deadline_seconds - situation.work_left_seconds - 2 * situation.restart_seconds
+def end_seconds(s: Situation) -> float:
+    """The moment by which the job should have ended, from the submission."""
+    if s.deadline_seconds is not None:
+        return s.deadline_seconds
+    return s.work_seconds * (1 + DELAY_SHARE) + 2 * s.restart_seconds + s.patience_seconds
 
 
-def decide(situation: Situation) -> Decision:
-    """What the job should run on from now on."""
-    s = situation
-    if s.mode is Mode.ON_DEMAND:
+def point_of_no_return_seconds(s: Situation) -> float:
+    """The last tick at which a fresh on-demand machine still meets the deadline."""
+    ticks = math.floor(end_seconds(s) / s.tick_seconds) - math.ceil(
+        (s.work_left_seconds + s.restart_seconds) / s.tick_seconds
+    )
+    return ticks * s.tick_seconds
+
+
+def decide(s: Situation, lookahead: Lookahead | None = None) -> Decision:
+    """What the job should run on from now on, by the priors that are shipped or those of `lookahead`."""
+    if s.spot_policy is SpotPolicy.ON_DEMAND:
         return Decision(Action.ON_DEMAND, "spot_policy is on-demand")
-    if s.mode is Mode.SPOT:
-        available = s.spot_available or s.running_on is Action.SPOT
-        return Decision(Action.SPOT, "spot_policy is spot") if available else Decision(Action.WAIT, "waiting-for-spot")
-    if s.deadline_seconds is None:
-        return _without_deadline(s)
-    if s.elapsed_seconds >= point_of_no_return_seconds(s):
+    if s.spot_policy is SpotPolicy.SPOT:
+        return _spot_only(s, "spot_policy is spot", lookahead)
+    if _passes_budget(s):
+        return _spot_only(s, "on-demand to the end would pass the budget", lookahead)
+    if past_the_point_of_no_return(s):
+        rides = s.running_on is Action.SPOT and s.restart_left_seconds <= 0
+        if rides:
+            return Decision(Action.SPOT, "riding spot with one restart in hand", s.running_zone)
         return Decision(Action.ON_DEMAND, "past the point of no return")
-    if s.running_on is Action.ON_DEMAND and _progress(s) < _line(s, s.elapsed_seconds + 2 * s.restart_seconds):
-        return Decision(Action.ON_DEMAND, "not yet far enough ahead to risk another restart")
-    if s.spot_available or s.running_on is Action.SPOT:
-        return Decision(Action.SPOT, "spot is available")
-    if _progress(s) >= _line(s, s.elapsed_seconds):
+    return (lookahead or shipped()).decide(s)
+
+
+def past_the_point_of_no_return(s: Situation) -> bool:
+    """Whether one more launch only just fits: by the next tick an on-demand machine would come too late."""
+    ticks_left = math.floor((end_seconds(s) - s.elapsed_seconds) / s.tick_seconds + 1e-9)
+    return math.ceil((s.work_left_seconds + s.restart_seconds) / s.tick_seconds - 1e-9) >= ticks_left
+
+
+def _passes_budget(s: Situation) -> bool:
+    if s.budget_left_usd is None:
+        return False
+    restart = 0.0 if s.running_on is Action.ON_DEMAND else s.restart_seconds
+    return (s.work_left_seconds + restart) / 3600 * s.on_demand_price * s.machines > s.budget_left_usd
+
+
+def _spot_only(s: Situation, rule: str, lookahead: Lookahead | None) -> Decision:
+    if s.running_on is Action.SPOT:
+        return Decision(Action.SPOT, rule, s.running_zone)
+    available = [zone for zone in s.zones if zone.available]
+    if not available:
         return Decision(Action.WAIT, "waiting-for-spot")
-    return Decision(Action.ON_DEMAND, "behind uniform progress")
+    model = (lookahead or shipped()).model
+    return Decision(Action.SPOT, rule, min(available, key=lambda zone: _usd_per_useful_hour(s, zone, model)).name)
 
 
-def _without_deadline(s: Situation) -> Decision:
-    if s.running_on is not None:
-        return Decision(s.running_on, "running")
-    if s.spot_available:
-        return Decision(Action.SPOT, "spot is available")
-    if s.waited_seconds < s.patience_seconds:
-        return Decision(Action.WAIT, "waiting-for-spot")
-    return Decision(Action.ON_DEMAND, "waited long enough for spot")
+def _usd_per_useful_hour(s: Situation, zone: Zone, model: Model) -> float:
+    """The price of an hour of work in a zone, its share of a restart counted in."""
+    stay = min(_stay_seconds(zone, model), max(s.work_left_seconds, 1.0))
+    return zone.price * (1 + s.restart_seconds / max(stay, 1.0))
 
 
-def _progress(s: Situation) -> float:
-    return s.work_seconds - s.work_left_seconds
+def _belief(zone: Zone, model: Model) -> Vector:
+    return model.seen(model.stationary, zone.available) if zone.belief is None else zone.belief
 
 
-def _line(s: Situation, at_seconds: float) -> float:
-    """Progress that uniform progress asks for at a moment, in seconds of work."""
-    assert s.deadline_seconds is not None
-    return s.work_seconds * min(1.0, at_seconds / max(s.deadline_seconds, 1e-9))
+def _stay_seconds(zone: Zone, model: Model) -> float:
+    """How long a zone that is up now is expected to stay so."""
+    up = _belief(zone, model)[: model.ups]
+    total = up.sum()
+    return float(up @ model.seconds_up() / total) if total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Lookahead:
+    """Decisions by what finishing is expected to cost. `exact`: tables of a job's own terms, not rounded to share."""
+
+    model: Model
+    exact: bool = False
+    tables: Tables = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tables", Tables(self.model))
+
+    def decide(self, s: Situation) -> Decision:
+        """The cheapest of all that can be done at this tick."""
+        left = end_seconds(s) - s.elapsed_seconds
+        slack = left - s.work_left_seconds
+        table = self.tables.table(self.terms(s, left))
+        options = self._options(s, table, slack)
+        now = _running(s)
+        best = min(options, key=lambda option: options[option])
+        margin = HYSTERESIS * s.restart_seconds / 3600 * s.on_demand_price * s.machines
+        if now in options and options[now] <= options[best] + margin:
+            best = now
+        action, zone = best
+        return Decision(action, _rule(s, action), zone, float(options[best]))
+
+    def terms(self, s: Situation, left_seconds: float) -> Terms:
+        """The table for this job now."""
+        prices = sorted(zone.price for zone in s.zones) or [s.on_demand_price]
+        spot, on_demand = prices[len(prices) // 2] * s.machines, s.on_demand_price * s.machines
+        # A step may be longer than a tick: a table has a limited number of layers and of steps of restart.
+        step = max(s.tick_seconds, SHORTEST_STEP_SECONDS)
+        while left_seconds > step * STEPS_AT_MOST or s.restart_seconds > step * RESTART_STEPS_AT_MOST:
+            step *= 2
+        zones = max(1, len(s.zones))
+        # Reaching by powers of two: which table answers does not depend on what was asked before.
+        reach = step * 2.0 ** math.ceil(math.log2(max(2.0, (left_seconds - s.work_left_seconds) / step)))
+        if self.exact:
+            return Terms(step, s.restart_seconds, spot, on_demand, zones, reach)
+        restart = _rounded_up(max(s.restart_seconds, SHORTEST_STEP_SECONDS), RESTART_ROUNDING)
+        # Only the proportion of the prices matters to what is chosen.
+        return Terms(step, restart, _rounded(spot / on_demand, PRICE_ROUNDING), 1.0, zones, reach)
+
+    def _options(self, s: Situation, table: Table, slack: float) -> dict[tuple[Action, str], float]:
+        terms, model, work = table.terms, self.model, s.work_left_seconds
+        step, hour = terms.step_seconds, terms.step_seconds / 3600
+        unit = terms.on_demand_price / (s.on_demand_price * s.machines)
+        beliefs = {zone.name: model.moved(_belief(zone, model), step) for zone in s.zones}
+        everywhere = best_of(list(beliefs.values()), model.zone_correlation) if beliefs else model.stationary
+        # A restart is taken off the slack at once and off the work as it goes; the step's rest is work done.
+        restart = s.restart_left_seconds if s.running_on is Action.ON_DEMAND else terms.restart_seconds
+        on_demand = table(Mode("on-demand"), work - (step - restart), slack - restart)
+        options = {(Action.ON_DEMAND, ""): terms.on_demand_price * hour + float(everywhere @ on_demand)}
+        if slack >= step + terms.restart_seconds:
+            waiting = terms.on_demand_price * hour * WAITING_SHARE
+            options[(Action.WAIT, "")] = waiting + float(everywhere @ table(Mode("idle"), work, slack - step))
+        for zone in self._worth_looking_at(s):
+            runs = s.running_on is Action.SPOT and zone.name == s.running_zone
+            restart = s.restart_left_seconds if runs else terms.restart_seconds
+            loss = min(step, restart)
+            if slack - loss < terms.restart_seconds - 1e-6:
+                continue
+            work_after, slack_after = work - (step - loss), slack - loss
+            others = [belief for name, belief in beliefs.items() if name != zone.name]
+            rest = best_of(others, model.zone_correlation) if others else np.ones(1)
+            here = beliefs[zone.name]
+            fallen = here.copy()
+            fallen[: model.ups] = 0
+            falls = float(fallen.sum())
+            after = best_of([fallen / falls, rest]) * falls if others and falls > 0 else fallen
+            survives = here[: model.ups] @ table(Mode("spot", restart - loss), work_after, slack_after) @ rest
+            usd = float(survives + after @ table(Mode("idle"), work_after, slack_after))
+            # The table knows one price; what this zone is dearer or cheaper counts for as long as the job may stay.
+            stay = max(step, min(_stay_seconds(zone, model), s.work_left_seconds))
+            premium = (zone.price * s.machines * unit - terms.spot_price) * stay / 3600
+            options[(Action.SPOT, zone.name)] = usd + terms.spot_price * hour + premium
+        return {option: usd / unit for option, usd in options.items() if usd < NEVER / 2}
+
+    def _worth_looking_at(self, s: Situation) -> list[Zone]:
+        """The zone that runs, and of the available others the most promising."""
+        available = sorted(
+            (zone for zone in s.zones if zone.available),
+            key=lambda zone: (zone.name != s.running_zone, _usd_per_useful_hour(s, zone, self.model)),
+        )
+        return available[:ZONES_LOOKED_AT]
+
+
+@cache
+def shipped() -> Lookahead:
+    """The look ahead by the priors that are shipped."""
+    return Lookahead(availability.shipped())
+
+
+def _running(s: Situation) -> tuple[Action, str]:
+    if s.running_on is None:
+        return (Action.WAIT, "")
+    return (s.running_on, s.running_zone if s.running_on is Action.SPOT else "")
+
+
+def _rule(s: Situation, action: Action) -> str:
+    if action is Action.WAIT:
+        return "waiting-for-spot"
+    if action is Action.SPOT:
+        return "spot is the cheapest way to the end"
+    return "on-demand: no spot worth a restart" if s.has_spot else "on-demand: waiting for spot would cost more"
+
+
+def _rounded(value: float, factor: float) -> float:
+    return float(factor ** round(math.log(value) / math.log(factor)))
+
+
+def _rounded_up(value: float, factor: float) -> float:
+    return float(factor ** math.ceil(math.log(value) / math.log(factor) - 1e-9))
