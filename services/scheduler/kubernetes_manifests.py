@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from services.scheduler.cluster import Pod
+from services.scheduler.pods import MASTER_PORT, OBJECTS_SECRETS, PRELOADED, USER_EXIT_CODES
 from services.scheduler.settings import Settings
 from sskai.events import v1 as events
 
@@ -23,12 +24,6 @@ COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 CONTAINER = "trainer"
 # Longer than the drain: a kill in the middle of the last save would waste it.
 GRACE_SECONDS = 120
-USER_EXIT_CODES = [65, 71, 76, 78]  # services/trainer/README.md: another pod would end the same way
-# The image brings it (deploy/Dockerfile, docs/decisions/0009); an image without it is told so by the loader, and runs.
-PRELOADED = {"LD_PRELOAD": "libtcmalloc_minimal.so.4"}
-MASTER_PORT = 29500  # torch.distributed's default
-# Taken from Secrets where the settings name one, and never from an environment in plain.
-OBJECTS_SECRETS = ("SSKAI_OBJECTS_ACCESS_KEY", "SSKAI_OBJECTS_SECRET_KEY")
 # use1-az1: AWS's zone ids mean the same place in every account. Other clouds and on-premises have names only.
 ZONE_ID = re.compile(r"[a-z]{2,6}\d+-[a-z]{2,4}\d+(-\w+)?")
 # What node pools of spot machines are commonly tainted with: Karpenter's custom (its label as a taint), GKE, AKS.

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.scheduler.cluster import Observation, PodState
-from services.scheduler.kubernetes_manifests import ATTEMPT, CONTAINER, GRACE_SECONDS, JOB_ID, USER_EXIT_CODES
+from services.scheduler.kubernetes_manifests import ATTEMPT, CONTAINER, GRACE_SECONDS, JOB_ID
+from services.scheduler.pods import OUT_OF_MEMORY, Ending, cause
 
 Thing = dict[str, Any]
 
-OUT_OF_MEMORY = 71
 KILLED = (137, 143)  # by a signal from outside, which a machine that goes away sends too
 # A Job that was told to make no more pods of its attempt remembers its exit code here.
 EXIT_CODE_NOTE = "sskai.dev/exit-code"
@@ -39,15 +39,6 @@ class Seen:
 
     observation: Observation
     restarting: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """How one member ended. No exit code: it went with its node."""
-
-    exit_code: int | None
-    ended_at: datetime | None
-    disrupted: bool
 
 
 def slim_job(job: Thing) -> Thing:
@@ -103,7 +94,7 @@ def observe(
     metadata = job["metadata"]
     conditions = _conditions(job)
     endings = [one for one in (_ending(pod) for pod in pods) if one is not None]
-    endings += [_ending(pod) or _Ending(None, now, True) for pod in departed]
+    endings += [_ending(pod) or Ending(None, now, True) for pod in departed]
     noted = (metadata.get("annotations") or {}).get(EXIT_CODE_NOTE)
     machine = {"machine_id": metadata["name"], "job_id": metadata["labels"][JOB_ID]}
 
@@ -119,31 +110,20 @@ def observe(
         return Seen(
             word(PodState.EXITED, exit_code=int(noted), ended_at=min((e.ended_at or now for e in endings), default=now))
         )
-    cause = _cause(endings)
-    if cause is None and ended is not None:
+    failed = cause(endings)
+    if failed is None and ended is not None:
         # Failed, and of its pods nothing is left to ask.
-        cause = _Ending(None, _at(ended.get("lastTransitionTime")), False)
-    if cause is not None:
-        state = PodState.GONE if cause.exit_code is None else PodState.EXITED
-        restarting = cause.disrupted and not any(one in conditions for one in ENDED_CONDITIONS)
-        return Seen(word(state, exit_code=cause.exit_code, ended_at=cause.ended_at), restarting)
+        failed = Ending(None, _at(ended.get("lastTransitionTime")), False)
+    if failed is not None:
+        state = PodState.GONE if failed.exit_code is None else PodState.EXITED
+        restarting = failed.disrupted and not any(one in conditions for one in ENDED_CONDITIONS)
+        return Seen(word(state, exit_code=failed.exit_code, ended_at=failed.ended_at), restarting)
     pending, waits_since = _pending(job, conditions, pods, now)
     denied = waits_since is not None and (now - waits_since).total_seconds() > patience_seconds
     return Seen(word(PodState.RUNNING, terminates_at=_terminates_at(pods, ends), pending=pending, denied=denied))
 
 
-def _cause(endings: Sequence[_Ending]) -> _Ending | None:
-    """Whose end ended the gang: what the user must mend, before a lost machine, before what broke after those."""
-    failed = [one for one in endings if one.exit_code != 0]
-
-    def rank(one: _Ending) -> tuple[int, float]:
-        kind = 0 if one.exit_code in USER_EXIT_CODES else 1 if one.exit_code is None else 2
-        return kind, one.ended_at.timestamp() if one.ended_at else 0.0
-
-    return min(failed, key=rank, default=None)
-
-
-def _ending(pod: Thing) -> _Ending | None:
+def _ending(pod: Thing) -> Ending | None:
     status = pod["status"]
     conditions = _conditions(pod)
     disrupted = "DisruptionTarget" in conditions
@@ -155,12 +135,12 @@ def _ending(pod: Thing) -> _Ending | None:
                 code = OUT_OF_MEMORY
             elif ended.get("reason") == "ContainerStatusUnknown" or (disrupted and code in KILLED):
                 code = None
-            return _Ending(code, _at(ended.get("finishedAt")), disrupted or code is None)
+            return Ending(code, _at(ended.get("finishedAt")), disrupted or code is None)
     if status.get("phase") == "Failed":
         at = conditions.get("DisruptionTarget", {}).get("lastTransitionTime") or pod["metadata"].get(
             "deletionTimestamp"
         )
-        return _Ending(None, _at(at), True)
+        return Ending(None, _at(at), True)
     return None
 
 

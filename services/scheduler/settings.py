@@ -43,6 +43,7 @@ class Settings(sskai.settings.Settings):
     )
     ec2_subnets: dict[str, str] = Field(default_factory=dict)  # zone id to subnet id; empty: the default VPC's
     ec2_security_groups: dict[str, list[str]] = Field(default_factory=dict)  # region to ids; empty: the VPC's default
+    ec2_root_device: str = "/dev/xvda"  # the image's name for its first disk
     ec2_disk_gib: int = Field(default=100, gt=0)
     ec2_command: str = ""  # what runs instead of a container where SSKAI_TRAINER_IMAGE is empty
     ec2_secrets_prefix: str = "/sskai"  # SSM parameters PREFIX/TENANT/NAME, and PREFIX/SSKAI_OBJECTS_SECRET_KEY
