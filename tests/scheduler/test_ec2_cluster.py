@@ -34,7 +34,7 @@ TOLD = {
     "objects_url": "https://s3.us-east-1.amazonaws.com",
     "ec2_regions": "us-east-1, eu-west-1",
     "ec2_instance_profile": "sskai-pod",
-    "ec2_image": PARAMETER,
+    "ec2_image": "ami-12345678",
 }
 
 
@@ -80,6 +80,7 @@ class Site:
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(ec2_cluster, "OBSERVE_SECONDS", 0.0)
     monkeypatch.setattr(ec2_cluster, "FOUND_SECONDS", 0.6)
+    monkeypatch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # thousands of them, anew for each test
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     with mock_aws():
@@ -203,6 +204,15 @@ async def test_places_that_are_not_there_are_refused_with_what_to_do(site: Site)
     where.region, where.zone = "ap-south-1", "*"
     with pytest.raises(RefusedError, match="SSKAI_EC2_REGIONS"):
         await site.cluster.launch(replace(POD, placement=where))
+
+
+async def test_an_image_may_be_named_by_a_public_parameter(site: Site) -> None:
+    named = Site(ec2_image=PARAMETER)
+    await named.cluster.launch(POD)
+    await named.cluster.launch(replace(POD, attempt=2))
+    (image,) = {one["ImageId"] for one in named.double.instances()}
+    assert image == client("ssm").get_parameter(Name=PARAMETER.format(architecture="x86_64"))["Parameter"]["Value"]
+    assert named.double.calls.count(("get_parameter", "us-east-1")) == 1
 
 
 async def test_a_named_subnet_is_used_for_its_zone(site: Site) -> None:
