@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,18 +225,14 @@ def observe(machine_id: str, members: list[Thing], now: datetime) -> Observation
     youngest = max(one["LaunchTime"] for one in members)
     if len(members) < wanted and (now - youngest).total_seconds() > LISTED_SECONDS:
         endings.append(Ending(None, now))  # terminated so long ago that EC2 lists it no more
-    known = {"machine_id": machine_id, "job_id": told[JOB_ID], "attempt": int(told[ATTEMPT])}
+    word = partial(Observation, machine_id, told[JOB_ID], int(told[ATTEMPT]))
     failed = cause(endings)
     if failed is not None:
-        state = PodState.GONE if failed.exit_code is None else PodState.EXITED
-        return Observation(**known, state=state, exit_code=failed.exit_code, ended_at=failed.ended_at)
+        return word(PodState.GONE if failed.exit_code is None else PodState.EXITED, failed.exit_code, failed.ended_at)
     if len(endings) == wanted:
-        last = max((one.ended_at for one in endings if one.ended_at), default=now)
-        return Observation(**known, state=PodState.EXITED, exit_code=0, ended_at=last)
+        return word(PodState.EXITED, 0, max((one.ended_at for one in endings if one.ended_at), default=now))
     notices = [_time(tags_of(one).get(TERMINATES_AT)) for one in members]
-    return Observation(
-        **known, state=PodState.RUNNING, terminates_at=min((at for at in notices if at is not None), default=None)
-    )
+    return word(PodState.RUNNING, terminates_at=min((at for at in notices if at is not None), default=None))
 
 
 def _ending(instance: Thing) -> Ending | None:

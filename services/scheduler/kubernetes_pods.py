@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from services.scheduler.cluster import Observation, PodState
@@ -96,16 +97,12 @@ def observe(
     endings = [one for one in (_ending(pod) for pod in pods) if one is not None]
     endings += [_ending(pod) or Ending(None, now, True) for pod in departed]
     noted = (metadata.get("annotations") or {}).get(EXIT_CODE_NOTE)
-    machine = {"machine_id": metadata["name"], "job_id": metadata["labels"][JOB_ID]}
-
-    def word(state: PodState, **more: Any) -> Observation:
-        return Observation(**machine, attempt=int(metadata["labels"][ATTEMPT]), state=state, **more)
-
+    word = partial(Observation, metadata["name"], metadata["labels"][JOB_ID], int(metadata["labels"][ATTEMPT]))
     ended = conditions.get("Complete") or conditions.get("Failed")
     members = int(job["spec"].get("completions") or 1)
     if "Complete" in conditions or sum(one.exit_code == 0 for one in endings) >= members:
         at = _at(ended.get("lastTransitionTime")) if ended else max(one.ended_at or now for one in endings)
-        return Seen(word(PodState.EXITED, exit_code=0, ended_at=at))
+        return Seen(word(PodState.EXITED, 0, at))
     if noted is not None:
         return Seen(
             word(PodState.EXITED, exit_code=int(noted), ended_at=min((e.ended_at or now for e in endings), default=now))
@@ -117,7 +114,7 @@ def observe(
     if failed is not None:
         state = PodState.GONE if failed.exit_code is None else PodState.EXITED
         restarting = failed.disrupted and not any(one in conditions for one in ENDED_CONDITIONS)
-        return Seen(word(state, exit_code=failed.exit_code, ended_at=failed.ended_at), restarting)
+        return Seen(word(state, failed.exit_code, failed.ended_at), restarting)
     pending, waits_since = _pending(job, conditions, pods, now)
     denied = waits_since is not None and (now - waits_since).total_seconds() > patience_seconds
     return Seen(word(PodState.RUNNING, terminates_at=_terminates_at(pods, ends), pending=pending, denied=denied))

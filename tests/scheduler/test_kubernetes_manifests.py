@@ -28,7 +28,8 @@ EVERYTHING = Settings(
 
 
 def spec_of(pod: Pod, settings: Settings) -> dict[str, Any]:
-    return job(pod, settings)["spec"]["template"]["spec"]
+    spec: dict[str, Any] = job(pod, settings)["spec"]["template"]["spec"]
+    return spec
 
 
 def environment(pod: Pod, settings: Settings) -> dict[str, Any]:
