@@ -48,6 +48,7 @@ def aws_clients(settings: Settings) -> Clients:
     """Clients with short timeouts and few tries: the loops try again."""
     lock = threading.Lock()  # making a client is not thread-safe; using one is
     known: dict[tuple[str, str], Any] = {}
+    make: Any = boto3.client
     config = Config(
         connect_timeout=3,
         read_timeout=20,
@@ -60,7 +61,7 @@ def aws_clients(settings: Settings) -> Clients:
         with lock:
             if (service, region) not in known:
                 url = settings.ec2_endpoint_url or None
-                known[service, region] = boto3.client(service, region_name=region, endpoint_url=url, config=config)
+                known[service, region] = make(service, region_name=region, endpoint_url=url, config=config)
             return known[service, region]
 
     return client

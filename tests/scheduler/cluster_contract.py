@@ -60,7 +60,7 @@ async def reaches(site: Site, machine_id: str, state: PodState) -> Observation:
         one = await observed(site, machine_id)
         return one if one is not None and one.state is state else None
 
-    found = await wait_for(there)
+    found: Observation | None = await wait_for(there)
     assert found is not None
     return found
 

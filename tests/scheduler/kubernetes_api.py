@@ -145,7 +145,7 @@ class KubernetesApi:
     # The store.
 
     def add(self, kind: str, thing: Thing) -> Thing:
-        thing = {"apiVersion": KINDS[kind]} | copy.deepcopy(thing)
+        thing = {"apiVersion": KINDS[kind], **copy.deepcopy(thing)}
         thing.setdefault("status", {})
         thing["metadata"] |= {"uid": f"uid-{next(self._uids)}", "creationTimestamp": _now()}
         self.things[kind][thing["metadata"]["name"]] = thing

@@ -79,7 +79,7 @@ async def sees(site: Site, text: str) -> Observation:
         one = await observed(site, POD.name)
         return one if one is not None and text in one.pending else None
 
-    found = await wait_for(there)
+    found: Observation | None = await wait_for(there)
     assert found is not None
     return found
 
@@ -234,7 +234,8 @@ async def test_a_nodes_taint_is_a_notice(site: Site, taint: str, seconds: float)
         one = await observed(site, POD.name)
         return one.terminates_at if one else None
 
-    at = await wait_for(noticed)
+    at: datetime | None = await wait_for(noticed)
+    assert at is not None
     assert before <= at - timedelta(seconds=seconds) <= datetime.now(UTC)
     assert await noticed() == at, "a notice does not move while it is looked at"
 
@@ -257,7 +258,9 @@ async def test_an_eviction_is_a_notice_until_the_grace_runs_out(site: Site) -> N
         one = await observed(site, POD.name)
         return one.terminates_at if one else None
 
-    left = await wait_for(noticed) - datetime.now(UTC)
+    at: datetime | None = await wait_for(noticed)
+    assert at is not None
+    left = at - datetime.now(UTC)
     assert 50 < left.total_seconds() <= 60
 
 
