@@ -97,7 +97,7 @@ class Ec2Cluster:
             raise NoCapacityError(f"{len(found)} of {pod.machines} machines came; they were given back")
         if pod.machines > 1 and alive:
             await self._introduce(region, found)
-        machine_id = requests.machine_id_of(found[0])
+        machine_id = found[0]["InstanceId"] if pod.machines == 1 else pod.name
         seen = Observation(machine_id, pod.job_id, pod.attempt, PodState.RUNNING)
         self._launched[machine_id] = (time.monotonic(), seen)
         self._seen = None
@@ -124,7 +124,7 @@ class Ec2Cluster:
         except ClusterUnavailableError:
             self._templates.discard((region, template))  # perhaps somebody deleted it
             raise
-        return list(requests.machines(answer["Instances"]).popitem()[1])
+        return sorted(answer["Instances"], key=lambda one: int(one.get("AmiLaunchIndex", 0)))
 
     async def _listed(self, pod: Pod, region: str, why: str) -> list[Thing]:
         ends = time.monotonic() + FOUND_SECONDS
