@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -399,3 +401,27 @@ def test_what_is_missing_is_said_at_the_start(settings: dict[str, str], says: st
 
 def test_the_settings_choose_the_cluster() -> None:
     assert isinstance(cluster_of(Settings(**TOLD)), Ec2Cluster)
+
+
+async def test_the_documented_policy_allows_all_that_is_asked_and_nothing_more(site: Site) -> None:
+    client("ssm").put_parameter(Name="/sskai/tenant_a/HF_TOKEN", Value="hidden", Type="SecureString")
+    named = Site(ec2_image=PARAMETER)
+    gang = await named.cluster.launch(replace(GANG, secrets=("HF_TOKEN",)))
+    await named.cluster.observe()
+    await named.cluster.drain(gang.machine_id)
+    await named.cluster.delete(gang.machine_id)
+    services = {"get_parameter": "ssm", "get_parameters": "ssm"}
+    asked = {
+        f"{services.get(method, 'ec2')}:{''.join(word.title() for word in method.split('_'))}"
+        for method, _ in named.double.calls
+    }
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text().partition("## EC2, without a cluster")[2]
+    scheduler, machine = [json.loads(block.partition("```")[0]) for block in page.split("```json")[1:3]]
+    allowed = [one["Action"] for one in scheduler["Statement"]]
+    flat = {action for some in allowed for action in ([some] if isinstance(some, str) else some)}
+    assert flat == asked | {"iam:PassRole"}
+    assert machine["Statement"][0]["Condition"]["ForAllValues:StringEquals"]["aws:TagKeys"] == [
+        "sskai:exit-code",
+        "sskai:ended-at",
+        "sskai:terminates-at",
+    ]
