@@ -28,7 +28,7 @@ class ClusterUnavailableError(ConnectionError):
 class Pod:
     """One attempt to run. (job_id, attempt) names it: launching the same pod twice gives one machine.
 
-    With several `machines` it is a gang: all of them or none. Each member's pod is told RANK, WORLD_SIZE and MASTER_ADDR.
+    With several `machines` it is a gang: all of them or none. Each member is told RANK, WORLD_SIZE and MASTER_ADDR.
     """
 
     job_id: str
@@ -78,6 +78,8 @@ class Observation:
     terminates_at: datetime | None = None
     # What the cluster says the pod waits for (an unschedulable pod, an image that cannot be pulled); empty: nothing.
     pending: str = ""
+    # It waited for a machine longer than the cluster's limit: delete it, and count the offer as denied.
+    denied: bool = False
 
 
 class Cluster(Protocol):

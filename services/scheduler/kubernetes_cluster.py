@@ -1,42 +1,72 @@
 """The cluster in production: an attempt is a `batch/v1` Job, launched, watched and deleted by the official client.
 
-One attempt is one Job with `backoffLimit: 0`: the scheduler restarts jobs, Kubernetes does not. The machine's id is the
-Job's name, so that a launch repeated after a crash meets the Job that is already there.
+The machine's id is the Job's name, so that a launch repeated after a crash meets the Job that is already there. What
+runs is answered from a cache that watches keep (`kubernetes_watch`); what it means stands in `kubernetes_pods`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+import json
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import aiohttp
+import structlog
 from kubernetes import aio as k8s
-from kubernetes.aio.client.exceptions import ApiException
 
-from services.scheduler.cluster import ClusterUnavailableError, Machine, NoCapacityError, Observation, Pod, PodState
+from services.scheduler import kubernetes_manifests as manifests
+from services.scheduler import kubernetes_pods
+from services.scheduler.cluster import (
+    ClusterUnavailableError,
+    Machine,
+    NoCapacityError,
+    Observation,
+    Pod,
+    PodState,
+    RefusedError,
+)
+from services.scheduler.kubernetes_watch import ApiError, Reflector, refuse
 from services.scheduler.settings import Settings
-from sskai.events import v1 as events
 
-T = TypeVar("T")
+log = structlog.get_logger()
 
-MANAGED_BY = "sskai-scheduler"
-# Longer than the drain: a kill in the middle of the last save would waste it.
-GRACE_SECONDS = 120
-USER_EXIT_CODES = [65, 71, 76, 78]  # services/trainer/README.md: another pod would end the same way
 REQUEST_SECONDS = 10
-# The image brings it (deploy/Dockerfile, docs/decisions/0009); an image without it is told so by the loader, and runs.
-PRELOADED = {"LD_PRELOAD": "libtcmalloc_minimal.so.4"}
 PAGE = 500
+# Time for the kubelet to kill; zero would free the node's room in the books while the process still dies there.
+KILL_SECONDS = 1
 
 
 class KubernetesCluster:
     """Jobs in one namespace. `api` is a configured ApiClient (in-cluster configuration or a kubeconfig)."""
 
     def __init__(self, api: Any, settings: Settings) -> None:
+        self._api = api
         self._batch = k8s.client.BatchV1Api(api)
         self._core = k8s.client.CoreV1Api(api)
         self._settings = settings
+        self._namespace = settings.namespace
+        self._not_before = 0.0  # the API asked us to wait until then
+        self._node_ends: dict[str, datetime] = {}
+        of_ours = {"namespace": settings.namespace, "label_selector": manifests.OURS}
+        self._jobs = Reflector(
+            "jobs",
+            partial(self._batch.list_namespaced_job_without_preload_content, **of_ours),
+            kubernetes_pods.slim_job,
+        )
+        self._pods = Reflector(
+            "pods",
+            partial(self._core.list_namespaced_pod_without_preload_content, **of_ours),
+            kubernetes_pods.slim_pod,
+            departing=True,
+        )
+        self._nodes = Reflector(
+            "nodes", self._core.list_node_without_preload_content, kubernetes_pods.slim_node, optional=True
+        )
+        self._watching: list[asyncio.Task[None]] = []
 
     @classmethod
     async def connect(cls, settings: Settings) -> KubernetesCluster:
@@ -47,206 +77,170 @@ class KubernetesCluster:
             await k8s.config.load_kube_config()
         return cls(k8s.client.ApiClient(), settings)
 
+    async def close(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        self._watching.clear()
+        await self._api.close()
+
     async def launch(self, pod: Pod) -> Machine:
-        namespace = self._settings.namespace
+        create_job = self._batch.create_namespaced_job_without_preload_content
         try:
-            job = await _call(
-                self._batch.create_namespaced_job(
-                    namespace, manifest(pod, self._settings), _request_timeout=REQUEST_SECONDS
-                )
-            )
-        except _AlreadyThereError:
-            job = await _call(self._batch.read_namespaced_job(pod.name, namespace, _request_timeout=REQUEST_SECONDS))
-        return Machine(pod.name, job.metadata.creation_timestamp or datetime.now(UTC))
+            job = await self._call(create_job, self._namespace, manifests.job(pod, self._settings))
+        except _ConflictError:
+            job = await self._existing(pod)
+        if pod.machines > 1:
+            # A crash between the two leaves a Job without its Service; the repeated launch makes it.
+            create_service = self._core.create_namespaced_service_without_preload_content
+            with suppress(_ConflictError):
+                await self._call(create_service, self._namespace, manifests.service(pod, job["metadata"]["uid"]))
+        self._jobs.wrote(job)
+        return Machine(pod.name, datetime.fromisoformat(job["metadata"]["creationTimestamp"]))
+
+    async def _existing(self, pod: Pod) -> dict[str, Any]:
+        """The Job of this name, if it is this attempt's."""
+        job = await self._call(self._batch.read_namespaced_job_without_preload_content, pod.name, self._namespace)
+        labels = job["metadata"].get("labels") or {}
+        if (labels.get(manifests.JOB_ID), labels.get(manifests.ATTEMPT)) != (pod.job_id, str(pod.attempt)):
+            raise RefusedError(f"the Job {pod.name} in {self._namespace} is not this attempt's; delete or rename it")
+        if job["metadata"].get("deletionTimestamp"):
+            raise ClusterUnavailableError(f"the Job {pod.name} is still being deleted")
+        return job
 
     async def observe(self) -> list[Observation]:
-        found: list[Observation] = []
-        token: str | None = None
-        while True:
-            page = await _call(
-                self._batch.list_namespaced_job(
-                    self._settings.namespace,
-                    label_selector=f"app.kubernetes.io/managed-by={MANAGED_BY}",
-                    limit=PAGE,
-                    _continue=token,
-                    _request_timeout=REQUEST_SECONDS,
-                )
+        if not self._watching:
+            self._watching = [
+                asyncio.create_task(one.run(), name=f"watch {one.kind}")
+                for one in (self._jobs, self._pods, self._nodes)
+            ]
+        for reflector in (self._jobs, self._pods, self._nodes):
+            await reflector.ready(self._settings.api_silence_seconds)
+        seen = self._seen(datetime.now(UTC))
+        await asyncio.gather(*(self._keep_ended(one.observation) for one in seen if one.restarting))
+        return [one.observation for one in seen]
+
+    def _seen(self, now: datetime) -> list[kubernetes_pods.Seen]:
+        self._node_ends = kubernetes_pods.ending_nodes(self._nodes.objects.values(), self._node_ends, now)
+        jobs = {job["metadata"]["uid"]: job for job in self._jobs.objects.values()}
+        alive = _by_job(self._pods.objects)
+        departed = _by_job(self._pods.departed)
+        for uid in departed.keys() - jobs.keys():
+            for pod in departed[uid]:
+                del self._pods.departed[pod["metadata"]["name"]]
+        return [
+            kubernetes_pods.observe(
+                job,
+                alive.get(uid, []),
+                departed.get(uid, []),
+                self._node_ends,
+                now,
+                patience_seconds=self._settings.unschedulable_seconds,
             )
-            found += [await self._observation(job) for job in page.items]
-            token = page.metadata._continue
-            if not token:
-                return found
+            for uid, job in jobs.items()
+        ]
+
+    async def _keep_ended(self, one: Observation) -> None:
+        """The Job controller replaces a pod that was evicted; whether and where to go on is the scheduler's to say."""
+        try:
+            if one.state is PodState.GONE:
+                # The pod's end left nothing to read; a Job that is no more says the same.
+                await self.delete(one.machine_id)
+            else:
+                note = {kubernetes_pods.EXIT_CODE_NOTE: str(one.exit_code)}
+                change = {"metadata": {"annotations": note}, "spec": {"parallelism": 0}}
+                await self._call(
+                    self._batch.patch_namespaced_job_without_preload_content, one.machine_id, self._namespace, change
+                )
+        except ClusterUnavailableError as error:
+            log.info(
+                "a Job that ended could not be stopped; again at the next look", job=one.machine_id, error=str(error)
+            )
 
     async def drain(self, machine_id: str) -> None:
         """Deleting the pod (not the Job) sends SIGTERM with the grace period; `backoffLimit: 0` makes no other."""
-        for pod in await self._pods(machine_id):
-            if pod.metadata.deletion_timestamp is None:
-                await _gone_is_fine(
-                    self._core.delete_namespaced_pod(
-                        pod.metadata.name,
-                        self._settings.namespace,
-                        grace_period_seconds=GRACE_SECONDS,
-                        _request_timeout=REQUEST_SECONDS,
-                    )
-                )
+        await self._delete_pods(machine_id, manifests.GRACE_SECONDS)
 
     async def delete(self, machine_id: str) -> None:
-        await _gone_is_fine(
-            self._batch.delete_namespaced_job(
-                machine_id,
-                self._settings.namespace,
-                propagation_policy="Background",
-                grace_period_seconds=0,
-                _request_timeout=REQUEST_SECONDS,
-            )
+        # The Job first: while it is there, its controller replaces pods.
+        await self._gone_is_fine(
+            self._batch.delete_namespaced_job_without_preload_content,
+            machine_id,
+            self._namespace,
+            propagation_policy="Background",
         )
-
-    async def _pods(self, job_name: str) -> list[Any]:
-        pods = await _call(
-            self._core.list_namespaced_pod(
-                self._settings.namespace,
-                label_selector=f"batch.kubernetes.io/job-name={job_name}",
-                limit=PAGE,
-                _request_timeout=REQUEST_SECONDS,
-            )
+        await self._gone_is_fine(
+            self._core.delete_namespaced_service_without_preload_content, machine_id, self._namespace
         )
-        return list(pods.items)
+        await self._delete_pods(machine_id, KILL_SECONDS)
 
-    async def _observation(self, job: Any) -> Observation:
-        labels = job.metadata.labels or {}
-        conditions = {one.type: one for one in job.status.conditions or [] if one.status == "True"}
-        ended = conditions.get("Failed") or conditions.get("Complete")
-        exit_code = None
-        if ended is not None:
-            exit_code = 0 if "Complete" in conditions else await self._exit_code(job.metadata.name)
-        return Observation(
-            machine_id=job.metadata.name,
-            job_id=labels["sskai.dev/job-id"],
-            attempt=int(labels["sskai.dev/attempt"]),
-            # A failed Job without an exit code lost its pod with its node.
-            state=PodState.RUNNING if ended is None else PodState.EXITED if exit_code is not None else PodState.GONE,
-            exit_code=exit_code,
-            ended_at=ended.last_transition_time if ended is not None else None,
+    async def _delete_pods(self, machine_id: str, grace_seconds: int) -> None:
+        """Those that are not on their way already, or not as fast."""
+        found = await self._call(
+            self._core.list_namespaced_pod_without_preload_content,
+            self._namespace,
+            label_selector=f"{manifests.JOB_NAME}={machine_id}",
+            limit=PAGE,
         )
+        for pod in found["items"]:
+            metadata = pod["metadata"]
+            dying = metadata.get("deletionTimestamp") is not None
+            if not dying or (metadata.get("deletionGracePeriodSeconds") or 0) > grace_seconds:
+                await self._gone_is_fine(
+                    self._core.delete_namespaced_pod_without_preload_content,
+                    metadata["name"],
+                    self._namespace,
+                    grace_period_seconds=grace_seconds,
+                )
 
-    async def _exit_code(self, job_name: str) -> int | None:
-        for pod in await self._pods(job_name):
-            for status in pod.status.container_statuses or []:
-                if status.state and status.state.terminated:
-                    return int(status.state.terminated.exit_code)
-        return None
+    async def _gone_is_fine(self, call: Any, *arguments: Any, **options: Any) -> None:
+        with suppress(_MissingError):
+            await self._call(call, *arguments, **options)
 
-
-def manifest(pod: Pod, settings: Settings) -> dict[str, Any]:
-    """The `batch/v1` Job of an attempt, fit for Pod Security `restricted`."""
-    placement = pod.placement
-    labels = {
-        "app.kubernetes.io/name": "sskai-trainer",
-        "app.kubernetes.io/instance": pod.name,
-        "app.kubernetes.io/part-of": "sskai",
-        "app.kubernetes.io/managed-by": MANAGED_BY,
-        "sskai.dev/job-id": pod.job_id,
-        "sskai.dev/attempt": str(pod.attempt),
-        "sskai.dev/tenant": pod.tenant_id,
-    }
-    job_labels = dict(labels)
-    if settings.kueue_queue:
-        job_labels["kueue.x-k8s.io/queue-name"] = settings.kueue_queue
-    spot = placement.capacity_type == events.CAPACITY_TYPE_SPOT
-    selector = {
-        "node.kubernetes.io/instance-type": placement.instance_type,
-        "karpenter.sh/capacity-type": "spot" if spot else "on-demand",
-    }
-    if placement.zone not in ("", "*"):
-        # The catalogue's zones are zone ids (use1-az1), which mean the same place in every account.
-        selector["topology.k8s.aws/zone-id"] = placement.zone
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": pod.name, "labels": job_labels},
-        "spec": {
-            "backoffLimit": 0,
-            "suspend": bool(settings.kueue_queue),
-            "ttlSecondsAfterFinished": 24 * 3600,
-            "podFailurePolicy": {
-                "rules": [
-                    {"action": "FailJob", "onExitCodes": {"operator": "In", "values": USER_EXIT_CODES}},
-                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                ]
-            },
-            "template": {"metadata": {"labels": labels}, "spec": _pod_spec(pod, settings, selector)},
-        },
-    }
+    async def _call(self, call: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """One request; Kubernetes' words into ours. The answer is plain JSON: the client's models refuse what a newer
+        server adds."""
+        wait = self._not_before - time.monotonic()
+        if wait > 0:
+            raise ClusterUnavailableError(f"Kubernetes asked for a pause; {wait:.0f} s of it are left")
+        try:
+            response = await call(*arguments, _request_timeout=REQUEST_SECONDS, **options)
+            async with response:
+                await refuse(response)
+                answer: dict[str, Any] = json.loads(await response.read())
+                return answer
+        except ApiError as error:
+            self._not_before = time.monotonic() + error.retry_after_seconds
+            raise _translated(error) from error
+        except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as error:
+            raise ClusterUnavailableError(f"Kubernetes did not answer: {error!r}") from error
 
 
-def _pod_spec(pod: Pod, settings: Settings, selector: dict[str, str]) -> dict[str, Any]:
-    placement = pod.placement
-    # A node keeps a part of itself for the kubelet and daemons; the rest is the pod's.
-    resources = {"cpu": f"{max(1, round(placement.vcpus * 900))}m", "memory": f"{int(placement.memory_gib * 0.85)}Gi"}
-    limits = {"memory": resources["memory"]}
-    if placement.accelerator_count:
-        limits["nvidia.com/gpu"] = str(placement.accelerator_count)
-    return {
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "automountServiceAccountToken": False,
-        "serviceAccountName": settings.service_account,
-        "nodeSelector": selector,
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "fsGroup": 10001,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [
-            {
-                "name": "trainer",
-                "image": settings.trainer_image,
-                "command": ["python", "-m", "services.trainer.pod"],
-                "env": [{"name": name, "value": value} for name, value in sorted((PRELOADED | dict(pod.env)).items())]
-                + [{"name": "SSKAI_MACHINE_ID", "value": pod.name}]
-                + [_secret(pod, name) for name in pod.secrets],
-                "resources": {"requests": resources, "limits": limits},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-                "volumeMounts": [{"name": "work", "mountPath": "/tmp"}],  # noqa: S108 (the container's own)
-            }
-        ],
-        "volumes": [{"name": "work", "emptyDir": {}}],
-    }
+class _ConflictError(ClusterUnavailableError):
+    """409: there is one of this name."""
 
 
-def _secret(pod: Pod, name: str) -> dict[str, Any]:
-    """A job file's secret is a key of the tenant's Secret; a pod waits until it is there."""
-    secret = f"sskai-secrets-{pod.tenant_id.replace('_', '-')}"
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
+class _MissingError(ClusterUnavailableError):
+    """404: the object, or (for a launch) the namespace."""
 
 
-class _AlreadyThereError(Exception):
-    pass
+def _translated(error: ApiError) -> Exception:
+    if error.status == 409:
+        return _ConflictError(str(error))
+    if error.status == 404:
+        return _MissingError(str(error))
+    if error.status == 403 and "quota" in str(error):
+        return NoCapacityError(f"the namespace's quota is used up: {error}")
+    if error.status in (400, 422):
+        return RefusedError(str(error))
+    # 401 and 403 too: what we may do is the operator's to mend, and no reason to fail the users' jobs.
+    return ClusterUnavailableError(str(error))
 
 
-async def _call(request: Awaitable[T]) -> T:
-    """Kubernetes' words into ours."""
-    try:
-        return await request
-    except ApiException as error:
-        if error.status == 409:
-            raise _AlreadyThereError from error
-        if error.status == 403 and "quota" in str(error.body):
-            raise NoCapacityError(f"the namespace's quota is used up: {error.body}") from error
-        raise ClusterUnavailableError(f"Kubernetes answered {error.status} {error.reason}") from error
-    except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        raise ClusterUnavailableError(f"Kubernetes did not answer: {error!r}") from error
-
-
-async def _gone_is_fine(request: Awaitable[Any]) -> None:
-    try:
-        await request
-    except ApiException as error:
-        if error.status != 404:
-            raise ClusterUnavailableError(f"Kubernetes answered {error.status} {error.reason}") from error
+def _by_job(pods: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """By the uid of the Job that made them."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for pod in pods.values():
+        uid = (pod["metadata"].get("labels") or {}).get("batch.kubernetes.io/controller-uid", "")
+        found.setdefault(uid, []).append(pod)
+    return found

@@ -48,6 +48,10 @@ def cluster_of(settings: Settings) -> Cluster:
     """The cluster that the settings name. Raises ValueError with what is missing."""
     if settings.cluster == "kubernetes":
         return _KubernetesLater(settings)
+    if settings.cluster == "ec2":
+        from services.scheduler.ec2_cluster import Ec2Cluster
+
+        return Ec2Cluster(settings)
     if not settings.cloud_url:
         raise ValueError("SSKAI_CLUSTER=local needs SSKAI_CLOUD_URL and SSKAI_CLOUD_TOKEN (`sskai up` sets both)")
     return LocalCluster(settings.cloud_url, settings.cloud_token.get_secret_value())

@@ -51,7 +51,8 @@ class FakeCluster:
 
     async def delete(self, machine_id: str) -> None:
         self._answer()
-        self.interrupt(machine_id)
+        if machine_id in self.observations:
+            self.interrupt(machine_id)
 
     def interrupt(self, machine_id: str) -> None:
         """The machine is gone, and its pod with it."""

@@ -1,0 +1,256 @@
+"""What is asked of EC2 for one attempt, and what its answers mean. Values only; times and regions are arguments.
+
+A pod's machines carry tags: whose they are, and, written by themselves at their end, how the pod ended.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from services.scheduler.cluster import Observation, Pod, PodState, RefusedError
+from services.scheduler.pods import OBJECTS_SECRETS, PRELOADED, Ending, cause
+from services.scheduler.settings import Settings
+from sskai.events import v1 as events
+
+Thing = dict[str, Any]
+
+POD, JOB_ID, ATTEMPT, TENANT = "sskai:pod", "sskai:job-id", "sskai:attempt", "sskai:tenant"
+MACHINES, OWNER, EXPIRES_AT = "sskai:machines", "sskai:managed-by", "sskai:expires-at"
+# Written by a machine on itself (ec2_boot.sh), and read by it.
+EXIT_CODE, ENDED_AT, TERMINATES_AT = "sskai:exit-code", "sskai:ended-at", "sskai:terminates-at"
+DRAIN, MASTER = "sskai:drain", "sskai:master"
+
+MAX_USER_DATA_BYTES = 16 * 1024  # EC2's limit, before base64
+POLL_SECONDS = 2  # a spot notice leaves two minutes; AWS advises to look every 5 s
+# A machine that was launched may be missing from lists for a while: EC2 is consistent eventually.
+LISTED_SECONDS = 120.0
+ALIVE = ("pending", "running")
+BOOT = Path(__file__).with_name("ec2_boot.sh")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ARM = re.compile(r"(a1|[a-z]+\d+g[a-z]*(-\w+)?)\.")  # m7g, c6gn, g5g, ...: Graviton
+
+NO_CAPACITY = {
+    "InsufficientInstanceCapacity",
+    "InsufficientHostCapacity",
+    "InsufficientCapacityOnHost",
+    "InsufficientFreeAddressesInSubnet",
+    "InstanceLimitExceeded",
+    "MaxSpotInstanceCountExceeded",
+    "SpotMaxPriceTooLow",
+    "UnfulfillableCapacity",
+    "Unsupported",  # this type is not sold in this zone
+    "VcpuLimitExceeded",
+}
+# What another try may mend: throttling, EC2's own trouble, and credentials that ran out or are not known yet.
+UNAVAILABLE = {
+    "AuthFailure",
+    "EC2ThrottledException",
+    "ExpiredToken",
+    "InternalError",
+    "InternalFailure",
+    "InvalidInstanceID.NotFound",  # not known everywhere yet
+    "InvalidLaunchTemplateName.NotFoundException",
+    "RequestExpired",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "Throttling",
+    "ThrottlingException",
+    "Unavailable",
+}
+WHAT_TO_DO = {
+    "UnauthorizedOperation": "give the scheduler the permissions of docs/operations.md (and iam:PassRole)",
+    "OptInRequired": "subscribe to the image (SSKAI_EC2_IMAGE) or opt in to the region",
+    "PendingVerification": "AWS still verifies this account for the region; try again later",
+    "InvalidAMIID.NotFound": "set SSKAI_EC2_IMAGE to an image of this region",
+}
+
+
+def user_data(pod: Pod, settings: Settings, region: str, env_url: str = "") -> bytes:
+    """The machine's boot script with what it is told, compressed; cloud-init unpacks it. No secret is in it.
+
+    `env_url`: where the machine gets the pod's environment instead, because it does not fit. Raises RefusedError.
+    """
+    told = {
+        "POD": pod.name,
+        "REGION": region,
+        "IMAGE": settings.trainer_image,
+        "COMMAND": "" if settings.trainer_image else settings.ec2_command,
+        "ACCELERATORS": pod.placement.accelerator_count,
+        "MACHINES": pod.machines,
+        "LIFETIME_MINUTES": "" if pod.lifetime_seconds is None else max(1, math.ceil(pod.lifetime_seconds / 60)),
+        "SHM_GIB": settings.shm_gib,
+        "POLL_SECONDS": POLL_SECONDS,
+        "ENV_URL": env_url,
+    }
+    lines = ["#!/bin/bash", *(f"{name}={shlex.quote(str(value))}" for name, value in told.items())]
+    lines.append(_array("SECRETS", secret_parameters(pod, settings)))
+    lines.append("POD_ENV=()" if env_url else environment(pod, settings))
+    return gzip.compress("\n".join([*lines, BOOT.read_text()]).encode(), mtime=0)
+
+
+def environment(pod: Pod, settings: Settings) -> str:
+    """The pod's variables as a line of bash, POD_ENV=(...), less those that are secrets. Raises RefusedError."""
+    values = (PRELOADED if settings.trainer_image else {}) | dict(pod.env)
+    wrong = sorted(name for name in values if not ENV_NAME.fullmatch(name))
+    if wrong:
+        raise RefusedError(f"env.{wrong[0]}: a variable's name has letters, digits and _ only; rename it")
+    return _array("POD_ENV", {name: value for name, value in values.items() if name not in OBJECTS_SECRETS})
+
+
+def secret_parameters(pod: Pod, settings: Settings) -> dict[str, str]:
+    """Variable to SSM parameter, for all that the machine reads by its instance profile."""
+    prefix = settings.ec2_secrets_prefix.rstrip("/")
+    ours = {name: f"{prefix}/{name}" for name in OBJECTS_SECRETS if pod.env.get(name)}
+    return ours | {name: f"{prefix}/{pod.tenant_id}/{name}" for name in pod.secrets}
+
+
+def _array(name: str, values: Mapping[str, str]) -> str:
+    return f"{name}=({' '.join(shlex.quote(f'{key}={value}') for key, value in sorted(values.items()))})"
+
+
+def image_name(settings: Settings, instance_type: str) -> str:
+    return settings.ec2_image.replace("{architecture}", "arm64" if ARM.match(instance_type) else "x86_64")
+
+
+def launch_template(settings: Settings, region: str, image_id: str) -> tuple[str, Thing]:
+    """Name and content of what all machines of a region share. The name is the content's hash: it never changes."""
+    content: Thing = {
+        "ImageId": image_id,
+        "IamInstanceProfile": {"Name": settings.ec2_instance_profile},
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        # Version 2 and one hop: a container on its own network cannot ask for the instance profile's keys.
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "InstanceMetadataTags": "enabled"},
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": settings.ec2_root_device,
+                "Ebs": {
+                    "VolumeSize": settings.ec2_disk_gib,
+                    "VolumeType": "gp3",
+                    "Encrypted": True,
+                    "DeleteOnTermination": True,
+                },
+            }
+        ],
+    }
+    if groups := settings.ec2_security_groups.get(region):
+        content["SecurityGroupIds"] = groups
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{settings.ec2_owner}-{digest[:16]}", content
+
+
+def run_instances(
+    pod: Pod, settings: Settings, *, template: str, data: bytes, where: Mapping[str, str], now: datetime
+) -> Thing:
+    """The request. `where`: {"SubnetId": ...}, {"AvailabilityZone": ...}, or {}: any zone of the default VPC."""
+    request: Thing = {
+        "LaunchTemplate": {"LaunchTemplateName": template, "Version": "1"},
+        "InstanceType": pod.placement.instance_type,
+        # All or none: EC2 launches no machine when it cannot launch MinCount.
+        "MinCount": pod.machines,
+        "MaxCount": pod.machines,
+        "ClientToken": pod.name,
+        "UserData": data,
+        "TagSpecifications": [
+            {
+                "ResourceType": kind,
+                "Tags": [{"Key": key, "Value": value} for key, value in tags(pod, settings, now).items()],
+            }
+            for kind in ("instance", "volume")
+        ],
+    }
+    if "SubnetId" in where:
+        request["SubnetId"] = where["SubnetId"]
+    elif where:
+        request["Placement"] = dict(where)
+    if pod.placement.capacity_type == events.CAPACITY_TYPE_SPOT:
+        # No price limit of our own: EC2's is the on-demand price, and the scheduler keeps the budget.
+        options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+        request["InstanceMarketOptions"] = {"MarketType": "spot", "SpotOptions": options}
+    return request
+
+
+def tags(pod: Pod, settings: Settings, now: datetime) -> dict[str, str]:
+    told = {
+        "Name": pod.name,
+        POD: pod.name,
+        JOB_ID: pod.job_id,
+        ATTEMPT: str(pod.attempt),
+        TENANT: pod.tenant_id,
+        MACHINES: str(pod.machines),
+        OWNER: settings.ec2_owner,
+    }
+    if pod.lifetime_seconds is not None:
+        told[EXPIRES_AT] = (now + timedelta(seconds=pod.lifetime_seconds)).isoformat(timespec="seconds")
+    return told
+
+
+def tags_of(instance: Thing) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in instance.get("Tags") or []}
+
+
+def machine_id_of(instance: Thing) -> str:
+    """A pod on one machine is named as a cloud's notice names it; a gang by its pod's name."""
+    told = tags_of(instance)
+    return str(instance["InstanceId"]) if told.get(MACHINES, "1") == "1" else told[POD]
+
+
+def is_alive(instance: Thing) -> bool:
+    return instance["State"]["Name"] in ALIVE
+
+
+def machines(instances: Iterable[Thing]) -> dict[str, list[Thing]]:
+    """Instances by the machine that they are, or are of, in the order of their ranks; others' are left out."""
+    found: dict[str, list[Thing]] = {}
+    for instance in sorted(instances, key=lambda one: (one.get("AmiLaunchIndex", 0), one["InstanceId"])):
+        if {POD, JOB_ID, ATTEMPT} <= tags_of(instance).keys():
+            found.setdefault(machine_id_of(instance), []).append(instance)
+    return found
+
+
+def observe(machine_id: str, members: list[Thing], now: datetime) -> Observation:
+    """The word on one machine, or on one gang."""
+    told = tags_of(members[0])
+    wanted = int(told.get(MACHINES, "1"))
+    endings = [one for one in map(_ending, members) if one is not None]
+    youngest = max(one["LaunchTime"] for one in members)
+    if len(members) < wanted and (now - youngest).total_seconds() > LISTED_SECONDS:
+        endings.append(Ending(None, now))  # terminated so long ago that EC2 lists it no more
+    word = partial(Observation, machine_id, told[JOB_ID], int(told[ATTEMPT]))
+    failed = cause(endings)
+    if failed is not None:
+        return word(PodState.GONE if failed.exit_code is None else PodState.EXITED, failed.exit_code, failed.ended_at)
+    if len(endings) == wanted:
+        return word(PodState.EXITED, 0, max((one.ended_at for one in endings if one.ended_at), default=now))
+    notices = [_time(tags_of(one).get(TERMINATES_AT)) for one in members]
+    return word(PodState.RUNNING, terminates_at=min((at for at in notices if at is not None), default=None))
+
+
+def _ending(instance: Thing) -> Ending | None:
+    told = tags_of(instance)
+    code = told.get(EXIT_CODE, "")
+    if code.isdigit():
+        return Ending(int(code), _time(told.get(ENDED_AT)))
+    if is_alive(instance):
+        return None
+    # "User initiated (2026-11-25 21:58:54 GMT)", "Server.SpotInstanceTermination: ..."; the time is not always there.
+    when = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", instance.get("StateTransitionReason") or "")
+    return Ending(None, _time(f"{when[1]}+00:00") if when else None, disrupted=True)
+
+
+def _time(text: str | None) -> datetime | None:
+    """None too for what a machine wrote wrongly."""
+    try:
+        at = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return at if at is not None and at.tzinfo is not None else None

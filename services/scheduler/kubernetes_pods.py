@@ -1,0 +1,191 @@
+"""Kubernetes' words about Jobs, pods and nodes, in the protocol's. Values only; objects are the API's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from services.scheduler.cluster import Observation, PodState
+from services.scheduler.kubernetes_manifests import ATTEMPT, CONTAINER, GRACE_SECONDS, JOB_ID
+from services.scheduler.pods import OUT_OF_MEMORY, Ending, cause
+
+Thing = dict[str, Any]
+
+KILLED = (137, 143)  # by a signal from outside, which a machine that goes away sends too
+# A Job that was told to make no more pods of its attempt remembers its exit code here.
+EXIT_CODE_NOTE = "sskai.dev/exit-code"
+# What a node is tainted with before it goes, and how long it has from then on. AWS's node termination handler (a spot
+# notice is two minutes), Karpenter (drains at once, by evictions with the pod's own grace), GKE (25 s for pods of a
+# node that is shut down), Cluster Autoscaler, and Kubernetes' own for a node that is off already.
+ENDING_TAINTS = {
+    "aws-node-termination-handler/spot-itn": 120.0,
+    "aws-node-termination-handler/asg-lifecycle-termination": 120.0,
+    "karpenter.sh/disrupted": float(GRACE_SECONDS),
+    "karpenter.sh/disruption": float(GRACE_SECONDS),  # before Karpenter 1.0
+    "cloud.google.com/impending-node-termination": 25.0,
+    "ToBeDeletedByClusterAutoscaler": float(GRACE_SECONDS),
+    "node.kubernetes.io/out-of-service": 0.0,
+}
+ENDED_CONDITIONS = ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")
+MAX_PENDING_CHARACTERS = 500
+NO_POD_SECONDS = 10.0  # the Job controller makes pods within a second
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An observation, and whether the Job controller would start another pod for an attempt that is over."""
+
+    observation: Observation
+    restarting: bool = False
+
+
+def slim_job(job: Thing) -> Thing:
+    return {
+        "metadata": _slim_metadata(job),
+        "spec": _some(job.get("spec"), ("suspend", "parallelism", "completions")),
+    } | {"status": _some(job.get("status"), ("conditions", "startTime"))}
+
+
+def slim_pod(pod: Thing) -> Thing:
+    status = _some(pod.get("status"), ("phase", "conditions", "containerStatuses", "reason", "message"))
+    return {"metadata": _slim_metadata(pod), "spec": _some(pod.get("spec"), ("nodeName",)), "status": status}
+
+
+def slim_node(node: Thing) -> Thing:
+    return {"metadata": {"name": node["metadata"]["name"]}, "spec": _some(node.get("spec"), ("taints",))}
+
+
+def _slim_metadata(thing: Thing) -> Thing:
+    kept = ("name", "uid", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
+    return _some(thing["metadata"], kept)
+
+
+def _some(thing: Thing | None, keys: Iterable[str]) -> Thing:
+    return {key: thing[key] for key in keys if thing and key in thing}
+
+
+def ending_nodes(nodes: Iterable[Thing], known: Mapping[str, datetime], now: datetime) -> dict[str, datetime]:
+    """When each node goes that is about to. `known`: what this said before, because taints rarely say since when."""
+    ends: dict[str, datetime] = {}
+    for node in nodes:
+        name = node["metadata"]["name"]
+        for taint in node["spec"].get("taints") or []:
+            seconds = ENDING_TAINTS.get(taint.get("key", ""))
+            if seconds is not None:
+                since = _at(taint.get("timeAdded")) or now
+                at = known.get(name, since + timedelta(seconds=seconds))
+                ends[name] = min(at, ends.get(name, at))
+    return ends
+
+
+def observe(
+    job: Thing,
+    pods: Sequence[Thing],
+    departed: Sequence[Thing],
+    ends: Mapping[str, datetime],
+    now: datetime,
+    *,
+    patience_seconds: float,
+) -> Seen:
+    """The word on one Job. `departed`: its pods that are no more, as they were last seen; `ends`: `ending_nodes`;
+    `patience_seconds`: so long may a pod wait for a node."""
+    metadata = job["metadata"]
+    conditions = _conditions(job)
+    endings = [one for one in (_ending(pod) for pod in pods) if one is not None]
+    endings += [_ending(pod) or Ending(None, now, True) for pod in departed]
+    noted = (metadata.get("annotations") or {}).get(EXIT_CODE_NOTE)
+    word = partial(Observation, metadata["name"], metadata["labels"][JOB_ID], int(metadata["labels"][ATTEMPT]))
+    ended = conditions.get("Complete") or conditions.get("Failed")
+    members = int(job["spec"].get("completions") or 1)
+    if "Complete" in conditions or sum(one.exit_code == 0 for one in endings) >= members:
+        at = _at(ended.get("lastTransitionTime")) if ended else max(one.ended_at or now for one in endings)
+        return Seen(word(PodState.EXITED, 0, at))
+    if noted is not None:
+        return Seen(
+            word(PodState.EXITED, exit_code=int(noted), ended_at=min((e.ended_at or now for e in endings), default=now))
+        )
+    failed = cause(endings)
+    if failed is None and ended is not None:
+        # Failed, and of its pods nothing is left to ask.
+        failed = Ending(None, _at(ended.get("lastTransitionTime")), False)
+    if failed is not None:
+        state = PodState.GONE if failed.exit_code is None else PodState.EXITED
+        restarting = failed.disrupted and not any(one in conditions for one in ENDED_CONDITIONS)
+        return Seen(word(state, failed.exit_code, failed.ended_at), restarting)
+    pending, waits_since = _pending(job, conditions, pods, now)
+    denied = waits_since is not None and (now - waits_since).total_seconds() > patience_seconds
+    return Seen(word(PodState.RUNNING, terminates_at=_terminates_at(pods, ends), pending=pending, denied=denied))
+
+
+def _ending(pod: Thing) -> Ending | None:
+    status = pod["status"]
+    conditions = _conditions(pod)
+    disrupted = "DisruptionTarget" in conditions
+    for container in status.get("containerStatuses") or []:
+        ended = (container.get("state") or {}).get("terminated")
+        if ended is not None and container.get("name") == CONTAINER:
+            code: int | None = int(ended["exitCode"])
+            if ended.get("reason") == "OOMKilled":
+                code = OUT_OF_MEMORY
+            elif ended.get("reason") == "ContainerStatusUnknown" or (disrupted and code in KILLED):
+                code = None
+            return Ending(code, _at(ended.get("finishedAt")), disrupted or code is None)
+    if status.get("phase") == "Failed":
+        at = conditions.get("DisruptionTarget", {}).get("lastTransitionTime") or pod["metadata"].get(
+            "deletionTimestamp"
+        )
+        return Ending(None, _at(at), True)
+    return None
+
+
+def _terminates_at(pods: Sequence[Thing], ends: Mapping[str, datetime]) -> datetime | None:
+    """The first end that a member has been told of: its own (an eviction) or its node's."""
+    times: list[datetime] = []
+    for pod in pods:
+        disruption = _conditions(pod).get("DisruptionTarget")
+        if disruption is not None:
+            # A pod's deletionTimestamp is when its grace runs out.
+            evicted = _at(pod["metadata"].get("deletionTimestamp"))
+            since = _at(disruption.get("lastTransitionTime"))
+            at = evicted or (since + timedelta(seconds=GRACE_SECONDS) if since else None)
+            times += [at] if at else []
+        node = pod["spec"].get("nodeName")
+        if node in ends:
+            times.append(ends[node])
+    return min(times, default=None)
+
+
+def _pending(
+    job: Thing, conditions: Mapping[str, Thing], pods: Sequence[Thing], now: datetime
+) -> tuple[str, datetime | None]:
+    """What the Job waits for, and since when if it is for a machine."""
+    if "Suspended" in conditions or job["spec"].get("suspend"):
+        return "the queue has not admitted it yet", None
+    if not pods:
+        since = _at(job["status"].get("startTime")) or _at(job["metadata"].get("creationTimestamp")) or now
+        if (now - since).total_seconds() < NO_POD_SECONDS:
+            return "", None
+        return "no pod was made: the namespace's quota is used up, or an admission rule refuses it", since
+    for pod in pods:
+        for container in pod["status"].get("containerStatuses") or []:
+            waiting = (container.get("state") or {}).get("waiting") or {}
+            # ErrImagePull, ImagePullBackOff, InvalidImageName, CreateContainerConfigError (a missing secret), ...
+            if waiting.get("message"):
+                return f"{waiting.get('reason')}: {waiting['message']}"[:MAX_PENDING_CHARACTERS], None
+        for one in pod["status"].get("conditions") or []:
+            if one.get("type") == "PodScheduled" and one.get("status") == "False":
+                text = f"{one.get('reason', 'Unschedulable')}: {one.get('message', '')}"
+                return text[:MAX_PENDING_CHARACTERS], _at(one.get("lastTransitionTime"))
+    return "", None
+
+
+def _conditions(thing: Thing) -> dict[str, Thing]:
+    """Those that hold, by type."""
+    return {one["type"]: one for one in thing["status"].get("conditions") or [] if one.get("status") == "True"}
+
+
+def _at(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,177 @@
+"""What every cluster promises the scheduler: the same tests against each of them.
+
+A test class inherits `ClusterContract` and has a fixture `site` that gives a `Site`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import pytest
+
+from services.scheduler.cluster import Cluster, ClusterUnavailableError, NoCapacityError, Observation, Pod, PodState
+from sskai.testing import wait_for
+from tests.scheduler.examples import placement
+
+POD = Pod("job_1", "tenant_a", 1, placement(), {"SSKAI_ATTEMPT": "1"})
+
+
+def attempt(number: int) -> Pod:
+    return replace(POD, attempt=number, env={"SSKAI_ATTEMPT": str(number)})
+
+
+class Site(Protocol):
+    """A cluster, and the hands of fate."""
+
+    cluster: Cluster
+    gangs: bool  # whether it runs pods of several machines
+
+    def running(self) -> int:
+        """Machines (or pods) that cost something now."""
+
+    def signals(self) -> int:
+        """SIGTERMs that pods were sent so far."""
+
+    def deny(self) -> None:
+        """From now on there is no machine to have."""
+
+    async def start(self, machine_id: str) -> None:
+        """The pod's program runs."""
+
+    async def exit(self, machine_id: str, code: int) -> None:
+        """The pod's program ends (a gang's: each member's)."""
+
+    async def lose(self, machine_id: str) -> None:
+        """A machine is no more (a gang's: one of them)."""
+
+    async def cut_off(self) -> None:
+        """The cluster answers no more."""
+
+
+async def observed(site: Site, machine_id: str) -> Observation | None:
+    return next((one for one in await site.cluster.observe() if one.machine_id == machine_id), None)
+
+
+async def reaches(site: Site, machine_id: str, state: PodState) -> Observation:
+    """Wait for the state."""
+
+    async def there() -> Observation | None:
+        one = await observed(site, machine_id)
+        return one if one is not None and one.state is state else None
+
+    found: Observation | None = await wait_for(there)
+    assert found is not None
+    return found
+
+
+class ClusterContract:
+    async def test_launching_an_attempt_twice_gives_one_machine(self, site: Site) -> None:
+        first, second = await site.cluster.launch(POD), await site.cluster.launch(POD)
+        assert first.machine_id == second.machine_id
+        assert site.running() == 1
+        other = await site.cluster.launch(attempt(2))
+        assert other.machine_id != first.machine_id
+        assert site.running() == 2
+
+    async def test_a_launched_pod_is_observed_at_once(self, site: Site) -> None:
+        """An observation that missed it would have its attempt declared dead."""
+        await site.cluster.observe()
+        machine = await site.cluster.launch(POD)
+        seen = await observed(site, machine.machine_id)
+        assert seen is not None
+        assert (seen.job_id, seen.attempt, seen.state) == ("job_1", 1, PodState.RUNNING)
+
+    async def test_an_exit_code_is_told(self, site: Site) -> None:
+        for number, code in ((1, 0), (2, 71)):
+            machine = await site.cluster.launch(attempt(number))
+            await site.start(machine.machine_id)
+            await site.exit(machine.machine_id, code)
+            seen = await reaches(site, machine.machine_id, PodState.EXITED)
+            assert seen.exit_code == code
+
+    async def test_a_lost_machine_is_gone(self, site: Site) -> None:
+        machine = await site.cluster.launch(POD)
+        await site.start(machine.machine_id)
+        await reaches(site, machine.machine_id, PodState.RUNNING)
+        await site.lose(machine.machine_id)
+
+        async def gone() -> bool:
+            seen = await observed(site, machine.machine_id)
+            return seen is None or seen.state is PodState.GONE
+
+        await wait_for(gone)
+
+    async def test_a_pod_is_drained_once(self, site: Site) -> None:
+        machine = await site.cluster.launch(POD)
+        await site.start(machine.machine_id)
+        await site.cluster.drain(machine.machine_id)
+        await site.cluster.drain(machine.machine_id)
+        await wait_for(lambda: site.signals() == 1)
+        await site.cluster.drain("none-such")
+
+    async def test_deleting_gives_the_machine_back_and_may_be_repeated(self, site: Site) -> None:
+        machine = await site.cluster.launch(POD)
+        await site.cluster.delete(machine.machine_id)
+        await site.cluster.delete(machine.machine_id)
+        await site.cluster.delete("none-such")
+        assert site.running() == 0
+
+        async def over() -> bool:
+            seen = await observed(site, machine.machine_id)
+            return seen is None or seen.state is PodState.GONE
+
+        await wait_for(over)
+
+    async def test_no_machine_to_have_is_no_capacity(self, site: Site) -> None:
+        site.deny()
+        with pytest.raises(NoCapacityError):
+            await site.cluster.launch(POD)
+        assert site.running() == 0
+
+    async def test_a_gang_is_all_of_its_machines_or_none(self, site: Site) -> None:
+        if not site.gangs:
+            pytest.skip("runs pods of one machine only")
+        gang = await site.cluster.launch(replace(POD, machines=3))
+        again = await site.cluster.launch(replace(POD, machines=3))
+        assert (again.machine_id, again.member_ids) == (gang.machine_id, gang.member_ids)
+        assert site.running() == 3
+        await site.start(gang.machine_id)
+        await reaches(site, gang.machine_id, PodState.RUNNING)
+        await site.lose(gang.machine_id)
+
+        async def nothing_left() -> bool:
+            seen = await observed(site, gang.machine_id)
+            return site.running() == 0 and (seen is None or seen.state is PodState.GONE)
+
+        await wait_for(nothing_left)
+
+    async def test_a_gang_has_exited_when_all_members_have(self, site: Site) -> None:
+        if not site.gangs:
+            pytest.skip("runs pods of one machine only")
+        gang = await site.cluster.launch(replace(POD, machines=2))
+        await site.start(gang.machine_id)
+        await site.exit(gang.machine_id, 0)
+        assert (await reaches(site, gang.machine_id, PodState.EXITED)).exit_code == 0
+        await site.cluster.delete(gang.machine_id)
+        assert site.running() == 0
+
+    async def test_a_cluster_that_does_not_answer_says_nothing_about_pods(self, site: Site) -> None:
+        machine = await site.cluster.launch(POD)
+        await site.cut_off()
+        for call in (
+            site.cluster.launch(attempt(2)),
+            site.cluster.drain(machine.machine_id),
+            site.cluster.delete(machine.machine_id),
+        ):
+            with pytest.raises(ClusterUnavailableError):
+                await call
+
+        async def unavailable() -> bool:
+            try:
+                await site.cluster.observe()
+            except ClusterUnavailableError:
+                return True
+            return False
+
+        await wait_for(unavailable)

@@ -1,0 +1,149 @@
+"""What is asked of Kubernetes is valid, restricted, and says what the plan says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from services.scheduler.cluster import Pod
+from services.scheduler.kubernetes_manifests import job, service
+from services.scheduler.settings import Settings
+from tests.scheduler.examples import placement
+
+KEYS = {"SSKAI_OBJECTS_ACCESS_KEY": "key", "SSKAI_OBJECTS_SECRET_KEY": "s3cret"}
+POD = Pod("job_1", "tenant_a", 2, placement(), {"SSKAI_ATTEMPT": "2", "RANK": "7"} | KEYS, secrets=("HF_TOKEN",))
+GANG = replace(POD, machines=4, lifetime_seconds=3600.5)
+EVERYTHING = Settings(
+    kueue_queue="team-a",
+    kueue_priority_class="nightly",
+    priority_class="low",
+    objects_secret="sskai-objects",
+    models_claim="models",
+    work_gib=200,
+    shm_gib=8,
+)
+
+
+def spec_of(pod: Pod, settings: Settings) -> dict[str, Any]:
+    spec: dict[str, Any] = job(pod, settings)["spec"]["template"]["spec"]
+    return spec
+
+
+def environment(pod: Pod, settings: Settings) -> dict[str, Any]:
+    (container,) = spec_of(pod, settings)["containers"]
+    names = [one["name"] for one in container["env"]]
+    assert len(names) == len(set(names))
+    return {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
+
+
+@pytest.mark.parametrize("settings", [Settings(), EVERYTHING])
+@pytest.mark.parametrize("pod", [POD, GANG])
+def test_manifests_are_valid_strictly(pod: Pod, settings: Settings) -> None:
+    kubernetes_validate.validate(job(pod, settings), "1.34", strict=True)
+    kubernetes_validate.validate(service(pod, "uid-1"), "1.34", strict=True)
+
+
+@pytest.mark.parametrize("pod", [POD, GANG])
+def test_pods_fit_the_restricted_profile(pod: Pod) -> None:
+    spec = spec_of(pod, EVERYTHING)
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert not container["securityContext"]["allowPrivilegeEscalation"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert not spec["automountServiceAccountToken"]
+    assert all("hostPath" not in volume for volume in spec["volumes"])
+    assert spec["terminationGracePeriodSeconds"] > 60, "longer than the drain"
+
+
+def test_the_scheduler_restarts_and_kubernetes_does_not() -> None:
+    spec = job(POD, Settings())["spec"]
+    assert spec["backoffLimit"] == 0
+    assert spec["podReplacementPolicy"] == "Failed"
+    actions = [rule["action"] for rule in spec["podFailurePolicy"]["rules"]]
+    assert actions == ["FailJob", "Ignore"]
+    assert "activeDeadlineSeconds" not in spec
+    assert job(GANG, Settings())["spec"]["activeDeadlineSeconds"] == 3601
+
+
+def test_a_pod_goes_where_the_plan_says() -> None:
+    spec = spec_of(POD, Settings())
+    assert spec["nodeSelector"] == {
+        "node.kubernetes.io/instance-type": "g5.xlarge",
+        "karpenter.sh/capacity-type": "spot",
+        "topology.k8s.aws/zone-id": "use1-az1",
+    }
+    assert "cloud.google.com/gke-spot" in [one["key"] for one in spec["tolerations"]]
+    named = spec_of(replace(POD, placement=placement(zone="europe-west4-a")), Settings())
+    assert named["nodeSelector"]["topology.kubernetes.io/zone"] == "europe-west4-a"
+    anywhere = spec_of(replace(POD, placement=placement(spot=False, zone="*")), Settings())
+    assert anywhere["nodeSelector"] == {
+        "node.kubernetes.io/instance-type": "g5.xlarge",
+        "karpenter.sh/capacity-type": "on-demand",
+    }
+    assert [one["key"] for one in anywhere["tolerations"]] == ["nvidia.com/gpu"]
+
+
+def test_a_pod_asks_for_what_the_plan_counted_on() -> None:
+    where = placement()
+    where.accelerator_count = 4
+    spec = spec_of(replace(POD, placement=where), EVERYTHING)
+    (container,) = spec["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "3600m", "memory": "13926Mi", "ephemeral-storage": "200Gi"},
+        "limits": {"memory": "13926Mi", "nvidia.com/gpu": "4"},
+    }
+    mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    assert mounts == {"/tmp": "work", "/dev/shm": "shm", "/var/cache/sskai/models": "models"}
+    volumes = {one["name"]: one for one in spec["volumes"]}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
+    assert volumes["work"]["emptyDir"] == {"sizeLimit": "200Gi"}
+    assert volumes["models"]["persistentVolumeClaim"] == {"claimName": "models"}
+    assert "shm" not in [one["name"] for one in spec_of(POD, Settings())["volumes"]], "one accelerator shares nothing"
+
+
+def test_secrets_are_references() -> None:
+    told = environment(POD, EVERYTHING)
+    assert told["HF_TOKEN"] == {"secretKeyRef": {"name": "sskai-secrets-tenant-a", "key": "HF_TOKEN"}}
+    assert told["SSKAI_OBJECTS_SECRET_KEY"] == {
+        "secretKeyRef": {"name": "sskai-objects", "key": "SSKAI_OBJECTS_SECRET_KEY"}
+    }
+    assert "s3cret" not in str(job(POD, EVERYTHING))
+    assert told["LD_PRELOAD"] == "libtcmalloc_minimal.so.4"
+    assert told["SSKAI_MACHINE_ID"] == "job-1-2"
+
+
+def test_a_gangs_members_know_each_other() -> None:
+    spec = job(GANG, Settings())["spec"]
+    assert (spec["completions"], spec["parallelism"], spec["completionMode"]) == (4, 4, "Indexed")
+    told = environment(GANG, Settings())
+    assert (told["WORLD_SIZE"], told["MASTER_ADDR"], told["MASTER_PORT"]) == ("4", "job-1-2-0.job-1-2", "29500")
+    index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    assert told["RANK"] == {"fieldRef": {"fieldPath": index}}
+    pod = spec["template"]["spec"]
+    assert pod["subdomain"] == service(GANG, "uid-1")["metadata"]["name"]
+    (term,) = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["topologyKey"] == "topology.kubernetes.io/zone"
+    assert term["labelSelector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    found = service(GANG, "uid-1")["spec"]
+    assert (found["clusterIP"], found["publishNotReadyAddresses"]) == ("None", True)
+
+
+def test_a_single_pod_is_no_gang() -> None:
+    assert job(POD, Settings())["spec"]["completionMode"] == "NonIndexed"
+    told = environment(POD, Settings())
+    assert "WORLD_SIZE" not in told
+    assert told["RANK"] == "7", "what the user set stands"
+
+
+def test_kueue_admits_where_it_is_used() -> None:
+    queued = job(POD, EVERYTHING)
+    assert queued["spec"]["suspend"] is True
+    assert queued["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert queued["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "nightly"
+    assert spec_of(POD, EVERYTHING)["priorityClassName"] == "low"
+    assert job(POD, Settings())["spec"]["suspend"] is False
