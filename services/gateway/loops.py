@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Select, delete, func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import delete, func, select
 
 from services.gateway.settings import Settings
-from services.gateway.tables import AnswerRow, EventRow, NoticeRow, PlanRow, PriceRow, ReplayRow
+from services.gateway.tables import AnswerRow, EventRow, PlanRow, ReplayRow
+from services.gateway.timelines import Timelines
 from sskai.database import Database
 
 ROWS_AT_ONCE = 5_000  # in one transaction, so that none takes long
@@ -37,23 +36,8 @@ async def forget(database: Database, settings: Settings) -> int:
         for row, key in ((PlanRow, PlanRow.id), (ReplayRow, ReplayRow.replay_id)):
             past = select(key).where(row.created_at < oldest_plan).limit(ROWS_AT_ONCE)
             forgotten += len((await session.scalars(delete(row).where(key.in_(past)).returning(key))).all())
-        for market in (PriceRow, NoticeRow):
-            place = market.__table__.primary_key.columns
-            past = select(*place).where(market.at < oldest_market).limit(ROWS_AT_ONCE)
-            forgotten += await _count_gone(session, market, past)
-        count = await session.scalar(select(func.count()).select_from(PriceRow)) or 0
-        if count > settings.max_prices:
-            excess = min(count - settings.max_prices, ROWS_AT_ONCE)
-            oldest = select(PriceRow.offer, PriceRow.at).order_by(PriceRow.at).limit(excess)
-            forgotten += await _count_gone(session, PriceRow, oldest)
+        forgotten += await Timelines(session).forget(oldest_market, settings.max_prices, ROWS_AT_ONCE)
     return forgotten
-
-
-async def _count_gone(session: AsyncSession, row: type[PriceRow | NoticeRow], keys: Select[Any]) -> int:
-    """Delete the rows of these primary keys."""
-    columns = row.__table__.primary_key.columns
-    gone = delete(row).where(tuple_(*columns).in_(keys)).returning(row.at)
-    return len((await session.scalars(gone)).all())
 
 
 async def forget_old(database: Database, settings: Settings) -> None:

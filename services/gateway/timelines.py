@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -79,3 +79,20 @@ class Timelines:
             rows = [*await self._session.scalars(before), *await self._session.scalars(within.limit(MAX_POINTS_READ))]
             points += [PricePoint(row.offer, row.at, row.usd_per_hour) for row in rows]
         return points
+
+    async def forget(self, before: datetime, max_prices: int, limit: int) -> int:
+        """Notices and prices of before, and the oldest prices beyond so many; at most `limit` of each at once."""
+        past_notices = select(NoticeRow.machine_id, NoticeRow.at, NoticeRow.action).where(NoticeRow.at < before)
+        notice_key = tuple_(NoticeRow.machine_id, NoticeRow.at, NoticeRow.action)
+        gone = delete(NoticeRow).where(notice_key.in_(past_notices.limit(limit))).returning(NoticeRow.at)
+        forgotten = len((await self._session.scalars(gone)).all())
+        oldest = select(PriceRow.offer, PriceRow.at).order_by(PriceRow.at)
+        forgotten += await self._forget_prices(oldest.where(PriceRow.at < before).limit(limit))
+        excess = (await self._session.scalar(select(func.count()).select_from(PriceRow)) or 0) - max_prices
+        if excess > 0:
+            forgotten += await self._forget_prices(oldest.limit(min(excess, limit)))
+        return forgotten
+
+    async def _forget_prices(self, keys: Select[str, datetime]) -> int:
+        of_keys = tuple_(PriceRow.offer, PriceRow.at).in_(keys)
+        return len((await self._session.scalars(delete(PriceRow).where(of_keys).returning(PriceRow.at))).all())
