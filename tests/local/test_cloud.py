@@ -16,7 +16,7 @@ import httpx2
 import psutil
 import pytest
 
-from sskai.local import parts
+from sskai.local import parts, stack
 from sskai.local.layout import Layout
 from sskai.local.processes import Child, wait_until
 
@@ -324,3 +324,9 @@ def test_the_cloud_refuses_to_start_with_wrong_settings_and_says_why(variables, 
     )
     assert done.returncode != 0
     assert said in done.stderr
+
+
+def test_paths_mean_what_they_mean_where_the_stack_is_started(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = {"SSKAI_MARKET_TRACE": "traces", "SSKAI_CLOUD_CATALOGUE": "/etc/table.csv", "SSKAI_MARKET_SPEED": "60"}
+    assert stack.with_whole_paths(given) == given | {"SSKAI_MARKET_TRACE": str(tmp_path / "traces")}
