@@ -30,6 +30,8 @@ SPARKS = "▁▂▃▄▅▆▇█"
 CELLS_BETWEEN_DOTS = 3
 NARROWEST_CELLS = 20
 STYLES = {"spot": "blue", "on-demand": "yellow", NOTICE: "bold red", CHECKPOINT: "bold green", LOSS: "bold red"}
+# Reasons of ends that were the market's doing, not the job's, the user's or the scheduler's.
+INTERRUPTIONS = ("spot-interrupted", "machine-lost")
 TICK_STEPS_SECONDS = (
     *(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800),
     *(3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800),
@@ -182,7 +184,7 @@ def _said(attempt: Document) -> str:
 
 
 def _was_interrupted(attempt: Document) -> bool:
-    return attempt["outcome"] in ("lost", "drained") or attempt["reason"] == "spot-interrupted"
+    return attempt["reason"] in INTERRUPTIONS or (attempt["outcome"] == "lost" and not attempt["reason"])
 
 
 def _series(series: Document, seconds: Any) -> Series:

@@ -106,6 +106,24 @@ def test_the_headline_says_how_the_deadline_stands(changes: dict[str, Any], said
     assert second == said
 
 
+@pytest.mark.parametrize(
+    ("outcome", "reason", "interruptions"),
+    [
+        ("drained", "spot-interrupted", 1),
+        ("lost", "spot-interrupted", 1),
+        ("lost", "machine-lost", 1),
+        ("lost", "", 1),
+        ("drained", "deadline-at-risk", 0),
+        ("drained", "budget-exhausted", 0),
+        ("finished", "out-of-memory", 0),
+        ("running", "", 0),
+    ],
+)
+def test_an_interruption_is_what_the_market_did(outcome: str, reason: str, interruptions: int) -> None:
+    one = attempt(1, AZ1, 0.4, 3.5, outcome=outcome, reason=reason)
+    assert chart(attempts=[one]).interruptions == interruptions
+
+
 def test_what_is_waited_for_is_summed_by_rule() -> None:
     assert list(timeline.waits_by_rule(chart().waits)) == ["waiting-for-spot", "no-capacity", "no machine yet"]
 
