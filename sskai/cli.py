@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from sskai import plan_table
+from sskai import plan_table, timeline, timeline_picture
 from sskai.client import Client, Document, SskaiError
 from sskai.local import stack
 from sskai.local.paths import home_folder
@@ -272,6 +272,34 @@ def show_job(job_id: str) -> None:
 def follow_job(job_id: str) -> None:
     """Its events until it ends."""
     _follow(connect(), job_id)
+
+
+@jobs.command("timeline")
+def job_timeline(
+    job_id: str,
+    as_json: AsJson = False,
+    svg: Annotated[Path | None, typer.Option(help="Draw it into this SVG file.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw it into this PNG file.")] = None,
+) -> None:
+    """Its attempts, interruptions, checkpoints and prices in time: in the terminal, as data, or as a picture."""
+    wrong = [f"--{kind} {file}" for kind, file in (("svg", svg), ("png", png)) if file and file.suffix != f".{kind}"]
+    if wrong:
+        err.print(f"{wrong[0]}: the file's name should end like the option")
+        raise typer.Exit(2)
+    told = connect().jobs.timeline(job_id)
+    pictures = [file for file in (svg, png) if file is not None]
+    try:
+        for file in pictures:
+            timeline_picture.save(told, file)
+    except (OSError, timeline_picture.NoMatplotlibError) as error:
+        err.print(str(error))
+        raise typer.Exit(1) from error
+    if as_json:
+        print(json.dumps(told, indent=2))
+    elif pictures:
+        out.print("\n".join(map(str, pictures)))
+    else:
+        out.print(timeline.draw(told, out.width))
 
 
 @jobs.command("logs")

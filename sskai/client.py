@@ -310,6 +310,10 @@ class Jobs(_Resource):
         """The job once it has ended, whichever way. TimeoutError after the limit."""
         return _until(lambda: self.get(job_id), lambda it: it["state"] in JOB_ENDS, limit_seconds, poll_seconds)
 
+    def timeline(self, job_id: str) -> Document:
+        """Its attempts, waits, events and prices in time, as `docs/guides/timeline.md` describes them."""
+        return self._client.request("GET", f"/v1/jobs/{job_id}/timeline")
+
     def trace(self, job_id: str) -> Document:
         """The trace of its whole journey, as a tree of spans."""
         return self._client.request("GET", f"/v1/jobs/{job_id}/trace")

@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 from google.protobuf.message import Message
 
-from services.gateway import jobfile
+from services.gateway import jobfile, timeline
+from services.gateway.domain import JobView
 from services.gateway.store import Store
 from sskai import contract, telemetry
 from sskai.contract import timestamp
@@ -35,6 +36,27 @@ async def follow_job(event: Any, store: Store, now: datetime) -> list[Message]:
     if not await store.follow_job(event, now):
         return []
     return await note(event, store, now)
+
+
+async def mark_denial(event: events.CapacityDenied, store: Store, _now: datetime) -> list[Message]:
+    """The market refused a machine; a job's timeline shows it."""
+    tenant_id = await store.tenant_of_job(event.job_id) if event.job_id else None
+    mark = timeline.mark_of(JobView(), event)
+    if tenant_id is not None and mark is not None:
+        await store.timelines.keep(tenant_id, event.job_id, mark)
+    return []
+
+
+async def keep_notice(event: events.InterruptionNoticed, store: Store, _now: datetime) -> list[Message]:
+    """A machine's, whosever it is."""
+    await store.timelines.keep_notice(event)
+    return []
+
+
+async def keep_price(event: events.PriceObserved, store: Store, _now: datetime) -> list[Message]:
+    """What an offer costs from then on."""
+    await store.timelines.keep_price(event)
+    return []
 
 
 async def keep_plan(event: events.PlanProposed | events.PlanRefused, store: Store, now: datetime) -> list[Message]:
@@ -150,4 +172,7 @@ HANDLERS: Handlers = {
     events.ObjectiveBreached: note,
     events.RetrainRequested: submit_retrain,
     events.RetrainDeclined: note,
+    events.PriceObserved: keep_price,
+    events.InterruptionNoticed: keep_notice,
+    events.CapacityDenied: mark_denial,
 }

@@ -1,4 +1,4 @@
-"""What grows is cut: the event log by age and number, plans, replays and idempotency keys by age."""
+"""What grows is cut: the event log and prices by age and number, plans, replays, notices and answers by age."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sqlalchemy import delete, func, select
 
 from services.gateway.settings import Settings
 from services.gateway.tables import AnswerRow, EventRow, PlanRow, ReplayRow
+from services.gateway.timelines import Timelines
 from sskai.database import Database
 
 ROWS_AT_ONCE = 5_000  # in one transaction, so that none takes long
@@ -19,6 +20,7 @@ async def forget(database: Database, settings: Settings) -> int:
     oldest_answer = now - timedelta(hours=settings.idempotency_retention_hours)
     oldest_event = now - timedelta(days=settings.event_retention_days)
     oldest_plan = now - timedelta(days=settings.plan_retention_days)
+    oldest_market = now - timedelta(days=settings.market_retention_days)
     async with database.transaction() as session:
         newest = await session.scalar(select(func.max(EventRow.id))) or 0
         events = (
@@ -34,6 +36,7 @@ async def forget(database: Database, settings: Settings) -> int:
         for row, key in ((PlanRow, PlanRow.id), (ReplayRow, ReplayRow.replay_id)):
             past = select(key).where(row.created_at < oldest_plan).limit(ROWS_AT_ONCE)
             forgotten += len((await session.scalars(delete(row).where(key.in_(past)).returning(key))).all())
+        forgotten += await Timelines(session).forget(oldest_market, settings.max_prices, ROWS_AT_ONCE)
     return forgotten
 
 

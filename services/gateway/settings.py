@@ -32,4 +32,7 @@ class Settings(sskai.settings.Settings):
     event_retention_days: float = Field(default=7, gt=0)
     max_events: int = Field(default=1_000_000, gt=0)
     plan_retention_days: float = Field(default=90, gt=0)  # as long as the optimizer keeps what a replay needs
+    # Of the prices and notices that timelines show.
+    market_retention_days: float = Field(default=14, gt=0)
+    max_prices: int = Field(default=1_000_000, gt=0)
     idempotency_retention_hours: float = Field(default=48, gt=0)

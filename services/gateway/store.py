@@ -12,7 +12,7 @@ from sqlalchemy import Select, desc, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.gateway import domain, endpoints
+from services.gateway import domain, endpoints, timeline
 from services.gateway.domain import JobState, JobView
 from services.gateway.endpoints import EndpointState, EndpointView
 from services.gateway.library import Library
@@ -28,6 +28,7 @@ from services.gateway.tables import (
     RetrainRow,
     SpendRow,
 )
+from services.gateway.timelines import Timelines
 from sskai import contract
 from sskai.contract import moment
 from sskai.delivery import envelope_of
@@ -47,6 +48,7 @@ class Store:
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
         self.library = Library(session)
+        self.timelines = Timelines(session)
 
     # Jobs
 
@@ -70,7 +72,11 @@ class Store:
             return False
         if isinstance(event, events.SpendRecorded):
             await self._spend(row, event)
-        view = domain.follow(JobView.model_validate(row.view), event)
+        before = JobView.model_validate(row.view)
+        mark = timeline.mark_of(before, event)
+        if mark is not None:
+            await self.timelines.keep(row.tenant_id, row.job_id, mark)
+        view = domain.follow(before, event)
         row.view = view.model_dump(mode="json")
         row.state = view.state
         row.updated_at = now
@@ -81,6 +87,10 @@ class Store:
         query = _shown_jobs(tenant_id).where(JobRow.job_id == job_id)
         row: JobRow | None = await self.session.scalar(query.with_for_update() if lock else query)
         return row
+
+    async def tenant_of_job(self, job_id: str) -> str | None:
+        """For events that name a job and no tenant."""
+        return await self.session.scalar(select(JobRow.tenant_id).where(JobRow.job_id == job_id))
 
     async def jobs(self, tenant_id: str, state: str | None, after: str | None, limit: int) -> list[JobRow]:
         """Newest first."""

@@ -1,4 +1,7 @@
-"""The gateway's tables. Every row names its tenant, and every query asks for it."""
+"""The gateway's tables. Every row names its tenant, and every query asks for it.
+
+But for what the market says: notices of machines and prices of offers are nobody's.
+"""
 
 from __future__ import annotations
 
@@ -220,3 +223,37 @@ class EventRow(Base):
     type: Mapped[str]
     event: Mapped[dict[str, Any]]
     at: Mapped[datetime] = mapped_column(index=True)
+
+
+class MarkRow(Base):
+    """One thing that happened to a job, for its timeline. At most so many of one job are kept (`timelines.py`)."""
+
+    __tablename__ = "marks"
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    kind: Mapped[str]
+    at: Mapped[datetime]
+    body: Mapped[dict[str, Any]]
+
+
+class NoticeRow(Base):
+    """A cloud's word on a machine. It may come before it is known whose the machine is."""
+
+    __tablename__ = "notices"
+
+    machine_id: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True, index=True)
+    action: Mapped[str] = mapped_column(primary_key=True)
+    terminates_at: Mapped[datetime | None]
+
+
+class PriceRow(Base):
+    """A moment at which the price of an offer changed."""
+
+    __tablename__ = "prices"
+
+    offer: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True, index=True)
+    usd_per_hour: Mapped[float]

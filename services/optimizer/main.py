@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from services.optimizer.aws import Aws
 from services.optimizer.computer import Computer
 from services.optimizer.handlers import HANDLERS
+from services.optimizer.local_prices import LocalPrices
 from services.optimizer.loops import Planner
 from services.optimizer.profiler import Profiler
 from services.optimizer.refresh import Refresher
@@ -73,6 +74,8 @@ def _live(database: Database, settings: Settings) -> list[Loop]:
         loops.append(every(settings.price_refresh_seconds, refresher.refresh_prices))
     if settings.local_machine_types:
         loops.append(every(HOUR, Computer(database, settings).measure_this_computer))
+    if settings.local_machine_types and settings.cloud_url:
+        loops.append(every(settings.local_price_seconds, LocalPrices(database, settings).watch_local_prices))
     return loops
 
 

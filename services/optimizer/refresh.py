@@ -158,7 +158,7 @@ class Refresher:
         for start in range(0, len(news), TOLD_AT_ONCE):
             batch = news[start : start + TOLD_AT_ONCE]
             async with self.database.transaction() as session:
-                await tell(session, *(_price_observed(key, observed) for key, observed in batch))
+                await tell(session, *(price_observed(key, observed) for key, observed in batch))
             self._told |= {key.text: observed for key, observed in batch}
         log.info("prices refreshed", kind=kind, holding=holding, told=len(news))
         return holding
@@ -188,7 +188,7 @@ def _observed_at(observed: Observed) -> datetime:
     return observed.observed_at
 
 
-def _price_observed(key: OfferKey, observed: Observed) -> events.PriceObserved:
+def price_observed(key: OfferKey, observed: Observed) -> events.PriceObserved:
     return events.PriceObserved(
         offer=key.text,
         cloud=key.cloud,

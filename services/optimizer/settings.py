@@ -45,6 +45,7 @@ class Settings(sskai.settings.Settings):
 
     # Types that this computer plays; none where machines are rented.
     local_machine_types: Annotated[tuple[str, ...], NoDecode] = ()
+    local_price_seconds: float = Field(5.0, gt=0)  # how often the simulated cloud is asked for prices that move
     trainer_threads: int = Field(os.cpu_count() or 1, ge=1)  # what a pod computes with, as the trainer's setting says
 
     @field_validator(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from ctypes.util import find_library
 from datetime import datetime
 from typing import Any
@@ -24,6 +26,10 @@ from sskai.events import v1 as events
 # A job file's secret HF_TOKEN is the scheduler's variable SSKAI_SECRET_HF_TOKEN: values never travel in events.
 SECRET_PREFIX = "SSKAI_SECRET_"  # noqa: S105 (a name)
 TCMALLOC = "tcmalloc_minimal"
+# Of a pod that was asked to save and leave and did: the others of its gang still do. services/trainer/README.md.
+DRAINED_EXIT_CODE = 75
+# Words that say why; what the others of a gang exit with when they miss it (1, a signal) does not.
+TELLING_EXIT_CODES = (71, 65)
 POD_COMMAND = [sys.executable, "-m", "services.trainer.pod"]
 
 
@@ -37,7 +43,10 @@ def preloaded() -> dict[str, str]:
 
 
 class LocalCluster:
-    """Speaks to the simulated cloud over loopback HTTP. A launch is idempotent by its client token, the pod's name."""
+    """Speaks to the simulated cloud over loopback HTTP. A launch is idempotent by its client token, the pod's name.
+
+    A gang is named by the machine of rank 0; the cloud gives all of its machines or none and tells each pod its rank.
+    """
 
     def __init__(
         self,
@@ -71,6 +80,8 @@ class LocalCluster:
                 "capacity_type": "spot" if spot else "on-demand",
                 "price_usd_per_hour": placement.price_usd_per_hour,
                 "client_token": pod.name,
+                "machines": pod.machines,
+                "lifetime_seconds": pod.lifetime_seconds,
                 "tags": {
                     "sskai-job": pod.job_id,
                     "sskai-attempt": str(pod.attempt),
@@ -82,19 +93,24 @@ class LocalCluster:
         if answer.status_code == 409:
             raise NoCapacityError(answer.json().get("detail", "capacity denied"))
         machine = _json(answer)
-        return Machine(machine["machine_id"], datetime.fromisoformat(machine["launched_at"]))
+        members = tuple(machine["members"]) if pod.machines > 1 else ()
+        return Machine(machine["machine_id"], datetime.fromisoformat(machine["launched_at"]), members)
 
     async def observe(self) -> list[Observation]:
         machines = _json(await self._ask("GET", "/machines"))["machines"]
-        return [_observation(machine) for machine in machines if "sskai-job" in machine["tags"]]
+        gangs = defaultdict(list)
+        for machine in machines:
+            if "sskai-job" in machine["tags"]:
+                gangs[machine["client_token"]].append(machine)
+        return [_observation(sorted(gang, key=lambda machine: int(machine["rank"]))) for gang in gangs.values()]
 
     async def drain(self, machine_id: str) -> None:
-        answer = await self._ask("POST", f"/machines/{machine_id}/drain")
+        answer = await self._ask("POST", f"/machines/{machine_id}/drain", params={"gang": True})
         if answer.status_code not in (404, 409):
             _json(answer)
 
     async def delete(self, machine_id: str) -> None:
-        answer = await self._ask("DELETE", f"/machines/{machine_id}")
+        answer = await self._ask("DELETE", f"/machines/{machine_id}", params={"gang": True})
         if answer.status_code != 404:
             _json(answer)
 
@@ -114,19 +130,35 @@ def _json(answer: httpx2.Response) -> Any:
     return answer.json()
 
 
-def _observation(machine: dict[str, Any]) -> Observation:
-    if machine["state"] == "gone":
-        state = PodState.GONE
-    elif machine["pod"]["state"] == "exited":
-        state = PodState.EXITED
-    else:
-        state = PodState.RUNNING
-    gone_at = machine.get("gone_at")
+def _observation(gang: Sequence[dict[str, Any]]) -> Observation:
+    """What the machines of one launch, by rank, say together."""
+    first = gang[0]
+    state, exit_code = _ending(gang)
+    gone = [datetime.fromisoformat(machine["gone_at"]) for machine in gang if machine["gone_at"]]
+    notices = [
+        datetime.fromisoformat(machine["terminate_at"])
+        for machine in gang
+        if machine["terminate_at"] and machine["state"] != "gone"
+    ]
     return Observation(
-        machine_id=machine["machine_id"],
-        job_id=machine["tags"]["sskai-job"],
-        attempt=int(machine["tags"]["sskai-attempt"]),
+        machine_id=first["machine_id"],
+        job_id=first["tags"]["sskai-job"],
+        attempt=int(first["tags"]["sskai-attempt"]),
         state=state,
-        exit_code=machine["pod"].get("exit_code"),
-        ended_at=datetime.fromisoformat(gone_at) if gone_at else None,
+        exit_code=exit_code,
+        ended_at=min(gone, default=None),
+        terminates_at=min(notices, default=None),
     )
+
+
+def _ending(gang: Sequence[dict[str, Any]]) -> tuple[PodState, int | None]:
+    """Gone when a machine is, exited when a pod failed or all ended; and the exit code that says most."""
+    codes = [machine["pod"]["exit_code"] for machine in gang if machine["pod"]["state"] == "exited"]
+    failed = [code for code in codes if code not in (0, DRAINED_EXIT_CODE)]
+    telling = [code for code in failed if code in TELLING_EXIT_CODES]
+    code = next(iter(telling or failed), max(codes, default=None))
+    if any(machine["state"] == "gone" for machine in gang):
+        return PodState.GONE, code
+    if failed or len(codes) == len(gang):
+        return PodState.EXITED, code
+    return PodState.RUNNING, None

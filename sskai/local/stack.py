@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from sskai.local.supervisor import end_pods
 UP_LIMIT_SECONDS = 900.0  # a first start downloads the broker
 DOWN_LIMIT_SECONDS = 90.0
 ORPHAN_LIMIT_SECONDS = 10.0
+# What a user may name relative to where `sskai up` is typed.
+PATHS = ("SSKAI_MARKET_TRACE", "SSKAI_CLOUD_CATALOGUE")
 # Users of a part before the part.
 STOP_ORDER = (*SERVICES, "cloud", "kafka", "objects", "postgres")
 
@@ -128,13 +130,18 @@ def _start_supervisor(folder: Path, scope: str) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=SOURCE_FOLDER,
-            env={**os.environ, "SSKAI_HOME": str(folder)},
+            env={**with_whole_paths(os.environ), "SSKAI_HOME": str(folder)},
             start_new_session=True,
         )
     if not wait_until(lambda: read_state(folder) is not None or process.poll() is not None, limit_seconds=30):
         raise StartError(f"the supervisor says nothing; see {log}")
     if process.poll() is not None and read_state(folder) is None:
         raise StartError(f"the supervisor ended:\n{tail(log)}")
+
+
+def with_whole_paths(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables with paths as seen from here: the stack's parts have a working folder of their own."""
+    return {name: str(Path(value).absolute()) if name in PATHS else value for name, value in environment.items()}
 
 
 def _wait_until_running(folder: Path, say: Callable[[str], None]) -> StackState:

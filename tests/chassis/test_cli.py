@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from sskai import cli
 from sskai.client import Client
 from tests.chassis.plan_documents import endpoint_plan, job_plan, replay
+from tests.chassis.timeline_documents import timeline
 
 JOB = "kind: finetune\nname: bot\nmodel: {base: tiny}\ndataset: {uri: support}\nresources: {nodes: 1..4}\n"
 
@@ -145,3 +146,39 @@ def test_a_refusal_says_what_to_do_and_exits_with_one(
         cli.main()
     assert ended.value.code == 1
     assert "Nothing meets the constraints: 3 h are needed. Allow 3 h." in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`sskai jobs ...` against a gateway that knows one timeline."""
+    monkeypatch.setattr(cli, "out", Console(width=120))
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert (request.method, request.url.path) == ("GET", "/v1/jobs/job_1/timeline")
+        return httpx2.Response(200, json=timeline())
+
+    def run(*arguments: str) -> Result:
+        client = Client("http://gateway", "sskai_key", transport=httpx2.MockTransport(answer))
+        monkeypatch.setattr(cli, "connect", lambda: client)
+        return CliRunner().invoke(cli.app, ["jobs", *arguments])
+
+    return run
+
+
+def test_a_timeline_is_drawn_in_the_terminal_or_printed_as_data(jobs: Callable[..., Result]) -> None:
+    drawn = jobs("timeline", "job_1")
+    assert drawn.exit_code == 0, drawn.output
+    assert "#1 spot use1-az1" in drawn.output
+    assert "deadline after 14h" in drawn.output
+    assert json.loads(jobs("timeline", "job_1", "--json").output) == timeline()
+
+
+def test_a_timeline_is_drawn_as_pictures(jobs: Callable[..., Result], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `lab` is not installed")
+    svg, png = tmp_path / "job.svg", tmp_path / "job.png"
+    result = jobs("timeline", "job_1", "--svg", str(svg), "--png", str(png))
+    assert result.exit_code == 0, result.output
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in svg.read_text()
+    assert jobs("timeline", "job_1", "--png", str(tmp_path / "job.gif")).exit_code == 2
+    assert jobs("timeline", "job_1", "--png", str(tmp_path / "no" / "job.png")).exit_code == 1

@@ -16,7 +16,7 @@ import httpx2
 import psutil
 import pytest
 
-from sskai.local import parts
+from sskai.local import parts, stack
 from sskai.local.layout import Layout
 from sskai.local.processes import Child, wait_until
 
@@ -238,7 +238,7 @@ def test_prices_are_the_tables(tmp_path, monkeypatch):
     monkeypatch.setenv("SSKAI_CLOUD_CATALOGUE", str(tmp_path / "table.csv"))
     priced = CloudProcess(tmp_path)
     try:
-        row = {"instance_type": "g5.xlarge", "region": "us-east-1", "zone": "*"}
+        row = {"instance_type": "g5.xlarge", "region": "us-east-1", "zone": "*", "live": False}
         for capacity_type, price in (("spot", 0.42), ("on-demand", 1.006)):
             answer = priced.client.get("/prices", params={"capacity_type": capacity_type}).json()
             assert answer["prices"] == [row | {"capacity_type": capacity_type, "price_usd_per_hour": price}]
@@ -247,15 +247,86 @@ def test_prices_are_the_tables(tmp_path, monkeypatch):
         priced.end()
 
 
-def test_the_cloud_refuses_to_start_without_a_token(tmp_path):
+def test_a_recorded_market_is_replayed_with_its_prices_and_a_gang_is_launched_in_it(tmp_path, monkeypatch):
+    (tmp_path / "table.csv").write_text(
+        "instance_type,region,availability_zone,price_usd_hour,spot_price_usd_hour\n"
+        "g5.xlarge,us-east-1,use1-az2,1.006,0.4\n"
+    )
+    # The first hour has nothing; then two machines at half the price of that hour, for as long as this test takes.
+    record = {"metadata": {"gap_seconds": 3600}, "data": [0, 2, 2], "prices": [1.0, 0.5, 1.0]}
+    (tmp_path / "market").mkdir()
+    (tmp_path / "market" / "us-east-1a_v100_1.json").write_text(json.dumps(record))
+    monkeypatch.setenv("SSKAI_CLOUD_CATALOGUE", str(tmp_path / "table.csv"))
+    monkeypatch.setenv("SSKAI_MARKET_TRACE", str(tmp_path / "market"))
+    monkeypatch.setenv("SSKAI_MARKET_ZONES", "use1-az2=us-east-1a")
+    monkeypatch.setenv("SSKAI_MARKET_OFFSET_HOURS", "1")
+    played = CloudProcess(tmp_path)
+    try:
+        told = played.client.get("/market").json()
+        assert (told["zones_replayed"], told["notice_seconds"]) == (["us-east-1a"], 120)
+        assert 1 <= told["replayed_hours"] < 1.5
+        (row,) = played.client.get("/prices").json()["prices"]
+        assert (row["price_usd_per_hour"], row["live"]) == (0.2, True)
+        assert played.launch("true", "three", machines=3).status_code == 409
+        gang = played.launch("sleep 600", "two", machines=2, lifetime_seconds=900).json()
+        assert len(gang["members"]) == 2
+        assert gang["price_usd_per_hour"] == 0.2
+        played.client.delete(f"/machines/{gang['machine_id']}", params={"gang": True}).raise_for_status()
+        assert [played.machine(member)["state"] for member in gang["members"]] == ["gone", "gone"]
+    finally:
+        played.end()
+
+
+def test_the_api_fails_as_it_is_told_to(cloud):
+    def tell(**faults: Any) -> None:
+        cloud.client.put("/faults", json=faults).raise_for_status()
+
+    tell(answers=[503, "ok", 500], method="GET")
+    refused = cloud.client.delete("/machines/i-unknown")  # not a GET: the faults wait
+    assert refused.status_code == 404
+    assert [cloud.client.get("/machines").status_code for _ in range(4)] == [503, 200, 500, 200]
+
+    tell(answers=["hang"], hang_seconds=20)
+    with pytest.raises(httpx2.TimeoutException):
+        cloud.client.get("/machines", timeout=0.2)
+    assert cloud.client.get("/faults").json()["answers"] == []
+
+    tell(lost_launches=1, failed_terminates=1)
+    assert cloud.launch("sleep 600", "lost").status_code == 500
+    again = cloud.launch("sleep 600", "lost")
+    assert again.status_code == 200  # it had been launched
+    machine_id = again.json()["machine_id"]
+    assert cloud.client.delete(f"/machines/{machine_id}").status_code == 500
+    assert cloud.machine(machine_id)["state"] == "running"
+    assert cloud.client.delete(f"/machines/{machine_id}").json()["state"] == "gone"
+
+    wrong = cloud.client.put("/faults", json={"answers": [200, "sulk"]})
+    assert wrong.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "cloud_token"),
+        ({"SSKAI_CLOUD_TOKEN": "a-token-of-the-test", "SSKAI_MARKET_TRACE": "/nowhere"}, "/nowhere is not there"),
+        ({"SSKAI_CLOUD_TOKEN": "a-token-of-the-test", "SSKAI_MARKET_SPEED": "0"}, "market_speed"),
+    ],
+)
+def test_the_cloud_refuses_to_start_with_wrong_settings_and_says_why(variables, said):
     environment = {name: value for name, value in os.environ.items() if name != "SSKAI_CLOUD_TOKEN"}
     done = subprocess.run(
         [sys.executable, "-m", "sskai.local.cloud"],
-        env=environment,
+        env=environment | variables,
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
     assert done.returncode != 0
-    assert "cloud_token" in done.stderr
+    assert said in done.stderr
+
+
+def test_paths_mean_what_they_mean_where_the_stack_is_started(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = {"SSKAI_MARKET_TRACE": "traces", "SSKAI_CLOUD_CATALOGUE": "/etc/table.csv", "SSKAI_MARKET_SPEED": "60"}
+    assert stack.with_whole_paths(given) == given | {"SSKAI_MARKET_TRACE": str(tmp_path / "traces")}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx2
@@ -22,6 +24,7 @@ from services.scheduler.local_cluster import LocalCluster
 from sskai.local.cloud.api import create_app
 from sskai.local.cloud.cloud import Cloud
 from sskai.local.cloud.market import Market
+from sskai.local.cloud.records import Trace
 from sskai.testing import wait_for
 from tests.scheduler.examples import placement
 
@@ -70,6 +73,7 @@ def pod(attempt: int = 1, **options: object) -> Pod:
 async def test_the_same_attempt_is_launched_once(simulated: Simulated) -> None:
     first, second = await simulated.cluster.launch(pod()), await simulated.cluster.launch(pod())
     assert first == second
+    assert first.member_ids == ()
     assert len(await simulated.cluster.observe()) == 1
     third = await simulated.cluster.launch(pod(attempt=2))
     assert third.machine_id != first.machine_id
@@ -129,6 +133,88 @@ async def test_secrets_come_from_the_schedulers_own_environment(
     simulated.cluster._command = command
     machine = await simulated.cluster.launch(wanted)
     await wait_for(lambda: "token hf_1234" in simulated.cloud.log(machine.machine_id, 10))
+
+
+GANG = Pod("job_1", "tenant_a", 1, placement(), {}, machines=3)
+FAILS_UNLESS_FIRST = [
+    sys.executable,
+    "-c",
+    "import os, sys, time\nif os.environ['RANK'] == '2': sys.exit(71)\nif os.environ['RANK'] == '1': sys.exit(1)\n"
+    "time.sleep(600)",
+]
+
+
+async def test_a_gang_is_launched_once_told_its_ranks_and_seen_as_one(simulated: Simulated) -> None:
+    simulated.cluster._command = [sys.executable, "-c", "import os, time; print(os.environ['RANK']); time.sleep(600)"]
+    gang = await simulated.cluster.launch(GANG)
+    assert gang == await simulated.cluster.launch(GANG)
+    assert (gang.machine_id, len(gang.member_ids)) == (gang.member_ids[0], 3)
+    for rank, member in enumerate(gang.member_ids):
+        await wait_for(lambda member=member: simulated.cloud.log(member, 5))
+        assert simulated.cloud.log(member, 5) == str(rank)
+    (seen,) = await simulated.cluster.observe()
+    assert (seen.machine_id, seen.state, seen.exit_code) == (gang.machine_id, PodState.RUNNING, None)
+
+
+async def test_a_gang_is_given_all_of_its_machines_or_none(simulated: Simulated) -> None:
+    simulated.market.traces = {"use1-az1": Trace(3600, (2,))}
+    with pytest.raises(NoCapacityError):
+        await simulated.cluster.launch(GANG)
+    assert simulated.cloud.machines() == []
+    await simulated.cluster.launch(replace(GANG, machines=2))
+
+
+async def test_a_drained_gang_has_ended_when_all_have(simulated: Simulated) -> None:
+    gang = await simulated.cluster.launch(GANG)
+    for member in gang.member_ids:
+        await wait_for(lambda member=member: "ready" in simulated.cloud.log(member, 10))
+    # One that saves faster than the others is no failure of the gang.
+    simulated.cloud.drain(gang.member_ids[2])
+    await wait_for(lambda: simulated.cloud.machine(gang.member_ids[2]).pod.exit_code == 75)
+    assert (await simulated.cluster.observe())[0].state is PodState.RUNNING
+    await simulated.cluster.drain(gang.machine_id)
+    ended = await simulated.seen(gang.machine_id, lambda one: one.state is PodState.EXITED)
+    assert ended.exit_code == 75
+
+
+async def test_a_gang_has_ended_with_its_first_failure_and_says_what_tells_most(simulated: Simulated) -> None:
+    simulated.cluster._command = FAILS_UNLESS_FIRST
+    gang = await simulated.cluster.launch(GANG)
+    ended = await simulated.seen(gang.machine_id, lambda one: one.exit_code == 71)
+    assert ended.state is PodState.EXITED
+    assert simulated.cloud.machine(gang.machine_id).pod.state == "running"
+    await simulated.cluster.delete(gang.machine_id)
+    assert {machine.state for machine in simulated.cloud.machines()} == {"gone"}
+
+
+async def test_a_notice_to_one_member_is_seen_and_its_loss_ends_the_gang(simulated: Simulated) -> None:
+    gang = await simulated.cluster.launch(GANG)
+    simulated.cloud.interrupt(gang.member_ids[1], 60)
+    (noticed,) = await simulated.cluster.observe()
+    assert noticed.state is PodState.RUNNING
+    assert noticed.terminates_at is not None
+    assert timedelta(seconds=50) < noticed.terminates_at - datetime.now(UTC) <= timedelta(seconds=60)
+    simulated.cloud.terminate(gang.member_ids[1])
+    (gone,) = await simulated.cluster.observe()
+    assert (gone.state, gone.terminates_at) == (PodState.GONE, None)
+    assert gone.ended_at is not None
+
+
+async def test_a_pod_that_outstays_its_lifetime_is_ended_by_the_cloud(simulated: Simulated) -> None:
+    machine = await simulated.cluster.launch(replace(pod(), lifetime_seconds=0.2))
+    assert (await simulated.seen(machine.machine_id, lambda one: one.state is PodState.GONE)).exit_code == 137
+
+
+async def test_a_launch_whose_answer_is_lost_is_found_by_asking_again(simulated: Simulated) -> None:
+    await simulated.cluster._ask("PUT", "/faults", json={"lost_launches": 1, "failed_terminates": 1})
+    with pytest.raises(ClusterUnavailableError):
+        await simulated.cluster.launch(pod())
+    machine = await simulated.cluster.launch(pod())
+    assert len(simulated.cloud.machines()) == 1
+    with pytest.raises(ClusterUnavailableError):
+        await simulated.cluster.delete(machine.machine_id)
+    await simulated.cluster.delete(machine.machine_id)
+    assert (await simulated.cluster.observe())[0].state is PodState.GONE
 
 
 async def test_a_cloud_that_is_away_or_refuses_us_is_unavailable() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from services.gateway import timeline
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api import traces
 from services.gateway.api.auth import Caller
@@ -28,7 +30,7 @@ from services.gateway.jobfile import JobFile, JobFileError
 from services.gateway.plain import iso, plain
 from services.gateway.store import Store
 from services.gateway.tables import JobRow, ReceiptRow
-from sskai.contract import new_id, timestamp
+from sskai.contract import moment, new_id, timestamp
 from sskai.delivery import tell
 from sskai.events import v1 as events
 from sskai.http import Problem
@@ -110,6 +112,22 @@ async def cancel_job(job_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
         return shown(row, None)
 
 
+@router.get("/{job_id}/timeline")
+async def get_job_timeline(job_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+    """A Gantt as data: a lane per attempt, the waits between them, what happened when, and what the offers cost."""
+    now = here.now()
+    async with here.database.transaction() as session:
+        store = Store(session)
+        row = await store.job(caller.tenant_id, job_id)
+        if row is None or row.submitted_at is None:
+            raise not_found("job", job_id)
+        job = _on_the_timeline(row, row.submitted_at)
+        marks = await store.timelines.marks(caller.tenant_id, job_id)
+        notices = await store.timelines.notices(timeline.machines(marks))
+        prices = await store.timelines.prices(timeline.offers(marks), job.submitted_at, job.ended_at or now)
+    return timeline.assemble(job, marks, notices, prices, now)
+
+
 @router.get("/{job_id}/trace")
 async def get_job_trace(job_id: Id, here: Here, caller: Caller) -> Response:
     """The trace that began with the job's submission, as a tree of spans."""
@@ -120,6 +138,23 @@ async def get_job_trace(job_id: Id, here: Here, caller: Caller) -> Response:
     if not row.trace_id:
         raise Problem(404, "No trace", f"{job_id} was not submitted in a trace")
     return await traces.fetch(here, caller, row.trace_id)
+
+
+def _on_the_timeline(row: JobRow, submitted_at: datetime) -> timeline.Job:
+    view = JobView.model_validate(row.view)
+    spec = events.JobSpec.FromString(row.spec or b"")
+    return timeline.Job(
+        job_id=row.job_id,
+        name=row.name,
+        state=row.state,
+        submitted_at=submitted_at,
+        ended_at=view.end.at if view.end else None,
+        deadline=moment(spec.deadline) if spec.HasField("deadline") else None,
+        budget_usd=spec.budget_usd if spec.HasField("budget_usd") else None,
+        spent_usd=row.spent_nano_usd * NANO,
+        on_demand_usd=row.on_demand_nano_usd * NANO,
+        steps={number: attempt.progress.step for number, attempt in view.attempts.items() if attempt.progress},
+    )
 
 
 def summary(row: JobRow) -> dict[str, Any]:

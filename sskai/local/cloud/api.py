@@ -13,7 +13,15 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Res
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from sskai.local.cloud.cloud import CapacityDeniedError, Cloud, Launch, NotInterruptibleError, UnknownMachineError
+from sskai.local.cloud.cloud import (
+    MACHINES_AT_MOST,
+    CapacityDeniedError,
+    Cloud,
+    Launch,
+    NotInterruptibleError,
+    UnknownMachineError,
+)
+from sskai.local.cloud.faults import Faults, FaultsRequest
 from sskai.local.cloud.machines import iso
 from sskai.local.cloud.market import CapacityType, Market
 
@@ -31,7 +39,7 @@ class PodRequest(BaseModel):
 
 
 class MachineRequest(BaseModel):
-    """A machine and its pod. Without a price the catalogue's is taken."""
+    """A machine and its pod, or a gang of them, all or none. Without a price the market's of this moment is taken."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -42,6 +50,8 @@ class MachineRequest(BaseModel):
     client_token: str = Field(min_length=1, max_length=128)
     price_usd_per_hour: float | None = Field(default=None, ge=0)
     tags: dict[str, str] = Field(default_factory=dict, max_length=64)
+    machines: int = Field(default=1, ge=1, le=MACHINES_AT_MOST)
+    lifetime_seconds: float | None = Field(default=None, gt=0)
     pod: PodRequest
 
 
@@ -76,6 +86,8 @@ def create_app(cloud: Cloud, market: Market, token: str) -> FastAPI:
 
     app = FastAPI(title="SSKAI's simulated spot cloud", lifespan=ticking)
     guarded: dict[str, Any] = {"dependencies": [Depends(authorized)]}
+    faults = Faults()
+    app.middleware("http")(faults.answer)
 
     @app.exception_handler(CapacityDeniedError)
     def capacity_denied(_: Request, error: CapacityDeniedError) -> JSONResponse:
@@ -97,9 +109,9 @@ def create_app(cloud: Cloud, market: Market, token: str) -> FastAPI:
     def launch(request: MachineRequest, response: Response) -> dict[str, Any]:
         fields = request.model_dump(exclude={"pod"})
         wanted = Launch(**fields, pod_name=request.pod.name, command=request.pod.command, environment=request.pod.env)
-        machine, is_new = cloud.launch(wanted)
+        launched, is_new = cloud.launch(wanted)
         response.status_code = 201 if is_new else 200
-        return machine.view()
+        return launched[0].view() | {"members": [machine.machine_id for machine in launched]}
 
     @app.get("/machines", **guarded)
     def machines() -> dict[str, Any]:
@@ -110,12 +122,12 @@ def create_app(cloud: Cloud, market: Market, token: str) -> FastAPI:
         return cloud.machine(machine_id).view()
 
     @app.delete("/machines/{machine_id}", **guarded)
-    def terminate(machine_id: str) -> dict[str, Any]:
-        return cloud.terminate(machine_id).view()
+    def terminate(machine_id: str, gang: bool = False) -> dict[str, Any]:
+        return cloud.terminate(machine_id, gang=gang).view()
 
     @app.post("/machines/{machine_id}/drain", **guarded)
-    def drain(machine_id: str) -> dict[str, Any]:
-        return cloud.drain(machine_id).view()
+    def drain(machine_id: str, gang: bool = False) -> dict[str, Any]:
+        return cloud.drain(machine_id, gang=gang).view()
 
     @app.post("/machines/{machine_id}/interrupt", **guarded)
     def interrupt(machine_id: str, request: InterruptionRequest) -> dict[str, Any]:
@@ -136,7 +148,14 @@ def create_app(cloud: Cloud, market: Market, token: str) -> FastAPI:
 
     @app.get("/market", **guarded)
     def show_market() -> dict[str, Any]:
-        return {"denied": market.denied, "zones_replayed": sorted(market.traces), "speed": market.speed}
+        return {
+            "denied": market.denied,
+            "zones_replayed": sorted(market.traces),
+            "synthetic": market.synthetic is not None,
+            "speed": market.speed,
+            "replayed_hours": cloud.replayed_hours(),
+            "notice_seconds": market.replay_notice_seconds(),
+        }
 
     @app.put("/market", **guarded)
     def change_market(request: MarketRequest) -> dict[str, Any]:
@@ -145,8 +164,16 @@ def create_app(cloud: Cloud, market: Market, token: str) -> FastAPI:
 
     @app.get("/prices", **guarded)
     def prices(capacity_type: CapacityType = "spot") -> dict[str, Any]:
-        rows = [row for row in market.prices if row.capacity_type == capacity_type]
-        return {"observed_at": iso(time.time()), "prices": rows}
+        return {"observed_at": iso(time.time()), "prices": cloud.prices(capacity_type)}
+
+    @app.get("/faults", **guarded)
+    def show_faults() -> FaultsRequest:
+        return faults.left()
+
+    @app.put("/faults", **guarded)
+    def change_faults(request: FaultsRequest) -> FaultsRequest:
+        faults.tell(request)
+        return faults.left()
 
     return app
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sskai.local.cloud.machines import Book, Machine, Message, Pod
-from sskai.local.cloud.market import CapacityType, Market
+from sskai.local.cloud.market import CapacityType, Market, Price, place
 from sskai.local.cloud.pods import Pods
+from sskai.local.processes import free_ports
 from sskai.local.state import write_privately
 
 MACHINES_AT_MOST = 64
 LOGS_OF_GONE_MACHINES_KEPT = 100
+# All or none: when one machine of several is taken, the others are asked to save and go as well.
+REST_OF_GANG_SECONDS = 30.0
 
 
 class CapacityDeniedError(Exception):
@@ -31,7 +35,11 @@ class NotInterruptibleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is asked for. `client_token` makes the request idempotent, as EC2's ClientToken does."""
+    """What is asked for. `client_token` makes the request idempotent, as EC2's ClientToken does.
+
+    Of several `machines` all are given or none; each pod learns its part from RANK, WORLD_SIZE, MASTER_ADDR and
+    MASTER_PORT. After `lifetime_seconds` the cloud ends what it launched.
+    """
 
     instance_type: str
     region: str
@@ -43,6 +51,8 @@ class Launch:
     environment: Mapping[str, str]
     tags: Mapping[str, str]
     price_usd_per_hour: float | None = None
+    machines: int = 1
+    lifetime_seconds: float | None = None
 
 
 class Cloud:
@@ -57,25 +67,26 @@ class Cloud:
         self._book = Book.from_json(self._state.read_text()) if self._state.exists() else Book()
         self._adopt()
 
-    def launch(self, wanted: Launch) -> tuple[Machine, bool]:
-        """A running machine and whether it is new. Raises CapacityDeniedError."""
+    def launch(self, wanted: Launch) -> tuple[list[Machine], bool]:
+        """The running machines by rank, and whether they are new. Raises CapacityDeniedError."""
         with self._lock:
             known = self._book.by_token(wanted.client_token)
-            if known is not None:
+            if known:
                 return known, False
             now = self._clock()
-            refusal = self._market.refusal(wanted.zone, wanted.instance_type, wanted.capacity_type, now)
-            if refusal is None and len(self._book.standing()) >= MACHINES_AT_MOST:
-                refusal = f"the account's limit of {MACHINES_AT_MOST} machines is reached"
+            refusal = self._refusal(wanted, now)
             if refusal is not None:
                 raise CapacityDeniedError(refusal)
-            machine = self._enter(wanted, now)
-            self._pods.prepare(machine.machine_id, wanted.command, wanted.environment)
+            machines = [self._enter(wanted, rank, now) for rank in range(wanted.machines)]
+            environments = _environments(wanted)
+            for machine, environment in zip(machines, environments, strict=True):
+                self._pods.prepare(machine.machine_id, wanted.command, environment)
             # The entry comes before the process: a crash between the two starts the pod late, never twice.
             self._save()
-            self._pods.start(machine.machine_id, machine.pod)
+            for machine in machines:
+                self._pods.start(machine.machine_id, machine.pod)
             self._save()
-            return machine, True
+            return machines, True
 
     def machines(self) -> list[Machine]:
         """All machines of the book, oldest first."""
@@ -89,22 +100,28 @@ class Cloud:
             self._refresh()
             return self._known(machine_id)
 
-    def drain(self, machine_id: str) -> Machine:
-        """Send the pod SIGTERM; asking again changes nothing. Raises UnknownMachineError."""
+    def drain(self, machine_id: str, *, gang: bool = False) -> Machine:
+        """Send the pod SIGTERM, with `gang` every pod launched with it; asking again changes nothing.
+
+        Raises UnknownMachineError.
+        """
         with self._lock:
             machine = self._known(machine_id)
-            if machine.state != "gone":
-                self._pods.drain(machine.pod)
-                self._save()
+            for each in self._meant(machine, gang):
+                self._pods.drain(each.pod)
+            self._save()
             return machine
 
-    def terminate(self, machine_id: str) -> Machine:
-        """End the machine and everything on it; a second time changes nothing. Raises UnknownMachineError."""
+    def terminate(self, machine_id: str, *, gang: bool = False) -> Machine:
+        """End the machine and everything on it, with `gang` every machine launched with it.
+
+        A second time changes nothing. Raises UnknownMachineError.
+        """
         with self._lock:
             machine = self._known(machine_id)
-            if machine.state != "gone":
-                self._take(machine, self._clock())
-                self._save()
+            for each in self._meant(machine, gang):
+                self._take(each, self._clock())
+            self._save()
             return machine
 
     def interrupt(self, machine_id: str, notice_seconds: float) -> Machine:
@@ -140,19 +157,26 @@ class Cloud:
             self._save()
 
     def tick(self) -> None:
-        """Bring the book up to date: ended pods, machines whose time is over, zones whose spot capacity is gone."""
+        """Bring the book up to date: ended pods, machines whose time is over, zones that have less spot capacity."""
         with self._lock:
             now = self._clock()
             changed = self._refresh()
             for machine in self._book.standing():
-                if machine.terminate_at is not None and machine.terminate_at <= now:
+                ends_at = machine.ends_at()
+                # Another one of its gang may have been taken a moment ago in this loop.
+                if ends_at is not None and ends_at <= now and machine.state != "gone":
                     self._take(machine, now)
                     changed = True
-                elif self._outbid(machine, now):
-                    self._book.notify(machine, self._market.replay_notice_seconds(), now)
-                    changed = True
-            if changed:
+            if self._move_market(now) or changed:
                 self._save()
+
+    def prices(self, capacity_type: CapacityType) -> list[Price]:
+        """The price table at this moment."""
+        return list(self._market.price_rows(capacity_type, self._clock()))
+
+    def replayed_hours(self) -> float:
+        """How far into the market's record the replay is."""
+        return self._market.record_seconds(self._clock()) / 3600
 
     def _adopt(self) -> None:
         """After a restart: find the pods again, and start those whose process a crash prevented."""
@@ -166,10 +190,21 @@ class Cloud:
         self._refresh()
         self._save()
 
-    def _enter(self, wanted: Launch, now: float) -> Machine:
+    def _refusal(self, wanted: Launch, now: float) -> str | None:
+        here = place(wanted.region, wanted.zone)
+        running = len(self._running_spot().get(here, ()))
+        where = (wanted.region, wanted.zone, wanted.instance_type, wanted.capacity_type)
+        refusal = self._market.refusal(*where, now, running=running, wanted=wanted.machines)
+        if refusal is None and len(self._book.standing()) + wanted.machines > MACHINES_AT_MOST:
+            refusal = f"the account's limit of {MACHINES_AT_MOST} machines is reached"
+        return refusal
+
+    def _enter(self, wanted: Launch, rank: int, now: float) -> Machine:
         price = wanted.price_usd_per_hour
         if price is None:
-            price = self._market.price(wanted.region, wanted.zone, wanted.instance_type, wanted.capacity_type)
+            where = (wanted.region, wanted.zone, wanted.instance_type, wanted.capacity_type)
+            price = self._market.price(*where, now)
+        name = wanted.pod_name if wanted.machines == 1 else f"{wanted.pod_name}-{rank}"
         machine = Machine(
             machine_id=f"i-0{secrets.token_hex(8)}",
             client_token=wanted.client_token,
@@ -180,17 +215,52 @@ class Cloud:
             price_usd_per_hour=price,
             tags=dict(wanted.tags),
             launched_at=now,
-            pod=Pod(wanted.pod_name),
+            pod=Pod(name),
+            expires_at=None if wanted.lifetime_seconds is None else now + wanted.lifetime_seconds,
+            rank=rank,
+            size=wanted.machines,
         )
         self._book.machines[machine.machine_id] = machine
         return machine
 
-    def _outbid(self, machine: Machine, now: float) -> bool:
-        spot = machine.capacity_type == "spot" and machine.state == "running"
-        return spot and not self._market.spot_available(machine.zone, now)
+    def _running_spot(self) -> dict[str, list[Machine]]:
+        """By zone, oldest first. What was warned already has lost its place to somebody else."""
+        running: dict[str, list[Machine]] = defaultdict(list)
+        for machine in self._book.standing():
+            if machine.capacity_type == "spot" and machine.state == "running":
+                running[place(machine.region, machine.zone)].append(machine)
+        return running
+
+    def _move_market(self, now: float) -> bool:
+        """Warn the youngest machines of each zone that has fewer than run there; True when there were any."""
+        market, changed = self._market, False
+        for machines in self._running_spot().values():
+            where = (machines[0].region, machines[0].zone)
+            for machine in _surplus(machines, market.spot_available(*where, now)):
+                if market.replay_notice_seconds() > 0:
+                    self._book.notify(machine, market.replay_notice_seconds(), now)
+                else:
+                    self._take(machine, now)
+                changed = True
+            ahead = market.rebalance_seconds
+            if ahead > 0:
+                left = [machine for machine in machines if machine.state == "running"]
+                for machine in _surplus(left, market.spot_available(*where, now, ahead_seconds=ahead)):
+                    if machine.rebalance_at is None:
+                        self._book.recommend(machine, now)
+                        changed = True
+        return changed
+
+    def _meant(self, machine: Machine, gang: bool) -> list[Machine]:
+        machines = self._book.by_token(machine.client_token) if gang else [machine]
+        return [each for each in machines if each.state != "gone"]
 
     def _take(self, machine: Machine, now: float) -> None:
         self._pods.kill(machine.machine_id, machine.pod)
+        for other in self._book.by_token(machine.client_token):
+            if other is not machine and other.state != "gone":
+                self._pods.drain(other.pod)
+                other.expires_at = min(other.expires_at or float("inf"), now + REST_OF_GANG_SECONDS)
         for machine_id in self._book.close(machine, now):
             self._pods.forget(machine_id)
         gone = [other.machine_id for other in self._book.machines.values() if other.state == "gone"]
@@ -209,3 +279,24 @@ class Cloud:
 
     def _save(self) -> None:
         write_privately(self._state, self._book.to_json())
+
+
+def _surplus(machines: Sequence[Machine], available: int | None) -> Sequence[Machine]:
+    """The youngest ones beyond what is available. A market that has less takes what came last first."""
+    return machines[available:] if available is not None else ()
+
+
+def _environments(wanted: Launch) -> Iterator[Mapping[str, str]]:
+    """Of each pod by rank. All machines are this computer, so rank 0 is met on loopback, at a port of its own."""
+    if wanted.machines == 1:
+        yield wanted.environment
+        return
+    (port,) = free_ports(1)
+    for rank in range(wanted.machines):
+        member = {
+            "RANK": str(rank),
+            "WORLD_SIZE": str(wanted.machines),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        yield {**wanted.environment, **member}

@@ -31,7 +31,11 @@ class Pod:
 
 @dataclass(slots=True)
 class Machine:
-    """One machine of the book. Moments are seconds since the epoch; `terminate_at` is when the market takes it."""
+    """One machine of the book. Moments are seconds since the epoch.
+
+    `terminate_at` is when the market takes it, as a notice said; at `expires_at` its time is over, which nobody says.
+    Machines launched together share their token and differ in `rank`, of which there are `size`.
+    """
 
     machine_id: str
     client_token: str
@@ -47,12 +51,20 @@ class Machine:
     gone_at: float | None = None
     notice_at: float | None = None
     terminate_at: float | None = None
+    expires_at: float | None = None
+    rebalance_at: float | None = None
+    rank: int = 0
+    size: int = 1
+
+    def ends_at(self) -> float | None:
+        """When it is taken, for whichever reason comes first."""
+        return min(filter(None, (self.terminate_at, self.expires_at)), default=None)
 
     def view(self) -> dict[str, Any]:
         """The machine as the API shows it, moments as ISO 8601 in UTC."""
         shown = asdict(self)
         del shown["pod"]["started_at"]
-        for moment in ("launched_at", "gone_at", "notice_at", "terminate_at"):
+        for moment in ("launched_at", "gone_at", "notice_at", "terminate_at", "expires_at", "rebalance_at"):
             shown[moment] = None if shown[moment] is None else iso(shown[moment])
         return shown
 
@@ -76,9 +88,9 @@ class Book:
     denied: list[str] = field(default_factory=list)
     opened_at: float = 0.0
 
-    def by_token(self, client_token: str) -> Machine | None:
-        """The machine that was launched with this token, whatever became of it."""
-        return next((machine for machine in self.machines.values() if machine.client_token == client_token), None)
+    def by_token(self, client_token: str) -> list[Machine]:
+        """The machines that were launched with this token, by rank, whatever became of them."""
+        return [machine for machine in self.machines.values() if machine.client_token == client_token]
 
     def standing(self) -> list[Machine]:
         """The machines that are not gone."""
@@ -88,8 +100,16 @@ class Book:
         """Announce that the market takes the machine in `notice_seconds`, and queue the message."""
         machine.state = "interrupted"
         machine.notice_at, machine.terminate_at = now, now + notice_seconds
+        self._queue(notice_seconds, interruption_warning(machine, now))
+
+    def recommend(self, machine: Machine, now: float) -> None:
+        """Say once that the machine's risk has risen. Nothing is taken for it."""
+        machine.rebalance_at = now
+        self._queue(0.0, rebalance_recommendation(machine, now))
+
+    def _queue(self, notice_seconds: float, body: dict[str, Any]) -> None:
         self.last_sequence += 1
-        self.messages.append(Message(self.last_sequence, notice_seconds, interruption_warning(machine, now)))
+        self.messages.append(Message(self.last_sequence, notice_seconds, body))
         del self.messages[:-MESSAGES_KEPT]
 
     def close(self, machine: Machine, now: float) -> list[str]:
@@ -119,16 +139,26 @@ def interruption_warning(machine: Machine, now: float) -> dict[str, Any]:
 
     Shape: AWS, "Spot Instance interruption notices", EC2 User Guide.
     """
+    detail = {"instance-id": machine.machine_id, "instance-action": "terminate"}
+    return _event("EC2 Spot Instance Interruption Warning", detail, machine, now)
+
+
+def rebalance_recommendation(machine: Machine, now: float) -> dict[str, Any]:
+    """The hint that may come before a warning. Shape: AWS, "EC2 instance rebalance recommendations", EC2 User Guide."""
+    return _event("EC2 Instance Rebalance Recommendation", {"instance-id": machine.machine_id}, machine, now)
+
+
+def _event(kind: str, detail: dict[str, str], machine: Machine, now: float) -> dict[str, Any]:
     return {
         "version": "0",
         "id": str(uuid.uuid4()),
-        "detail-type": "EC2 Spot Instance Interruption Warning",
+        "detail-type": kind,
         "source": "aws.ec2",
         "account": "000000000000",
         "time": iso(now, timespec="seconds"),
         "region": machine.region,
         "resources": [f"arn:aws:ec2:{machine.zone}:instance/{machine.machine_id}"],
-        "detail": {"instance-id": machine.machine_id, "instance-action": "terminate"},
+        "detail": detail,
     }
 
 

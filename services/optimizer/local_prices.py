@@ -1,0 +1,78 @@
+"""Tells what this computer's machines cost where the simulated cloud plays a market whose prices move.
+
+A feed like any other: what is new goes out as `PriceObserved`, and is stored when it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+
+from services.optimizer import prices
+from services.optimizer.catalogue import LOCAL_CLOUD, LOCAL_PREFIX
+from services.optimizer.prices import Observed, OfferKey
+from services.optimizer.refresh import price_observed
+from services.optimizer.settings import Settings
+from services.optimizer.store import Store
+from sskai.database import Database
+from sskai.delivery import tell
+
+SOURCE = "local"
+TOLD_AT_ONCE = 200
+
+
+@dataclass
+class LocalPrices:
+    """`watch_local_prices` is a loop; while the cloud is away it raises, as a loop does, and is tried again."""
+
+    database: Database
+    settings: Settings
+    transport: httpx2.AsyncBaseTransport | None = None
+    # What went out and has not come back yet is not told again.
+    _told: dict[str, Observed] = field(default_factory=dict, init=False)
+
+    async def watch_local_prices(self) -> None:
+        """Every price that moves and has moved."""
+        found, now = offers(await self._rows(), self.settings.local_machine_types), datetime.now(UTC)
+        if not found:
+            return
+        async with self.database.transaction() as session:
+            known = await Store(session).observed_prices()
+            news = []
+            for text, usd in sorted(found.items()):
+                key, observed = OfferKey.parse(text), Observed(usd, now, SOURCE)
+                newest = max(filter(None, (known.get(text), self._told.get(text))), key=_observed_at, default=None)
+                if key is not None and prices.is_news(key, observed, newest, self.settings.price_stale_seconds):
+                    news.append((key, observed))
+            news = news[:TOLD_AT_ONCE]
+            await tell(session, *(price_observed(key, observed) for key, observed in news))
+        self._told |= {key.text: observed for key, observed in news}
+
+    async def _rows(self) -> list[dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {self.settings.cloud_token.get_secret_value()}"}
+        url = self.settings.cloud_url or ""
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=5, transport=self.transport) as client:
+            answer = await client.get("/prices")
+            answer.raise_for_status()
+            rows: list[dict[str, Any]] = answer.json()["prices"]
+            return rows
+
+
+def offers(rows: Iterable[Mapping[str, Any]], types: Iterable[str]) -> dict[str, float]:
+    """USD an hour by the key of each offer of this computer whose price moves."""
+    played = frozenset(types)
+    return {
+        OfferKey(
+            LOCAL_CLOUD, row["region"], row["zone"], f"{LOCAL_PREFIX}{row['instance_type']}", row["capacity_type"]
+        ).text: row["price_usd_per_hour"]
+        for row in rows
+        if row["live"] and row["instance_type"] in played
+    }
+
+
+def _observed_at(observed: Observed) -> datetime:
+    return observed.observed_at
