@@ -78,6 +78,7 @@ class Observation:
     terminates_at: datetime | None = None
     # What the cluster says the pod waits for (an unschedulable pod, an image that cannot be pulled); empty: nothing.
     pending: str = ""
+    denied: bool = False  # it waited too long for capacity: delete it, count it as denied
 
 
 class Cluster(Protocol):
