@@ -28,7 +28,8 @@ class ClusterUnavailableError(ConnectionError):
 class Pod:
     """One attempt to run. (job_id, attempt) names it: launching the same pod twice gives one machine.
 
-    With several `machines` it is a gang: all of them or none. Each member's pod is told RANK, WORLD_SIZE and MASTER_ADDR.
+    With several `machines` it is a gang: all of them or none. Each member's pod is told RANK, WORLD_SIZE and
+    MASTER_ADDR.
     """
 
     job_id: str

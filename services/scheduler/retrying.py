@@ -1,8 +1,8 @@
 """How long a job waits after each kind of misfortune, how often it is tried again, and when that is given up. Pure.
 
-Waits double, with a spread that is drawn from the job's id and the attempt's number: jobs that fail together do not come
-back together, and the same history gives the same decision. A newer checkpoint forgets all of it: a job that gets on may
-be interrupted as often as the market likes.
+Waits double, with a spread that is drawn from the job's id and the attempt's number: jobs that fail together do not
+come back together, and the same history gives the same decision. A newer checkpoint forgets all of it: a job that gets
+on may be interrupted as often as the market likes.
 """
 
 from __future__ import annotations

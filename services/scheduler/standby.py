@@ -1,9 +1,10 @@
 """The successor: while a noticed attempt drains, the next one already loads on another machine. Pure.
 
-Attempt n has its notice; attempt n+1 gets its number, a machine elsewhere, and `SSKAI_AWAITS`, so that it loads libraries,
-model and data and then waits for n's last act, at most until n's machine is taken. Only then it raises its fence: of the
-two, one may write at any time. When n has ended, n+1 is the current attempt (`transitions.attempt_ended`). A successor
-that is denied or dies costs nothing but its own machine time: the job goes the ordinary way.
+Attempt n has its notice; attempt n+1 gets its number, a machine elsewhere, and `SSKAI_AWAITS`, so that it loads
+libraries, model and data and then waits for n's last act, at most until n's machine is taken. Only then it raises its
+fence: of the two, one may write at any time. When n has ended, n+1 is the current attempt
+(`transitions.attempt_ended`). A successor that is denied or dies costs nothing but its own machine time: the job goes
+the ordinary way.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def is_wanted(job: Job, now: datetime) -> bool:
 
 
 def as_if_free(job: Job, now: datetime) -> Job:
-    """The job as the policy should see it for this choice: queued, with nothing running, and without the offers that are
-    being taken: the machine's own, and all spot of its zone where other zones are known."""
+    """The job as the policy should see it for this choice: queued, with nothing running, and without the offers that
+    are being taken: the machine's own, and all spot of its zone where other zones are known."""
     assert job.attempt is not None
     taken = job.attempt.placement
     free = avoid(replace(job, state=State.QUEUED, attempt=None), taken, now, _FOR_THIS_DECISION_SECONDS)

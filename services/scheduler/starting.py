@@ -1,5 +1,5 @@
-"""What a cluster's answer to a launch means: started, denied or refused, for the current attempt and for one that stands
-by. Values in, values and facts out."""
+"""What a cluster's answer to a launch means: started, denied or refused, for the current attempt and for one that
+stands by. Values in, values and facts out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sskai.events import v1 as events
 
 
 def started(job: Job, number: int, machine: Machine, now: datetime, settings: Settings) -> tuple[Job, list[Message]]:
-    """The pod of attempt `number` exists. Told again, or of an attempt that may not run any more: nothing changes; such a
-    pod is deleted as one that no live attempt owns."""
+    """The pod of attempt `number` exists. Told again, or of an attempt that may not run any more: nothing changes; such
+    a pod is deleted as one that no live attempt owns."""
     attempt = _without_machine(job, number)
     if attempt is None:
         return job, []

@@ -185,7 +185,10 @@ class Store:
                 AttemptRow.pending,
             ).where(AttemptRow.ended_at.is_(None), AttemptRow.machine_id != "")
         )
-        return {machine_id: Live(*rest) for machine_id, *rest in rows}
+        return {
+            machine_id: Live(job_id, number, launched_at, pending)
+            for machine_id, job_id, number, launched_at, pending in rows
+        }
 
     async def running_jobs(self, tenant_id: str) -> int:
         states = [state.value for state in State if state.has_attempt]

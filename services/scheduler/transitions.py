@@ -116,8 +116,8 @@ def denied(job: Job, now: datetime, denial_seconds: float) -> Job:
     """The offer had no machine: leave it alone for a while, take an alternate at once. Where the job file does not have
     it wait for capacity, a plan without an offer that was not denied is the end."""
     assert job.attempt is not None
-    job = avoid(job, job.attempt.placement, now, retrying.denial_seconds(job, denial_seconds))
     attempt = _closed(job.attempt, EndReason.NO_CAPACITY, now)
+    job = avoid(job, attempt.placement, now, retrying.denial_seconds(job, denial_seconds))
     job = replace(job, attempt=attempt, denials=job.denials + 1, waiting_since=job.waiting_since or now)
     if not retrying.is_listed(job.spec, EndReason.NO_CAPACITY) and not has_fitting_candidate(job, now):
         return replace(job.to(State.FAILED), due_at=None)

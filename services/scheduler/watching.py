@@ -74,7 +74,7 @@ class Watch:
     def silence_seconds(self, attempt: Attempt, now: datetime) -> float:
         """How long the attempt has told nothing while the cluster answered; 0 while the cluster is away.
 
-        Unreachable is not dead, and a scheduler that was down itself has heard nobody: time counts from when lists came.
+        Unreachable is not dead, and a scheduler that was down itself has heard nobody: only time with lists counts.
         """
         if self.since is None or self.newest is None or (now - self.newest).total_seconds() > GAP_SECONDS:
             return 0.0

@@ -7,73 +7,17 @@ import json
 from datetime import datetime, timedelta
 
 import pytest
-from google.protobuf.message import Message
 from sqlalchemy import select
 
-from services.scheduler.handlers import HANDLERS
-from services.scheduler.loops import drive_jobs
 from services.scheduler.machines_loop import watch_machines
-from services.scheduler.settings import Settings
-from services.scheduler.store import AttemptRow, JobRow, Store
-from services.scheduler.world import World
-from sskai import contract, delivery
+from services.scheduler.store import AttemptRow, JobRow
+from sskai import contract
 from sskai.database import Database
 from sskai.events import v1 as events
-from sskai.testing import handle
 from tests.scheduler.examples import START, placement, progressed, proposed, submitted
-from tests.scheduler.fake_cluster import FakeCluster
+from tests.scheduler.stage import Stage
 
 SERVICE = "scheduler"
-
-
-class Stage:
-    """A scheduler without Kafka: events in, loops by hand, facts out, a clock that the test turns."""
-
-    def __init__(self, database: Database, **settings: object) -> None:
-        self.now = START
-        self.database = database
-        self.cluster = FakeCluster(lambda: self.now)
-        self.world = World(database, self.cluster, Settings(**settings), clock=lambda: self.now)  # type: ignore[arg-type]
-        self.told: list[Message] = []
-
-    async def tell(self, *messages: Message) -> None:
-        for message in messages:
-            self.told += await handle(HANDLERS, self.database, Store, message, self.now)
-
-    async def turn(self, seconds: float = 0.0) -> None:
-        """Let time pass, then one turn of each loop; what is due by the stage's clock is due by the database's."""
-        self.now += timedelta(seconds=seconds)
-        async with self.database.transaction() as session:
-            for row in (await session.scalars(select(JobRow).where(JobRow.due_at.is_not(None)))).all():
-                if row.due_at is not None and row.due_at <= self.now + timedelta(milliseconds=1):
-                    row.due_at = datetime(2000, 1, 1, tzinfo=START.tzinfo)
-        await drive_jobs(self.world)
-        await watch_machines(self.world)
-        await self._collect()
-
-    async def _collect(self) -> None:
-        class Listener:
-            async def publish_all(_self, envelopes: object) -> None:
-                for envelope in envelopes:  # type: ignore[attr-defined]
-                    self.told.append(envelope.message)
-
-        self.told.clear()
-        await delivery.Relay(self.database, Listener()).publish_batch()
-
-    def heard(self, kind: type[Message]) -> list[Message]:
-        return [message for message in self.told if isinstance(message, kind)]
-
-    async def job(self) -> JobRow:
-        async with self.database.transaction() as session:
-            row = await session.get(JobRow, "job_1")
-            assert row is not None
-            return row
-
-    async def run_first_attempt(self, **options: float) -> str:
-        await self.tell(submitted(**options), proposed())
-        await self.turn()
-        (machine,) = self.cluster.running()
-        return machine
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ def upgrade() -> None:
         sa.Column("pending", sa.Text, nullable=False, server_default=""),
     ):
         op.add_column("attempts", column, schema=SCHEMA)
-    op.execute(f"UPDATE {SCHEMA}.jobs SET current_attempt = attempts WHERE attempts > 0")
-    op.execute(f"UPDATE {SCHEMA}.attempts SET member_ids = ARRAY[machine_id] WHERE machine_id <> ''")
+    op.execute("UPDATE scheduler.jobs SET current_attempt = attempts WHERE attempts > 0")
+    op.execute("UPDATE scheduler.attempts SET member_ids = ARRAY[machine_id] WHERE machine_id <> ''")
     for table, name in (
         ("jobs", "recoveries"),
         ("jobs", "denials"),
