@@ -31,7 +31,6 @@ class Backoff:
     first_seconds: float
     most_seconds: float
     free: int = 0
-    most_tries: int | None = None  # in a job's whole life; None: no limit of its own
 
     def seconds(self, tries: int, draw: float) -> float:
         """The wait after the try with this number (1: the first that failed); `draw` in [0, 1)."""
@@ -53,10 +52,8 @@ BACKOFF: Mapping[EndReason, Backoff] = MappingProxyType(
         EndReason.ERROR: Backoff(5, 300),
         EndReason.HUNG: Backoff(10, 300),
         EndReason.NEVER_STARTED: Backoff(30, 600),
-        # The larger machine is there at once, and only once.
-        EndReason.OUT_OF_MEMORY: Backoff(0, 0, most_tries=1),
-        # A cluster that refuses a pod refuses it again: the user has to change something.
-        EndReason.USER_ERROR: Backoff(0, 0, most_tries=0),
+        # On a larger machine, and only once. What a cluster refuses (a user's error) is never launched again.
+        EndReason.OUT_OF_MEMORY: Backoff(0, 0),
     }
 )
 

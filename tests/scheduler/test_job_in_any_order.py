@@ -1,4 +1,4 @@
-"""Events in any order, twice, late, or from attempts that were fenced long ago: what must hold of one job, whatever comes.
+"""Events in any order, twice, late, or from attempts that were fenced long ago: what must hold, whatever comes.
 
 The handlers' and loops' decisions without their database: the same pure functions, in the same combinations.
 """

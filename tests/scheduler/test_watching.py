@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import timedelta
 
@@ -55,7 +56,7 @@ def test_deletes_are_tried_again_ever_more_seldom_but_soon_enough(pauses: list[f
         if watch.may_delete("m-1", is_gone=is_gone, now=now):
             watch.deleting("m-1", now)
             tries.append(now)
-    gaps = [(after - before).total_seconds() for before, after in zip(tries, tries[1:], strict=False)]
+    gaps = [(after - before).total_seconds() for before, after in itertools.pairwise(tries)]
     assert all(1 <= gap <= 7 for gap in gaps)
     assert not is_gone or len(tries) <= MAX_TRIES_FOR_GONE
 
