@@ -5,7 +5,6 @@ The arrows come from `domain.NEXT_STATES`; the reasons from `EndReason` and `ret
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
@@ -52,8 +51,10 @@ def drawn(text: str) -> str:
     """The README with both tables as they are now."""
     for name, table in (("states", diagram()), ("reasons", reasons())):
         block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
-        text, found = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.S)
-        if found != 1:
+        head, mark, rest = text.partition(f"<!-- {name} -->")
+        _, end_mark, tail = rest.partition(f"<!-- /{name} -->")
+        text = head + block + tail
+        if not mark or not end_mark:
             raise ValueError(f"{README} needs one pair of marks <!-- {name} --> and <!-- /{name} -->")
     return text
 

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 # The trainer's own last word travels through the broker; the cluster's must not overtake it.
 LAST_WORD_SECONDS = 3.0
+# A drained attempt's very last act, by which its successor knows that it has ended, may follow the word to us.
+LAST_ACT_SECONDS = 5.0
 # A launch that is answered with errors is repeated, and meets its pod by name. One whose answers never come is recorded
 # from the list.
 ADOPT_SECONDS = 30.0
@@ -94,6 +96,9 @@ async def _stray(world: World, one: Observation) -> int:
                 await store.save(job)
                 await tell(session, *told)
             return 0
+        drained_at = await store.drained_at(one.job_id, one.attempt)
+    if one.state is PodState.RUNNING and drained_at and (now - drained_at).total_seconds() < LAST_ACT_SECONDS:
+        return 0
     log.info("deleting a pod that no live attempt owns", machine=one.machine_id, job=one.job_id)
     world.watch.deleting(one.machine_id, now)
     try:

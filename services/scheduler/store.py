@@ -190,6 +190,14 @@ class Store:
             for machine_id, job_id, number, launched_at, pending in rows
         }
 
+    async def drained_at(self, job_id: str, number: int) -> datetime | None:
+        """When the attempt ended, if it had been told to save and stop."""
+        return await self.session.scalar(
+            select(AttemptRow.ended_at).where(
+                AttemptRow.job_id == job_id, AttemptRow.number == number, AttemptRow.drain_signalled
+            )
+        )
+
     async def running_jobs(self, tenant_id: str) -> int:
         states = [state.value for state in State if state.has_attempt]
         count = await self.session.scalar(

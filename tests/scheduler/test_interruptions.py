@@ -85,6 +85,9 @@ async def test_a_drained_attempt_hands_over_without_another_launch(stage: Stage)
     assert (job.state, job.current_attempt, job.successor_attempt) == ("running", 2, None)
     await stage.tell(proposed(after_attempt=1, at=stage.now))
     await stage.turn(1)
+    assert FIRST in stage.cluster.running(), "its last act, by which the successor knows its end, may follow"
+    stage.cluster.exit(FIRST, 75)
+    await stage.turn(1)
     assert stage.cluster.running() == [SECOND]
     assert (await stage.job()).attempts == 2
     await stage.tell(progressed(2, 45))
@@ -131,7 +134,7 @@ async def test_a_successor_that_wrote_has_taken_over_whatever_became_of_the_last
     assert job.current_attempt == 2
     assert job.state == ("succeeded" if isinstance(proof, events.AttemptFinished) else "running")
     assert (await stage.attempt(1)).ended_at is not None
-    await stage.turn(1)
+    await stage.turn(6)
     assert FIRST not in stage.cluster.running()
 
 

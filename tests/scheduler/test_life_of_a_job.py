@@ -94,6 +94,8 @@ async def test_a_notice_drains_and_the_job_goes_on_elsewhere_without_a_lost_step
     assert (requeued.reason, requeued.steps_done, requeued.attempt) == ("spot-interrupted", 42, 1)
     await stage.tell(proposed(after_attempt=1))
     await stage.turn()
+    assert stage.cluster.running() == [machine, "m-job-1-2"], "the drained pod may do its last act"
+    await stage.turn(6)
     assert stage.cluster.running() == ["m-job-1-2"], "the drained pod was deleted, the next one runs"
     assert '"step": 42' in stage.cluster.pods["m-job-1-2"].env["SSKAI_PREVIOUS"]
 
