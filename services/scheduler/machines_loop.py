@@ -96,7 +96,8 @@ async def _stray(world: World, one: Observation) -> int:
                 await store.save(job)
                 await tell(session, *told)
             return 0
-        drained_at = await store.drained_at(one.job_id, one.attempt)
+        goes_on = job is not None and not job.state.ended
+        drained_at = await store.drained_at(one.job_id, one.attempt) if goes_on else None
     if one.state is PodState.RUNNING and drained_at and (now - drained_at).total_seconds() < LAST_ACT_SECONDS:
         return 0
     log.info("deleting a pod that no live attempt owns", machine=one.machine_id, job=one.job_id)

@@ -112,7 +112,7 @@ async def test_an_attempt_that_ends_without_a_drain_hands_over_too(stage: Stage,
         await stage.turn(121)
     job = await stage.job()
     assert (job.state, job.current_attempt) == ("running", 2)
-    await stage.turn(1)
+    await stage.turn(6)
     assert stage.cluster.running() == [SECOND]
 
 
@@ -249,6 +249,7 @@ async def test_a_crash_around_the_successors_launch_repairs_itself(stage: Stage,
     assert SECOND in stage.cluster.running()
     if meanwhile == "drained":
         assert (job.state, job.current_attempt) == ("running", 2)
+        await stage.turn(6)
         assert stage.cluster.running() == [SECOND]
     else:
         assert (job.state, job.successor_attempt) == ("draining", 2)
@@ -475,6 +476,6 @@ async def test_a_gang_starts_ends_and_is_paid_for_as_one(stage: Stage) -> None:
     assert stage.cluster.drained == [FIRST], "one member's notice drains all"
     assert stage.cluster.pods[SECOND].machines == 4
     await stage.tell(events.MachineLost(machine_id=f"{FIRST}.2"))
-    await stage.turn(1)
+    await stage.turn(6)
     assert stage.cluster.running() == [SECOND], "what is left of the gang is deleted"
     assert (await stage.job()).current_attempt == 2

@@ -34,9 +34,9 @@ class AJobInAnyOrder(RuleBasedStateMachine):
     job: Job
 
     @initialize(
-        budget=st.sampled_from([None, 0.02, 5.0]),
-        listed=st.lists(st.sampled_from(["no-capacity", "interruption", "error"]), unique=True),
-        max_errors=st.integers(0, 3),
+        budget=st.sampled_from([None, None, 5.0, 0.02]),
+        listed=st.sampled_from([[], [], [], ["interruption"], ["no-capacity", "error"]]),
+        max_errors=st.sampled_from([0, 3, 100]),
     )
     def submit(self, budget: float | None, listed: list[str], max_errors: int) -> None:
         self.now = START
@@ -75,6 +75,16 @@ class AJobInAnyOrder(RuleBasedStateMachine):
             number = attempt.number
             self._decides(lambda job, number=number, machine=machine: self._started(job, number, machine))
 
+    @rule()
+    def a_notice_that_leaves_time(self) -> None:
+        """The current attempt drains, and with some luck another one stands by."""
+        self.a_turn_in_which_all_goes_well()
+        current = self.job.attempt
+        if current is not None and self.job.state is State.RUNNING:
+            stop_by = self.now + timedelta(seconds=120)
+            self._decides(lambda job: endings.noticed(job, current, stop_by, self.now))
+            self.a_turn_in_which_all_goes_well()
+
     @precondition(lambda self: self.job.state is State.PLANNING and self.job.plan is not None)
     @rule()
     def plan_is_late(self) -> None:
@@ -92,7 +102,7 @@ class AJobInAnyOrder(RuleBasedStateMachine):
             self._becomes(transitions.begin_attempt(self.job, candidate, self.now))
 
     @precondition(lambda self: bool(self.fences))
-    @rule(data=st.data(), answer=st.sampled_from(["started", "denied", "refused"]))
+    @rule(data=st.data(), answer=st.sampled_from(["started", "denied"] * 5 + ["refused"]))
     def cluster_answers(self, data: st.DataObject, answer: str) -> None:
         """For any number that was ever given out: launches are repeated, and answers come late."""
         number = data.draw(st.sampled_from(self.fences))
@@ -167,7 +177,7 @@ class AJobInAnyOrder(RuleBasedStateMachine):
             reason = job.stop_reason or EndReason.SPOT_INTERRUPTED
             self._decides(lambda _: endings.end_attempt(job, reason, self.now))
 
-    @rule(back=behind, reason=st.sampled_from(EndReason))
+    @rule(back=behind, reason=st.sampled_from([EndReason.ERROR, EndReason.OUT_OF_MEMORY] * 8 + list(EndReason)))
     def finished(self, back: int, reason: EndReason) -> None:
         number = self.job.attempts - back
         succeeded = reason is EndReason.SUCCEEDED
@@ -185,9 +195,9 @@ class AJobInAnyOrder(RuleBasedStateMachine):
         elif self.job.is_current(number):
             self._decides(lambda job: endings.end_attempt(job, job.stop_reason or reason, self.now))
 
-    @rule()
-    def cancel(self) -> None:
-        if not self.job.state.ended:
+    @rule(really=st.sampled_from([True] + [False] * 9))
+    def cancel(self, really: bool) -> None:
+        if really and not self.job.state.ended:
             self._decides(lambda job: endings.cancel(job, self.now))
 
     # What must hold
