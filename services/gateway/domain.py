@@ -144,14 +144,20 @@ class JobView(_View):
             return self.end.state
         if self.cancel_requested_at:
             return JobState.CANCELLING
-        attempt = self.newest_attempt
-        if attempt and not (self.requeue and self.requeue.attempt >= attempt.number):
+        if any(self._may_run(attempt) for attempt in self.attempts.values()):
             return JobState.RUNNING
         if self.hold and not (self.requeue and self.requeue.at > self.hold.at):
             return JobState.HELD
         if self.requeue or self.admitted_at or self.plan_after_attempt >= 0:
             return JobState.QUEUED
         return JobState.SUBMITTED
+
+    def _may_run(self, attempt: Attempt) -> bool:
+        if self.requeue is None:
+            return True
+        # One that was lost before an earlier attempt was requeued only stood by for that attempt.
+        lost_standing_by = attempt.lost_at is not None and attempt.lost_at <= self.requeue.at
+        return attempt.number > self.requeue.attempt and not lost_standing_by
 
     def losses(self) -> list[tuple[int, float]]:
         """(step, loss) of the steps that count: what a later attempt did again replaces what was lost."""

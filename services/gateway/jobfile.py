@@ -185,7 +185,10 @@ class BudgetForm(Form):
 
 
 class RetryForm(Form):
-    on_events: list[Literal["no-capacity", "interruption", "error"]] = ["no-capacity", "interruption", "error"]
+    # What the job goes on after; what is not listed fails it.
+    on_events: list[Literal["no-capacity", "interruption", "error"]] = Field(
+        default=["no-capacity", "interruption", "error"], min_length=1, max_length=3
+    )
     duration: Duration | None = None
     max_restarts_on_errors: int = Field(default=3, ge=0, le=100)
 
@@ -407,13 +410,13 @@ def _least_nodes(nodes: str) -> int:
 
 
 def _retry(retry: RetryForm) -> events.Retry:
-    for always in ("no-capacity", "interruption"):
-        if always not in retry.on_events:
-            raise JobFileError("retry.on_events", f"must hold {always}: a job always goes on after it")
+    if "error" not in retry.on_events and "max_restarts_on_errors" in retry.model_fields_set:
+        raise JobFileError("retry.max_restarts_on_errors", "needs error in retry.on_events: add it, or leave this out")
     duration = _DURATION.fullmatch(retry.duration) if retry.duration else None
     return events.Retry(
         max_restarts_on_errors=retry.max_restarts_on_errors if "error" in retry.on_events else 0,
         duration_seconds=_seconds(duration) if duration else 0,
+        on_events=sorted(set(retry.on_events)),
     )
 
 

@@ -1,50 +1,42 @@
-"""How an attempt ends, by whatever way: metered, closed, told; handlers and loops both come through here."""
+"""How an attempt ends, by whatever way: metered, closed, told. Values in, values and facts out; handlers and loops both
+come through here and save what comes back."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from google.protobuf.message import Message
 
-from services.scheduler import domain
-from services.scheduler.domain import EndReason, Job, State
-from services.scheduler.store import Store
+from services.scheduler import domain, money, standby, transitions
+from services.scheduler.domain import Attempt, EndReason, Job, State
 from sskai.events import v1 as events
 
+# A shorter wait before the next launch is told to nobody.
+TOLD_WAIT_SECONDS = 10.0
 
-async def end_attempt(
+
+def end_attempt(
     job: Job,
     reason: EndReason,
-    store: Store,
     now: datetime,
     *,
     finished: events.AttemptFinished | None = None,
     detail: str = "",
-) -> list[Message]:
+) -> tuple[Job, list[Message]]:
     """Close the current attempt: its last ledger row, the job's next state, and the events that tell both.
 
     `finished`: the trainer's last word; `detail`: what went wrong, where there is none.
     """
     assert job.attempt is not None
-    attempt = job.attempt
+    attempt, successor = job.attempt, job.successor
     told: list[Message] = []
-    job, row = domain.meter(job, now)
-    if row is not None:
-        told.append(row)
+    job, rows = money.meter(job, now)
+    told += rows
     if reason not in (EndReason.SUCCEEDED, EndReason.CANCELLED) and finished is None:
-        told.append(
-            events.AttemptLost(
-                job_id=job.job_id,
-                tenant_id=job.tenant_id,
-                attempt=attempt.number,
-                machine_id=attempt.machine_id,
-                reason=reason.word,
-                last_known_step=job.steps_told,
-                at=now,
-            )
-        )
-    job = domain.attempt_ended(job, reason, now)
-    await store.save(job)
+        told.append(_lost(job, attempt, reason, now))
+    job = transitions.attempt_ended(job, reason, now)
+    told += _not_needed(job, successor, now)
     if job.state is State.SUCCEEDED and finished is not None:
         told.append(_succeeded(job, finished, now))
     elif job.state is State.FAILED:
@@ -65,7 +57,76 @@ async def end_attempt(
                 requeued_at=now,
             )
         )
-    return told
+        job, held = _held_back(job, now)
+        told += held
+    return job, told
+
+
+def end_successor(job: Job, reason: EndReason, now: datetime) -> tuple[Job, list[Message]]:
+    """The one that stood by is dead, or will be: the attempt that drains does not notice."""
+    assert job.successor is not None
+    successor = job.successor
+    job, rows = money.meter(job, now)
+    told: list[Message] = [*rows]
+    if successor.machine_id:
+        told.append(_lost(job, successor, reason, now))
+    return standby.lost(job, reason, now), told
+
+
+def noticed(job: Job, attempt: Attempt, stop_by: datetime, now: datetime) -> tuple[Job, list[Message]]:
+    """A machine of the attempt will be taken then. One that stands by has no time left to take over for long."""
+    if job.stands_by(attempt.number):
+        return end_successor(job, EndReason.SPOT_INTERRUPTED, now)
+    return transitions.drain(job, EndReason.SPOT_INTERRUPTED, now, stop_by), []
+
+
+def taken_over(job: Job, now: datetime) -> tuple[Job, list[Message]]:
+    """What the successor told proves that it raised its fence: the attempt before it can write no more, whatever became
+    of its own last word."""
+    return end_attempt(job, job.stop_reason or EndReason.SPOT_INTERRUPTED, now)
+
+
+def cancel(job: Job, now: datetime) -> tuple[Job, list[Message]]:
+    """What the user asked for."""
+    successor = job.successor
+    job, rows = money.meter(job, now) if successor is not None else (job, [])
+    job = transitions.cancel(job, now)
+    told: list[Message] = [*rows, *_not_needed(job, successor, now)]
+    return job, [*told, cancelled(job, now)] if job.state is State.CANCELLED else told
+
+
+def _not_needed(job: Job, successor: Attempt | None, now: datetime) -> list[Message]:
+    """Whoever follows attempts hears of the successor's end, where it did not become the current attempt."""
+    if successor is None or not successor.machine_id or not any(one.number == successor.number for one in job.closed):
+        return []
+    return [_lost(job, successor, EndReason.NOT_NEEDED, now)]
+
+
+def _held_back(job: Job, now: datetime) -> tuple[Job, list[Message]]:
+    """A long wait is told with its reason."""
+    if job.state.has_attempt or job.not_before is None:
+        return job, []
+    seconds = (job.not_before - now).total_seconds()
+    if seconds < TOLD_WAIT_SECONDS:
+        return job, []
+    detail = (
+        f"{len(job.recoveries)} recoveries in an hour, {job.errors} errors, and no newer checkpoint: next launch at "
+    )
+    detail += f"{job.not_before:%H:%M:%S} UTC"
+    held = events.JobHeld(job_id=job.job_id, tenant_id=job.tenant_id, rule="backoff", detail=detail, held_at=now)
+    return replace(job, held_rule="backoff"), [held]
+
+
+def _lost(job: Job, attempt: Attempt, reason: EndReason, now: datetime) -> events.AttemptLost:
+    return events.AttemptLost(
+        job_id=job.job_id,
+        tenant_id=job.tenant_id,
+        attempt=attempt.number,
+        machine_id=attempt.machine_id,
+        reason=reason.word,
+        last_known_step=job.steps_told,
+        at=now,
+    )
 
 
 def fail(job: Job, reason: str, advice: str, now: datetime) -> events.JobFailed:

@@ -8,9 +8,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.scheduler import domain
+from services.scheduler import endings, standby, transitions
 from services.scheduler.domain import EndReason, Job, State
-from services.scheduler.endings import cancelled, end_attempt, fail
 from services.scheduler.store import Store
 from sskai import telemetry
 from sskai.delivery import Handlers
@@ -21,7 +20,7 @@ async def queue_job(event: events.JobSubmitted, store: Store, now: datetime) -> 
     """Remember the job; its plan may have come first."""
     if await store.job(event.job_id) is not None:
         return []
-    job = domain.submitted(event, now, telemetry.current_traceparent() or "")
+    job = transitions.submitted(event, now, telemetry.current_traceparent() or "")
     await store.save(job)
     answer = await store.early_answer(event.job_id)
     if isinstance(answer, events.PlanProposed):
@@ -32,16 +31,16 @@ async def queue_job(event: events.JobSubmitted, store: Store, now: datetime) -> 
 
 
 async def take_plan(event: events.PlanProposed, store: Store, now: datetime) -> list[Message]:
-    """The job can be launched."""
+    """The job can be launched; a job that runs has its alternates."""
     if event.preview:
         return []
     job = await store.job(event.job_id)
     if job is None:
         await store.keep_early_answer(event)
         return []
-    if not domain.is_answer(job, event.after_attempt):
+    if job.state.ended or not transitions.is_answer(job, event.after_attempt):
         return []
-    job = domain.planned(job, event, now)
+    job = transitions.planned(job, event, now)
     told: list[Message] = []
     if not job.admitted:
         job = replace(job, admitted=True)
@@ -60,15 +59,15 @@ async def take_refusal(event: events.PlanRefused, store: Store, now: datetime) -
     if job is None:
         await store.keep_early_answer(event)
         return []
-    if not domain.is_answer(job, event.after_attempt):
+    if job.state not in (State.PLANNING, State.QUEUED) or not transitions.is_answer(job, event.after_attempt):
         return []
     if job.plan is not None and event.reason != "budget":
-        await store.save(domain.planned(job, job.plan, now))
+        await store.save(transitions.planned(job, job.plan, now))
         return []
     if job.state is State.PLANNING or event.reason == "budget":
         job = replace(job.to(State.FAILED), due_at=None)
         await store.save(job)
-        return [fail(job, f"no-plan:{event.reason}", f"{event.detail} {event.advice}".strip(), now)]
+        return [endings.fail(job, f"no-plan:{event.reason}", f"{event.detail} {event.advice}".strip(), now)]
     return []
 
 
@@ -77,70 +76,110 @@ async def cancel_job(event: events.JobCancelRequested, store: Store, now: dateti
     job = await store.job(event.job_id)
     if job is None or job.state.ended:
         return []
-    job = domain.cancel(job, now)
+    job, told = endings.cancel(job, now)
     await store.save(job)
-    return [cancelled(job, now)] if job.state is State.CANCELLED else []
+    return told
 
 
 async def note_progress(event: events.AttemptProgressed, store: Store, now: datetime) -> list[Message]:
     """The lease is renewed."""
-    job = await _current(event, store)
-    if job is not None:
-        await store.save(domain.progressed(job, event, now))
+    job = await store.job(event.job_id)
+    if job is not None and job.is_current(event.attempt):
+        await store.save(transitions.progressed(job, event, now))
+    elif job is not None and job.stands_by(event.attempt):
+        await store.save(standby.heard(job, now))
     return []
 
 
 async def note_checkpoint(event: events.CheckpointCommitted, store: Store, now: datetime) -> list[Message]:
     """Everything up to the step is safe."""
-    job = await _current(event, store)
+    job, told = await _writer(event, store, now)
     if job is not None:
-        await store.save(domain.checkpointed(job, event, now))
-    return []
+        await store.save(transitions.checkpointed(job, event, now))
+    return told
+
+
+async def note_resume(event: events.AttemptResumed, store: Store, now: datetime) -> list[Message]:
+    """Only a successor tells news by this: it has taken over."""
+    job, told = await _writer(event, store, now)
+    if job is not None:
+        await store.save(job)
+    return told
 
 
 async def requeue_drained_job(event: events.AttemptDrained, store: Store, now: datetime) -> list[Message]:
     """The attempt saved and stopped: go on elsewhere, at once."""
-    job = await _current(event, store)
-    if job is None:
+    job = await store.job(event.job_id)
+    if job is not None and job.stands_by(event.attempt):
+        return await _end_successor(job, EndReason.SPOT_INTERRUPTED, store, now)
+    if job is None or not job.is_current(event.attempt):
         return []
-    job = replace(job, steps_saved=max(job.steps_saved, event.step), told_at=now)
-    return await end_attempt(job, job.stop_reason or EndReason.SPOT_INTERRUPTED, store, now)
+    job = replace(transitions.saved(job, event.step), told_at=now)
+    job, told = endings.end_attempt(job, job.stop_reason or EndReason.SPOT_INTERRUPTED, now)
+    await store.save(job)
+    return told
 
 
 async def finish_attempt(event: events.AttemptFinished, store: Store, now: datetime) -> list[Message]:
     """The trainer's last word: the job's end, or another try."""
-    job = await _current(event, store)
-    if job is None:
-        return []
     reason = EndReason.SUCCEEDED if event.succeeded else EndReason.of(event.reason)
-    return await end_attempt(job, reason, store, now, finished=event)
+    if not event.succeeded:
+        job = await store.job(event.job_id)
+        if job is not None and job.stands_by(event.attempt):
+            return await _end_successor(job, reason, store, now)
+    job, told = await _writer(event, store, now)
+    if job is None:
+        return told
+    job, ending = endings.end_attempt(job, reason, now, finished=event)
+    await store.save(job)
+    return [*told, *ending]
 
 
 async def drain_interrupted_job(event: events.InterruptionNoticed, store: Store, now: datetime) -> list[Message]:
     """The machine will be taken: save first. A rebalance recommendation is no notice yet."""
     if event.action == "rebalance":
         return []
-    job = await store.job_on_machine(event.machine_id)
-    if job is None or job.state.ended:
+    found = await store.on_machine(event.machine_id)
+    if found is None:
         return []
-    stop_by = event.terminates_at.ToDatetime(tzinfo=UTC) if event.HasField("terminates_at") else now
-    stop_by = max(stop_by, now + timedelta(seconds=event.notice_seconds))
-    await store.save(domain.drain(job, EndReason.SPOT_INTERRUPTED, now, stop_by))
-    return []
+    job, attempt = found
+    at = event.terminates_at.ToDatetime(tzinfo=UTC) if event.HasField("terminates_at") else now
+    stop_by = at if at > now else now + timedelta(seconds=event.notice_seconds)
+    job, told = endings.noticed(job, attempt, stop_by, now)
+    await store.save(job)
+    return told
 
 
 async def requeue_lost_job(event: events.MachineLost, store: Store, now: datetime) -> list[Message]:
-    """The cloud says that the machine is no more."""
-    job = await store.job_on_machine(event.machine_id)
-    if job is None or job.state.ended:
+    """The cloud says that the machine is no more; of a gang, one machine is enough."""
+    found = await store.on_machine(event.machine_id)
+    if found is None:
         return []
-    return await end_attempt(job, EndReason.MACHINE_LOST, store, now)
+    job, attempt = found
+    if job.stands_by(attempt.number):
+        return await _end_successor(job, EndReason.MACHINE_LOST, store, now)
+    job, told = endings.end_attempt(job, EndReason.MACHINE_LOST, now)
+    await store.save(job)
+    return told
 
 
-async def _current(event: Any, store: Store) -> Job | None:
-    """The job if the attempt that speaks is its current one; what a fenced attempt tells changes nothing."""
+async def _end_successor(job: Job, reason: EndReason, store: Store, now: datetime) -> list[Message]:
+    job, told = endings.end_successor(job, reason, now)
+    await store.save(job)
+    return told
+
+
+async def _writer(event: Any, store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
+    """The job if the attempt that speaks may write; what a fenced attempt tells changes nothing.
+
+    Only an attempt that raised its fence tells such a thing, so a successor that does has taken over.
+    """
     job = await store.job(event.job_id)
-    return job if job is not None and job.is_current(event.attempt) else None
+    told: list[Message] = []
+    if job is not None and job.stands_by(event.attempt):
+        job, told = endings.taken_over(job, now)
+        await store.save(job)
+    return (job if job is not None and job.is_current(event.attempt) else None), told
 
 
 HANDLERS: Handlers = {
@@ -150,6 +189,7 @@ HANDLERS: Handlers = {
     events.JobCancelRequested: cancel_job,
     events.AttemptProgressed: note_progress,
     events.CheckpointCommitted: note_checkpoint,
+    events.AttemptResumed: note_resume,
     events.AttemptDrained: requeue_drained_job,
     events.AttemptFinished: finish_attempt,
     events.InterruptionNoticed: drain_interrupted_job,

@@ -9,13 +9,18 @@ from datetime import datetime, timedelta
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from services.scheduler import domain, policy
+from services.scheduler import domain, policy, standby
 from services.scheduler.cluster import Pod
-from services.scheduler.domain import Job
+from services.scheduler.domain import Attempt, Job
 from services.scheduler.policy import Action, Mode, Situation
 from services.scheduler.settings import Settings
 from sskai import telemetry
 from sskai.events import v1 as events
+
+# A paid machine must not outlive everything that could end it: three times the plan and a day, and at most a month.
+MIN_LIFETIME_SECONDS = 24 * 3600.0
+LIFETIME_FACTOR = 3.0
+MAX_LIFETIME_SECONDS = 30 * 24 * 3600.0
 
 MODES = {events.SPOT_POLICY_SPOT: Mode.SPOT, events.SPOT_POLICY_ON_DEMAND: Mode.ON_DEMAND}
 
@@ -30,8 +35,12 @@ class Choice:
     again_in_seconds: float = 5.0
 
 
+def on_spot(placement: events.Placement) -> bool:
+    return placement.capacity_type == events.CAPACITY_TYPE_SPOT
+
+
 def runs_on_spot(job: Job) -> bool:
-    return job.attempt is not None and job.attempt.placement.capacity_type == events.CAPACITY_TYPE_SPOT
+    return job.attempt is not None and on_spot(job.attempt.placement)
 
 
 def offers_left(job: Job, now: datetime, capacity_type: events.CapacityType) -> list[events.Placement]:
@@ -97,25 +106,41 @@ def hold(job: Job, rule: str, detail: str, now: datetime, seconds: float) -> tup
     return replace(job, held_rule=rule, due_at=now + timedelta(seconds=seconds)), told
 
 
-def pod(job: Job, settings: Settings) -> Pod:
-    """The pod of the current attempt. What it needs to know stands in its environment; services/trainer/README.md."""
-    assert job.attempt is not None
+def candidate_of(job: Job, placement: events.Placement) -> events.Candidate:
+    """What was planned for the placement that `choose` took: the best candidate there, with its number of machines."""
+    assert job.plan is not None
+    offer = domain.offer_of(placement)
+    return next(candidate for candidate in job.plan.candidates if domain.offer_of(candidate.placement) == offer)
+
+
+def planned_for(job: Job, attempt: Attempt) -> events.Candidate:
+    """What the attempt was chosen by, whatever newer plans say."""
+    if attempt.planned is not None:
+        return attempt.planned
+    # An attempt that an older release began.
+    assert job.plan is not None
+    offer = domain.offer_of(attempt.placement)
+    found = (one for one in job.plan.candidates if domain.offer_of(one.placement) == offer and one.machine_count <= 1)
+    return next(found, job.plan.candidates[0])
+
+
+def lifetime_seconds(planned: events.Candidate) -> float:
+    """After so long the cluster ends a pod by itself: far beyond what it was planned for, and never for ever."""
+    expected = max(planned.hours.expected, planned.hours.high) * domain.SECONDS_PER_HOUR
+    return min(MAX_LIFETIME_SECONDS, MIN_LIFETIME_SECONDS + LIFETIME_FACTOR * expected)
+
+
+def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
+    """The pod of an attempt. What it needs to know stands in its environment; services/trainer/README.md."""
     assert job.plan is not None
     profile = job.plan.profile
-    planned = next(
-        (
-            candidate
-            for candidate in job.plan.candidates
-            if domain.offer_of(candidate.placement) == domain.offer_of(job.attempt.placement)
-        ),
-        job.plan.candidates[0],
-    )
+    planned = planned_for(job, attempt)
     left = domain.budget_left_nano_usd(job)
     work = f"s3://{settings.objects_bucket}/jobs/{job.job_id}"
     env = dict(job.spec.env) | {
         "SSKAI_JOB_ID": job.job_id,
         "SSKAI_TENANT_ID": job.tenant_id,
-        "SSKAI_ATTEMPT": str(job.attempt.number),
+        "SSKAI_ATTEMPT": str(attempt.number),
         "SSKAI_JOB_SPEC": json_format.MessageToJson(job.spec, indent=None, preserving_proto_field_name=True),
         "SSKAI_PLAN": json.dumps(
             {
@@ -140,7 +165,19 @@ def pod(job: Job, settings: Settings) -> Pod:
         "SSKAI_MODELS_DIR": str(settings.models_dir),
         "TRACEPARENT": telemetry.current_traceparent() or job.traceparent,
     }
+    awaited = job.attempt if job.stands_by(attempt.number) else None
+    if awaited is not None:
+        env["SSKAI_AWAITS"] = standby.awaits(job)
     if job.steps_told and job.told_at is not None:
-        previous = {"attempt": job.attempt.number - 1, "step": job.steps_told, "at": job.told_at.isoformat()}
-        env["SSKAI_PREVIOUS"] = json.dumps(previous)
-    return Pod(job.job_id, job.tenant_id, job.attempt.number, job.attempt.placement, env, tuple(job.spec.secrets))
+        earlier = awaited.number if awaited is not None else attempt.number - 1
+        env["SSKAI_PREVIOUS"] = json.dumps({"attempt": earlier, "step": job.steps_told, "at": job.told_at.isoformat()})
+    return Pod(
+        job.job_id,
+        job.tenant_id,
+        attempt.number,
+        attempt.placement,
+        env,
+        tuple(job.spec.secrets),
+        machines=attempt.machines,
+        lifetime_seconds=lifetime_seconds(planned),
+    )

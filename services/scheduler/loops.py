@@ -1,54 +1,42 @@
 """Making wishes real: each loop claims what is due, acts on the cluster outside any transaction, records the result.
 
-A crash between act and record repeats the act, which is idempotent; a lease that ran out drops the result.
+A crash between act and record repeats the act, which is idempotent; a lease that ran out drops the result. The other
+loop, which compares what runs with what should, is in `machines_loop.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import structlog
 from google.protobuf.message import Message
 
-from services.scheduler import domain, launching
+from services.scheduler import launching, money, retrying, standby, starting, transitions
 from services.scheduler.cluster import (
-    Cluster,
     ClusterUnavailableError,
+    Machine,
     NoCapacityError,
-    Observation,
-    PodState,
     RefusedError,
 )
-from services.scheduler.domain import EndReason, Job, State
+from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.endings import end_attempt, fail
 from services.scheduler.policy import Action
-from services.scheduler.settings import Settings
 from services.scheduler.store import JobRow, Store
+from services.scheduler.watching import reason_for_silence
+from services.scheduler.world import World
 from sskai import claims, telemetry
-from sskai.database import Database
 from sskai.delivery import tell
-from sskai.events import v1 as events
+from sskai.metrics import LOOP_ERRORS
 
 log = structlog.get_logger()
 
 TURN = 50  # jobs claimed at a time
-# The trainer's own last word travels through the broker; the cluster's must not overtake it.
-LAST_WORD_SECONDS = 3.0
-# What a pod that could not tell its last word says by its exit code; services/trainer/README.md. Others are errors.
-EXIT_REASONS = {65: EndReason.USER_ERROR, 71: EndReason.OUT_OF_MEMORY, 75: EndReason.SPOT_INTERRUPTED}
+BUG_PAUSE_SECONDS = 10.0
 
-
-@dataclass
-class World:
-    """What loops act on and with."""
-
-    database: Database
-    cluster: Cluster
-    settings: Settings
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+Change = Callable[[Job, Store, datetime], Awaitable[tuple[Job, list[Message]]]]
 
 
 async def drive_jobs(world: World) -> None:
@@ -69,157 +57,159 @@ async def _drive(world: World, row: JobRow) -> None:
         except ClusterUnavailableError as error:
             # Unreachable is not dead: nothing is concluded, the same push is tried again soon.
             log.warning("cluster did not answer", job=row.job_id, error=str(error))
-            async with world.database.transaction() as session:
-                await claims.release(session, row, due_in_seconds=1)
+            await _again(world, row, 1)
+        except ConnectionError:
+            raise  # a part that every job needs is away; the loop waits for it
+        except Exception:
+            # A bug met by one job neither ends it nor holds up the others.
+            LOOP_ERRORS.labels(loop="drive_jobs").inc()
+            log.exception("a push failed", job=row.job_id, state=row.state)
+            await _again(world, row, BUG_PAUSE_SECONDS)
 
 
-async def _record(
-    world: World, row: JobRow, change: Callable[[Job, Store, datetime], Awaitable[tuple[Job | None, list[Message]]]]
-) -> Job | None:
+async def _again(world: World, row: JobRow, seconds: float) -> None:
+    async with world.database.transaction() as session:
+        await claims.release(session, row, due_in_seconds=seconds)
+
+
+async def _record(world: World, row: JobRow, change: Change) -> Job | None:
     """One transaction under the claim: the job as it is now, changed, saved and told. None: the claim was lost."""
     async with world.database.transaction() as session:
         store = Store(session)
         job = await store.claimed_job(row.job_id, row.lease_token)
         if job is None:
             return None
-        changed, told = await change(job, store, world.clock())
-        if changed is not None:
-            await store.save(changed)
+        job, told = await change(job, store, world.clock())
+        await store.save(job)
         await tell(session, *told)
-        final = changed or await store.job(row.job_id)
-        assert final is not None
-        due = final.due_at
-        seconds = None if due is None else max(0.0, (due - world.clock()).total_seconds())
+        seconds = None if job.due_at is None else max(0.0, (job.due_at - world.clock()).total_seconds())
         await claims.release(session, row, due_in_seconds=seconds)
-        return final
+        return job
+
+
+async def _at_once(world: World, job_id: str, step: Callable[[World, JobRow], Awaitable[None]]) -> None:
+    """The next step in the same turn: a queue between two turns would only add latency. A crash before it leaves a job
+    that is due, and the next turn takes the step."""
+    for row in await claims.claim(world.database, JobRow, limit=1, where=JobRow.job_id == job_id):
+        try:
+            await step(world, row)
+        except ClusterUnavailableError as error:
+            log.warning("cluster did not answer", job=job_id, error=str(error))
+            await _again(world, row, 1)
+
+
+async def _claimed(world: World, row: JobRow, *states: State) -> Job | None:
+    async with world.database.transaction() as session:
+        job = await Store(session).claimed_job(row.job_id, row.lease_token)
+    return job if job is not None and job.attempt is not None and job.state in states else None
 
 
 async def _plan_is_late(world: World, row: JobRow) -> None:
     """No new plan in time: go on with the alternates of the old one rather than stand still."""
 
-    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
+    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job, list[Message]]:
         if job.state is not State.PLANNING:
             return job, []
         if job.plan is None:
             return launching.hold(job, "no-plan", "the optimizer has not answered yet", now, 60)
-        return domain.planned(job, job.plan, now), []
+        return transitions.planned(job, job.plan, now), []
 
     await _record(world, row, change)
 
 
 async def _launch_queued(world: World, row: JobRow) -> None:
-    async def change(job: Job, store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
+    async def change(job: Job, store: Store, now: datetime) -> tuple[Job, list[Message]]:
         if job.state is not State.QUEUED:
             return job, []
+        if job.not_before is not None and job.not_before > now:
+            return replace(job, due_at=job.not_before), []
         if await store.running_jobs(job.tenant_id) >= world.settings.max_running_jobs_per_tenant:
             return launching.hold(
                 job, "quota", f"{world.settings.max_running_jobs_per_tenant} jobs run already", now, 5
             )
-        if domain.has_looked_long_enough(job, now):
+        if retrying.has_looked_long_enough(job, now):
             failed = replace(job.to(State.FAILED), due_at=None)
             return failed, [fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
         choice = launching.choose(job, now, world.settings)
         if choice.placement is None:
             return launching.hold(job, choice.rule, choice.detail, now, choice.again_in_seconds)
-        return domain.begin_attempt(job, choice.placement, now), []
+        return transitions.begin_attempt(job, launching.candidate_of(job, choice.placement), now), []
 
     job = await _record(world, row, change)
     if job is not None and job.state is State.LAUNCHING:
-        # Launched in the same turn: a queue between two turns would only add latency. A crash here leaves a LAUNCHING
-        # job that is due, and the next turn launches the same pod again.
-        for again in await claims.claim(world.database, JobRow, limit=1, where=JobRow.job_id == row.job_id):
-            await _launch(world, again)
+        await _at_once(world, row.job_id, _launch)
 
 
 async def _launch(world: World, row: JobRow) -> None:
-    async with world.database.transaction() as session:
-        job = await Store(session).claimed_job(row.job_id, row.lease_token)
-    if job is None or job.attempt is None or job.state is not State.LAUNCHING:
-        return
-    number = job.attempt.number
+    job = await _claimed(world, row, State.LAUNCHING)
+    if job is not None and job.attempt is not None:
+        await _launch_attempt(world, row, job, job.attempt)
+
+
+async def _launch_successor(world: World, row: JobRow) -> None:
+    job = await _claimed(world, row, State.DRAINING)
+    if job is not None and job.successor is not None and not job.successor.machine_id:
+        await _launch_attempt(world, row, job, job.successor)
+
+
+async def _launch_attempt(world: World, row: JobRow, job: Job, attempt: Attempt) -> None:
+    """Launch, and record what came of it, whatever became of the job meanwhile."""
+    answer = await _ask_for_machine(world, job, attempt)
+    number, settings = attempt.number, world.settings
+
+    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job, list[Message]]:
+        if isinstance(answer, Machine):
+            return starting.started(job, number, answer, now, settings)
+        if isinstance(answer, NoCapacityError):
+            return starting.denied(job, number, str(answer), now, settings)
+        return starting.refused(job, number, str(answer), now)
+
+    job_now = await _record(world, row, change)
+    if job_now is not None and standby.is_wanted(job_now, world.clock()):
+        await _at_once(world, row.job_id, _drain)  # this successor was denied: another offer may have a machine
+
+
+async def _ask_for_machine(world: World, job: Job, attempt: Attempt) -> Machine | NoCapacityError | RefusedError:
     try:
-        machine = await world.cluster.launch(launching.pod(job, world.settings))
-    except NoCapacityError as denial:
-        detail = str(denial)
-
-        async def refuse(job: Job, _store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
-            if job.attempt is None or job.attempt.number != number or job.state is not State.LAUNCHING:
-                return await _never_launched(job, _store, now)
-            told = events.CapacityDenied(
-                offer=domain.offer_of(job.attempt.placement),
-                placement=job.attempt.placement,
-                job_id=job.job_id,
-                detail=detail,
-                denied_at=now,
-            )
-            return domain.denied(job, now, world.settings.denial_seconds), [told]
-
-        await _record(world, row, refuse)
-        return
-    except RefusedError as refusal:
-        reason = str(refusal)
-
-        async def give_up(job: Job, store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
-            if not job.is_current(number):
-                return job, []
-            return None, await end_attempt(job, EndReason.USER_ERROR, store, now, detail=reason)
-
-        await _record(world, row, give_up)
-        return
-
-    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
-        if not job.is_current(number) or job.attempt is None:
-            return job, []  # ended meanwhile; the orphan is deleted by watch_machines
-        started = events.AttemptStarted(
-            job_id=job.job_id,
-            tenant_id=job.tenant_id,
-            attempt=number,
-            machine_id=machine.machine_id,
-            placement=job.attempt.placement,
-            started_at=machine.launched_at,
-        )
-        launched = domain.launched(job, machine.machine_id, machine.launched_at, now, world.settings.metering_seconds)
-        return launched, [started]
-
-    await _record(world, row, change)
-
-
-async def _never_launched(job: Job, store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
-    """Cancelled or told to drain while its launch was refused: there is no pod to wait for."""
-    if job.state in (State.CANCELLING, State.DRAINING):
-        return None, await end_attempt(job, job.stop_reason or EndReason.NO_CAPACITY, store, now)
-    return job, []
+        return await world.cluster.launch(launching.pod(job, attempt, world.settings))
+    except (NoCapacityError, RefusedError) as answer:
+        return answer
 
 
 async def _watch_running(world: World, row: JobRow) -> None:
     """Meter, keep the budget, and ask the policy whether the job still runs on the right kind of machine."""
     settings = world.settings
 
-    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
-        if job.state is not State.RUNNING:
+    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job, list[Message]]:
+        if job.state is not State.RUNNING or job.attempt is None:
             return job, []
-        job, interval = domain.meter(job, now)
-        told: list[Message] = [interval] if interval is not None else []
-        grace = timedelta(seconds=domain.DRAIN_SECONDS)
-        if domain.must_stop_for_budget(job, settings.metering_seconds):
-            return domain.drain(job, EndReason.BUDGET_EXHAUSTED, now, now + grace), told
+        job, rows = money.meter(job, now)
+        told: list[Message] = [*rows]
+        stop_by = now + timedelta(seconds=money.DRAIN_SECONDS)
+        if money.must_stop_for_budget(job, settings.metering_seconds):
+            return transitions.drain(job, EndReason.BUDGET_EXHAUSTED, now, stop_by), told
         if launching.decide(job, now, settings).action is Action.ON_DEMAND and launching.runs_on_spot(job):
-            return domain.drain(job, EndReason.DEADLINE_AT_RISK, now, now + grace), told
-        if job.told_at is not None and (now - job.told_at).total_seconds() > settings.hang_seconds:
-            return domain.drain(job, EndReason.HUNG, now, now + grace), told
+            return transitions.drain(job, EndReason.DEADLINE_AT_RISK, now, stop_by), told
+        assert job.attempt is not None
+        silence = reason_for_silence(
+            job.attempt,
+            world.watch.silence_seconds(job.attempt, now),
+            start_seconds=settings.start_seconds,
+            hang_seconds=settings.hang_seconds,
+        )
+        if silence is not None:
+            return transitions.drain(job, silence, now, stop_by), told
         return replace(job, due_at=now + timedelta(seconds=settings.metering_seconds)), told
 
     job = await _record(world, row, change)
     if job is not None and job.state is State.DRAINING:
-        for again in await claims.claim(world.database, JobRow, limit=1, where=JobRow.job_id == row.job_id):
-            await _drain(world, again)
+        await _at_once(world, row.job_id, _drain)
 
 
 async def _drain(world: World, row: JobRow) -> None:
-    """Signal once; when the time is up, kill."""
-    async with world.database.transaction() as session:
-        job = await Store(session).claimed_job(row.job_id, row.lease_token)
-    if job is None or job.attempt is None or job.state not in (State.DRAINING, State.CANCELLING):
+    """Signal once, and have a successor load meanwhile; when the time is up, kill."""
+    job = await _claimed(world, row, State.DRAINING, State.CANCELLING)
+    if job is None or job.attempt is None:
         return
     attempt = job.attempt
     if not attempt.machine_id:
@@ -232,14 +222,30 @@ async def _drain(world: World, row: JobRow) -> None:
     elif not attempt.drain_signalled:
         await world.cluster.drain(attempt.machine_id)
 
-    async def change(job: Job, store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
+    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job, list[Message]]:
         if not job.is_current(attempt.number) or job.state not in (State.DRAINING, State.CANCELLING):
             return job, []
         if late:
-            return None, await end_attempt(job, job.stop_reason or EndReason.SPOT_INTERRUPTED, store, now)
-        return domain.drain_signalled(job), []
+            reason = job.stop_reason or EndReason.SPOT_INTERRUPTED
+            return end_attempt(job, reason, now, detail=attempt.pending)
+        return _with_successor(money.stop_within_budget(transitions.drain_signalled(job), now), now, world), []
 
-    await _record(world, row, change)
+    job = await _record(world, row, change)
+    if job is not None and job.successor is not None and not job.successor.machine_id:
+        await _at_once(world, row.job_id, _launch_successor)
+
+
+def _with_successor(job: Job, now: datetime, world: World) -> Job:
+    """A number for a successor, where one is wanted, the policy has a placement for it, and the money bears both."""
+    if not standby.is_wanted(job, now):
+        return job if job.successor is None or job.successor.machine_id else replace(job, due_at=now)
+    choice = launching.choose(standby.as_if_free(job, now), now, world.settings)
+    if choice.placement is None:
+        return job
+    candidate = launching.candidate_of(job, choice.placement)
+    if not standby.is_affordable(job, candidate, now, world.settings.metering_seconds):
+        return job
+    return standby.reserved(job, candidate, now)
 
 
 async def _adopt_or_end(world: World, row: JobRow, number: int) -> None:
@@ -247,14 +253,12 @@ async def _adopt_or_end(world: World, row: JobRow, number: int) -> None:
         (one for one in await world.cluster.observe() if one.job_id == row.job_id and one.attempt == number), None
     )
 
-    async def change(job: Job, store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
+    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job, list[Message]]:
         if not job.is_current(number) or job.attempt is None:
             return job, []
         if found is None:
-            return None, await end_attempt(job, job.stop_reason or EndReason.NO_CAPACITY, store, now)
-        begun = job.attempt.started_at
-        attempt = replace(job.attempt, machine_id=found.machine_id, launched_at=begun, metered_until=begun)
-        return replace(job, attempt=attempt, due_at=now), []
+            return end_attempt(job, job.stop_reason or EndReason.NO_CAPACITY, now)
+        return starting.started(job, number, Machine(found.machine_id, job.attempt.started_at), now, world.settings)
 
     await _record(world, row, change)
 
@@ -272,55 +276,3 @@ STEPS = {
     State.DRAINING: _drain,
     State.CANCELLING: _drain,
 }
-
-
-async def watch_machines(world: World) -> None:
-    """Hold what runs against what should: attempts whose pod is gone end, pods without a live attempt are deleted."""
-    observed = await world.cluster.observe()
-    async with world.database.transaction() as session:
-        live = await Store(session).live_attempts()
-    for one in observed:
-        if live.get(one.machine_id) == (one.job_id, one.attempt):
-            if one.state is not PodState.RUNNING:
-                await _end_dead_attempt(world, one)
-        elif one.state is not PodState.GONE and not await _may_live(world, one):
-            log.info("deleting a pod that no live attempt owns", machine=one.machine_id, job=one.job_id)
-            await world.cluster.delete(one.machine_id)
-    seen = {one.machine_id for one in observed}
-    for machine_id, (job_id, number) in live.items():
-        if machine_id not in seen:
-            gone = Observation(machine_id, job_id, number, PodState.GONE)
-            await _end_dead_attempt(world, gone)
-
-
-async def _may_live(world: World, one: Observation) -> bool:
-    async with world.database.transaction() as session:
-        return await Store(session).is_live(one.job_id, one.attempt)
-
-
-async def _end_dead_attempt(world: World, one: Observation) -> None:
-    """The cluster says the pod is dead. Its own last word (finished, drained) goes first if it comes in time."""
-    now = world.clock()
-    async with world.database.transaction() as session:
-        store = Store(session)
-        job = await store.job(one.job_id)
-        if job is None or not job.is_current(one.attempt) or job.attempt is None:
-            return
-        ended_at = one.ended_at or job.told_at or now
-        patience = LAST_WORD_SECONDS if one.state is PodState.EXITED else 0.0
-        if (now - max(ended_at, job.attempt.started_at)).total_seconds() < patience:
-            return
-        with telemetry.tracer().start_as_current_span(
-            "attempt lost",
-            context=telemetry.context_from(job.traceparent),
-            attributes={"sskai.tenant": job.tenant_id, "sskai.subject": job.job_id},
-        ):
-            await tell(session, *await end_attempt(job, _reason(job, one), store, now))
-
-
-def _reason(job: Job, one: Observation) -> EndReason:
-    if job.stop_reason is not None:
-        return job.stop_reason
-    if one.state is PodState.GONE:
-        return EndReason.SPOT_INTERRUPTED if launching.runs_on_spot(job) else EndReason.MACHINE_LOST
-    return EXIT_REASONS.get(one.exit_code or 0, EndReason.ERROR)

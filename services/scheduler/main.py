@@ -10,9 +10,11 @@ from google.protobuf.message import Message
 from services.scheduler.cluster import Cluster, Machine, Observation, Pod
 from services.scheduler.handlers import HANDLERS
 from services.scheduler.local_cluster import LocalCluster
-from services.scheduler.loops import World, drive_jobs, watch_machines
+from services.scheduler.loops import drive_jobs
+from services.scheduler.machines_loop import watch_machines
 from services.scheduler.settings import Settings
 from services.scheduler.store import Store
+from services.scheduler.world import World
 from sskai.database import Database
 from sskai.service import Service, every
 

@@ -52,6 +52,8 @@ class Settings(sskai.settings.Settings):
     # A pod that the cluster calls running but that told nothing for so long hangs. A healthy one tells something every
     # 2 s, but a broker may be away for a while, and a false recovery costs more than a late one.
     hang_seconds: float = Field(default=1800, gt=0)
+    # A pod that never told anything: its image cannot be pulled, or it does not reach the broker.
+    start_seconds: float = Field(default=900, gt=0)
     metering_seconds: float = Field(default=5, gt=0)
     # How long an offer that had no machine is left alone.
     denial_seconds: float = Field(default=60, gt=0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Float, ForeignKey, Integer, LargeBinary, Text, func, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, DateTime, Float, ForeignKey, Index, Integer, LargeBinary, Text, func, select
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -31,6 +32,8 @@ class JobRow(Claimable, Base):
     state: Mapped[str] = mapped_column(Text, index=True)
     plan: Mapped[bytes | None] = mapped_column(LargeBinary)
     attempts: Mapped[int] = mapped_column(Integer)
+    current_attempt: Mapped[int | None] = mapped_column(Integer)
+    successor_attempt: Mapped[int | None] = mapped_column(Integer)
     steps_saved: Mapped[int] = mapped_column(Integer)
     steps_told: Mapped[int] = mapped_column(Integer)
     told_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -38,6 +41,10 @@ class JobRow(Claimable, Base):
     spent_nano_usd: Mapped[int] = mapped_column(BigInteger)
     intervals: Mapped[int] = mapped_column(Integer)
     errors: Mapped[int] = mapped_column(Integer)
+    recoveries: Mapped[list[str]] = mapped_column(JSONB)
+    denials: Mapped[int] = mapped_column(Integer)
+    not_before: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    outgrown_bytes: Mapped[int] = mapped_column(BigInteger)
     stop_reason: Mapped[str | None] = mapped_column(Text)
     stop_by: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     waiting_since: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -51,11 +58,14 @@ class JobRow(Claimable, Base):
 
 class AttemptRow(Base):
     __tablename__ = "attempts"
+    __table_args__ = (Index("ix_attempts_member_ids", "member_ids", postgresql_using="gin"),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("scheduler.jobs.job_id"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True)
     placement: Mapped[bytes] = mapped_column(LargeBinary)
+    planned: Mapped[bytes | None] = mapped_column(LargeBinary)
     machine_id: Mapped[str] = mapped_column(Text, index=True)
+    member_ids: Mapped[list[str]] = mapped_column(ARRAY(Text))
     started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     launched_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     metered_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -63,7 +73,9 @@ class AttemptRow(Base):
     end_reason: Mapped[str] = mapped_column(Text)
     first_step: Mapped[int | None] = mapped_column(Integer)
     last_step: Mapped[int] = mapped_column(Integer)
+    heard_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     drain_signalled: Mapped[bool]
+    pending: Mapped[str] = mapped_column(Text)
 
 
 class EarlyAnswerRow(Base):
@@ -86,7 +98,9 @@ _ATTEMPT_FIELDS = (
     "end_reason",
     "first_step",
     "last_step",
+    "heard_at",
     "drain_signalled",
+    "pending",
 )
 _JOB_FIELDS = (
     "attempts",
@@ -97,6 +111,9 @@ _JOB_FIELDS = (
     "spent_nano_usd",
     "intervals",
     "errors",
+    "denials",
+    "not_before",
+    "outgrown_bytes",
     "stop_by",
     "waiting_since",
     "held_rule",
@@ -108,6 +125,16 @@ _JOB_FIELDS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Live:
+    """An attempt that has a machine and has not ended."""
+
+    job_id: str
+    attempt: int
+    launched_at: datetime
+    pending: str
+
+
 class Store:
     """Loads jobs locked, so that whoever decides on one decides alone."""
 
@@ -115,7 +142,7 @@ class Store:
         self.session = session
 
     async def job(self, job_id: str) -> Job | None:
-        """The job with its newest attempt, locked until the transaction ends.
+        """The job with its live attempts, locked until the transaction ends.
 
         A job that is not there is locked by its name: JobSubmitted and PlanProposed come by two topics, and each looks
         for what the other writes. Without the lock both could look before either has committed.
@@ -130,34 +157,46 @@ class Store:
     async def _locked(self, job_id: str) -> JobRow | None:
         return await self.session.get(JobRow, job_id, with_for_update=True, populate_existing=True)
 
-    async def job_on_machine(self, machine_id: str) -> Job | None:
-        """The job whose newest attempt runs on this machine; asked again once the lock is held."""
+    async def on_machine(self, machine_id: str) -> tuple[Job, Attempt] | None:
+        """The job of which a live attempt runs on this machine, and the attempt; asked again once the lock is held."""
+        of_machine = AttemptRow.member_ids.contains([machine_id]) | (AttemptRow.machine_id == machine_id)
         job_id = await self.session.scalar(
-            select(AttemptRow.job_id).where(AttemptRow.machine_id == machine_id, AttemptRow.ended_at.is_(None)).limit(1)
+            select(AttemptRow.job_id).where(of_machine, AttemptRow.ended_at.is_(None)).limit(1)
         )
         job = await self.job(job_id) if job_id else None
-        return (
-            job if job and job.attempt and job.attempt.machine_id == machine_id and not job.attempt.ended_at else None
-        )
+        for attempt in job.live_attempts() if job else ():
+            if machine_id == attempt.machine_id or machine_id in attempt.member_ids:
+                return job, attempt  # type: ignore[return-value]
+        return None
 
     async def claimed_job(self, job_id: str, token: str | None) -> Job | None:
         """The job if the claim with this token still stands; None: the lease ran out, drop the result."""
         row = await self._locked(job_id)
         return await self._job(row) if row is not None and token and row.lease_token == token else None
 
-    async def live_attempts(self) -> dict[str, tuple[str, int]]:
-        """machine_id -> (job_id, attempt) of every attempt that has not ended."""
+    async def live_attempts(self) -> dict[str, Live]:
+        """By machine_id, every attempt that has a machine and has not ended."""
         rows = await self.session.execute(
-            select(AttemptRow.machine_id, AttemptRow.job_id, AttemptRow.number).where(
-                AttemptRow.ended_at.is_(None), AttemptRow.machine_id != ""
+            select(
+                AttemptRow.machine_id,
+                AttemptRow.job_id,
+                AttemptRow.number,
+                func.coalesce(AttemptRow.launched_at, AttemptRow.started_at),
+                AttemptRow.pending,
+            ).where(AttemptRow.ended_at.is_(None), AttemptRow.machine_id != "")
+        )
+        return {
+            machine_id: Live(job_id, number, launched_at, pending)
+            for machine_id, job_id, number, launched_at, pending in rows
+        }
+
+    async def drained_at(self, job_id: str, number: int) -> datetime | None:
+        """When the attempt ended, if it had been told to save and stop."""
+        return await self.session.scalar(
+            select(AttemptRow.ended_at).where(
+                AttemptRow.job_id == job_id, AttemptRow.number == number, AttemptRow.drain_signalled
             )
         )
-        return {machine_id: (job_id, number) for machine_id, job_id, number in rows}
-
-    async def is_live(self, job_id: str, attempt: int) -> bool:
-        """Whether this attempt may run: the newest of its job, and not ended."""
-        job = await self.job(job_id)
-        return job is not None and job.is_current(attempt)
 
     async def running_jobs(self, tenant_id: str) -> int:
         states = [state.value for state in State if state.has_attempt]
@@ -167,7 +206,7 @@ class Store:
         return int(count or 0)
 
     async def save(self, job: Job) -> None:
-        """Write the job and its newest attempt. A lease stays as it is: claims end by their own statement."""
+        """Write the job and its attempts. A lease stays as it is: claims end by their own statement."""
         values: dict[str, Any] = {name: getattr(job, name) for name in _JOB_FIELDS}
         values |= {
             "job_id": job.job_id,
@@ -175,18 +214,27 @@ class Store:
             "state": job.state.value,
             "spec": job.spec.SerializeToString(),
             "plan": job.plan.SerializeToString() if job.plan else None,
+            "current_attempt": job.attempt.number if job.attempt else None,
+            "successor_attempt": job.successor.number if job.successor else None,
             "stop_reason": job.stop_reason.word if job.stop_reason else None,
             "denied_until": {offer: at.isoformat() for offer, at in job.denied_until.items()},
+            "recoveries": [at.isoformat() for at in job.recoveries],
         }
         await self._upsert(JobRow, ["job_id"], values)
-        if job.attempt is not None:
-            values = {name: getattr(job.attempt, name) for name in _ATTEMPT_FIELDS}
-            values |= {
-                "job_id": job.job_id,
-                "number": job.attempt.number,
-                "placement": job.attempt.placement.SerializeToString(),
-            }
-            await self._upsert(AttemptRow, ["job_id", "number"], values)
+        for attempt in (*job.closed, job.attempt, job.successor):
+            if attempt is not None:
+                await self._save_attempt(job.job_id, attempt)
+
+    async def _save_attempt(self, job_id: str, attempt: Attempt) -> None:
+        values = {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS}
+        values |= {
+            "job_id": job_id,
+            "number": attempt.number,
+            "placement": attempt.placement.SerializeToString(),
+            "planned": attempt.planned.SerializeToString() if attempt.planned else None,
+            "member_ids": list(attempt.member_ids),
+        }
+        await self._upsert(AttemptRow, ["job_id", "number"], values)
 
     async def keep_early_answer(self, answer: events.PlanProposed | events.PlanRefused) -> None:
         """Keep an answer of the optimizer until its job is known."""
@@ -209,26 +257,31 @@ class Store:
         changed = {name: statement.excluded[name] for name in values if name not in set(keys)}
         await self.session.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed))
 
+    async def _attempt(self, job_id: str, number: int | None) -> Attempt | None:
+        row = await self.session.get(AttemptRow, (job_id, number), populate_existing=True) if number else None
+        if row is None:
+            return None
+        return Attempt(
+            number=row.number,
+            placement=events.Placement.FromString(row.placement),
+            planned=events.Candidate.FromString(row.planned) if row.planned else None,
+            member_ids=tuple(row.member_ids),
+            **{name: getattr(row, name) for name in _ATTEMPT_FIELDS},
+        )
+
     async def _job(self, row: JobRow | None) -> Job | None:
         if row is None:
             return None
-        attempt = None
-        if row.attempts:
-            last = await self.session.get(AttemptRow, (row.job_id, row.attempts), populate_existing=True)
-            if last is not None:
-                attempt = Attempt(
-                    number=last.number,
-                    placement=events.Placement.FromString(last.placement),
-                    **{name: getattr(last, name) for name in _ATTEMPT_FIELDS},
-                )
         return Job(
             job_id=row.job_id,
             tenant_id=row.tenant_id,
             spec=events.JobSpec.FromString(row.spec),
             state=State(row.state),
             plan=events.PlanProposed.FromString(row.plan) if row.plan else None,
-            attempt=attempt,
+            attempt=await self._attempt(row.job_id, row.current_attempt),
+            successor=await self._attempt(row.job_id, row.successor_attempt),
             stop_reason=EndReason.of(row.stop_reason) if row.stop_reason else None,
             denied_until={offer: datetime.fromisoformat(at) for offer, at in row.denied_until.items()},
+            recoveries=tuple(datetime.fromisoformat(at) for at in row.recoveries),
             **{name: getattr(row, name) for name in _JOB_FIELDS},
         )

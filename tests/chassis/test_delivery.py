@@ -161,7 +161,7 @@ async def test_the_in_memory_bus_settles_and_notices_endless_talk(database: Data
 
 
 async def some_jobs(database: Database, count: int) -> None:
-    from services.scheduler.domain import submitted
+    from services.scheduler.transitions import submitted
 
     async with database.transaction() as session:
         for number in range(count):

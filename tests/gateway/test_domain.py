@@ -42,6 +42,7 @@ PROGRESS = [progressed(1, step, 4 + step, 3 - step / 100) for step in range(1, 6
 CHECKPOINT = events.CheckpointCommitted(**J, attempt=1, step=40, uri="s3://x", cause="interval", at=at(45))
 LOST = events.AttemptLost(**J, attempt=1, machine_id="m-1", reason="spot-interrupted", at=at(70))
 REQUEUED = events.JobRequeued(**J, reason="spot-interrupted", attempt=1, steps_done=40, requeued_at=at(71))
+LOST_STANDING_BY = events.AttemptLost(**J, attempt=2, machine_id="m-2", reason="error", at=at(60))
 REPLANNED = events.PlanProposed(**J, plan_id="plan_2", after_attempt=1, proposed_at=at(72))
 RESTARTED = events.AttemptStarted(**J, attempt=2, machine_id="m-2", started_at=at(80))
 RESUMED = events.AttemptResumed(
@@ -71,6 +72,8 @@ STATES = [
     ([STARTED, LOST, REQUEUED], "queued"),
     ([STARTED, REQUEUED, RESTARTED], "running"),
     ([RESTARTED, REQUEUED, STARTED], "running"),
+    ([STARTED, RESTARTED, LOST_STANDING_BY], "running"),
+    ([STARTED, RESTARTED, LOST_STANDING_BY, REQUEUED], "queued"),
     ([STARTED, events.JobCancelRequested(**J, requested_at=at(9))], "cancelling"),
     ([SUCCEEDED, progressed(2, 99, 159), HELD, REQUEUED], "succeeded"),
     ([STARTED, events.JobFailed(**J, reason="out-of-memory", ended_at=at(9))], "failed"),

@@ -74,6 +74,7 @@ def test_the_job_file_of_the_conventions_says_what_it_means() -> None:
     assert (spec.resources.max_price_usd_per_hour, spec.budget_usd) == (1.2, 15)
     assert moment(spec.deadline) == datetime(2026, 12, 1, 9, tzinfo=UTC)
     assert (spec.retry.max_restarts_on_errors, spec.retry.duration_seconds) == (3, 4 * 3600)
+    assert list(spec.retry.on_events) == ["error", "interruption", "no-capacity"]
     assert (spec.checkpoint.interval_steps, spec.checkpoint.keep) == (0, 3)
     assert (list(spec.secrets), spec.spot_policy) == (["HF_TOKEN"], events.SPOT_POLICY_AUTO)
 
@@ -124,6 +125,19 @@ def test_machines_of_one_job_are_a_size(said: Any, nodes: str, least: int) -> No
             require_trainable(job)
     else:
         require_trainable(job)
+
+
+@pytest.mark.parametrize(
+    ("retry", "listed", "restarts"),
+    [
+        ({}, ["error", "interruption", "no-capacity"], 3),
+        ({"on_events": ["no-capacity", "no-capacity"]}, ["no-capacity"], 0),
+        ({"on_events": ["error"], "max_restarts_on_errors": 5}, ["error"], 5),
+    ],
+)
+def test_a_job_goes_on_after_what_its_file_lists(retry: dict[str, Any], listed: list[str], restarts: int) -> None:
+    spec = spec_of(retry=retry)
+    assert (list(spec.retry.on_events), spec.retry.max_restarts_on_errors) == (listed, restarts)
 
 
 @pytest.mark.parametrize(("interval", "steps", "disabled"), [("auto", 0, False), (25, 25, False), ("never", 0, True)])

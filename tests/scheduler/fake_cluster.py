@@ -1,10 +1,12 @@
-"""A cluster in a dict: pods run until somebody interrupts them. Small, and keeps the protocol's promises."""
+"""A cluster in a dict: pods run until somebody interrupts them. Small, and keeps the protocol's promises; what clusters
+do to the unwary (lists that lag, answers that lie, deletes that fail) can be switched on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from services.scheduler.cluster import (
     ClusterUnavailableError,
@@ -25,8 +27,12 @@ class FakeCluster:
     observations: dict[str, Observation] = field(default_factory=dict)
     drained: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
-    away: bool = False
     known_secrets: set[str] = field(default_factory=set)
+    away: bool = False
+    hidden: set[str] = field(default_factory=set)  # machines that its list lacks
+    launch_lies: Exception | None = None  # the machine is there, and the answer says this
+    failing_deletes: int = 0
+    deletes: list[datetime] = field(default_factory=list)
 
     async def launch(self, pod: Pod) -> Machine:
         self._answer()
@@ -38,11 +44,14 @@ class FakeCluster:
         if machine_id not in self.pods:
             self.pods[machine_id] = pod
             self.observations[machine_id] = Observation(machine_id, pod.job_id, pod.attempt, PodState.RUNNING)
-        return Machine(machine_id, self.clock())
+        if self.launch_lies is not None:
+            raise self.launch_lies
+        members = tuple(f"{machine_id}.{rank}" for rank in range(pod.machines)) if pod.machines > 1 else ()
+        return Machine(machine_id, self.clock(), members)
 
     async def observe(self) -> list[Observation]:
         self._answer()
-        return list(self.observations.values())
+        return [one for one in self.observations.values() if one.machine_id not in self.hidden]
 
     async def drain(self, machine_id: str) -> None:
         self._answer()
@@ -51,18 +60,24 @@ class FakeCluster:
 
     async def delete(self, machine_id: str) -> None:
         self._answer()
-        if machine_id in self.observations:
+        self.deletes.append(self.clock())
+        if self.failing_deletes > 0:
+            self.failing_deletes -= 1
+            raise ClusterUnavailableError("it cannot be deleted now")
+        if machine_id in self.observations and self.observations[machine_id].state is not PodState.GONE:
             self.interrupt(machine_id)
 
     def interrupt(self, machine_id: str) -> None:
         """The machine is gone, and its pod with it."""
-        seen = self.observations[machine_id]
-        self.observations[machine_id] = replace(seen, state=PodState.GONE, ended_at=self.clock())
+        self.says(machine_id, state=PodState.GONE, ended_at=self.clock())
 
     def exit(self, machine_id: str, code: int) -> None:
         """The pod's program ended."""
-        seen = self.observations[machine_id]
-        self.observations[machine_id] = replace(seen, state=PodState.EXITED, exit_code=code, ended_at=self.clock())
+        self.says(machine_id, state=PodState.EXITED, exit_code=code, ended_at=self.clock())
+
+    def says(self, machine_id: str, **words: Any) -> None:
+        """What its list says of a machine from now on."""
+        self.observations[machine_id] = replace(self.observations[machine_id], **words)
 
     def running(self) -> list[str]:
         return [one.machine_id for one in self.observations.values() if one.state is PodState.RUNNING]

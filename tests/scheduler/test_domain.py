@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler import domain
-from services.scheduler.domain import NEXT_STATES, EndReason, IllegalTransitionError, Job, State
-from tests.scheduler.examples import START, placement, proposed, submitted
-
-
-def running_job(price: float = 0.36) -> Job:
-    job = domain.planned(domain.submitted(submitted(), START, ""), proposed(), START)
-    return domain.launched(domain.begin_attempt(job, placement(price=price), START), "m-1", START, START, 5)
+from services.scheduler import launching, money, transitions
+from services.scheduler.domain import NEXT_STATES, EndReason, IllegalTransitionError, State
+from services.scheduler.settings import Settings
+from sskai.events import v1 as events
+from tests.scheduler.examples import START, candidate, placement, proposed, running_job, submitted
 
 
 @pytest.mark.parametrize("state", State)
@@ -30,41 +29,27 @@ def test_ended_states_absorb_and_all_others_can_end(state: State) -> None:
 
 
 def test_a_bug_names_the_arrow_that_does_not_exist() -> None:
-    with pytest.raises(IllegalTransitionError, match="job job_1: running -> queued"):
-        running_job().to(State.QUEUED)
+    with pytest.raises(IllegalTransitionError, match="job job_1: running -> cancelled"):
+        running_job().to(State.CANCELLED)
 
 
 @given(
     st.lists(st.floats(0.001, 900), min_size=1, max_size=30),
     st.floats(0.001, 100, allow_nan=False, allow_infinity=False),
+    st.integers(1, 8),
 )
-def test_metering_leaves_no_gap_and_its_sum_is_the_spend(seconds: list[float], price: float) -> None:
-    job, now, rows = running_job(price), START, []
+def test_metering_leaves_no_gap_and_its_sum_is_the_spend(seconds: list[float], price: float, machines: int) -> None:
+    job, now, rows = running_job(placement(price=price), machines=machines), START, []
     for passed in seconds:
         now += timedelta(seconds=passed)
-        job, row = domain.meter(job, now)
-        rows += [row] if row else []
+        job, row = money.meter(job, now)
+        rows += row
     assert sum(row.amount_nano_usd for row in rows) == job.spent_nano_usd
+    assert {row.price_usd_per_hour for row in rows} == {price * machines}
     for earlier, later in itertools.pairwise(rows):
         assert earlier.ended_at == later.started_at
     total = (now - START).total_seconds()
-    assert job.spent_nano_usd == pytest.approx(price * 1e9 * total / 3600, abs=len(rows))
-
-
-@pytest.mark.parametrize(
-    ("reason", "waits"), [(EndReason.SPOT_INTERRUPTED, False), (EndReason.MACHINE_LOST, False), (EndReason.ERROR, True)]
-)
-def test_errors_are_tried_again_ever_later_and_interruptions_at_once(reason: EndReason, waits: bool) -> None:
-    job, pauses = running_job(), []
-    for number in range(1, 4):
-        ended = domain.attempt_ended(job, reason, START)
-        queued = domain.planned(ended, proposed(after_attempt=number), START)
-        assert queued.due_at is not None
-        pauses.append((queued.due_at - START).total_seconds())
-        job = domain.launched(domain.begin_attempt(queued, placement(), START), f"m-{number}", START, START, 5)
-    assert pauses == sorted(pauses)
-    assert (pauses[0] > 1) is waits
-    assert (pauses[2] > pauses[0]) is waits
+    assert job.spent_nano_usd == pytest.approx(price * machines * 1e9 * total / 3600, abs=len(rows))
 
 
 @pytest.mark.parametrize("reason", EndReason)
@@ -80,10 +65,61 @@ def test_an_unknown_word_of_a_trainer_is_an_error() -> None:
 
 @given(st.lists(st.integers(0, 1000), max_size=20))
 def test_a_committed_step_never_goes_back(steps: list[int]) -> None:
-    from sskai.events import v1 as events
-
     job, highest = running_job(), 0
     for step in steps:
-        job = domain.checkpointed(job, events.CheckpointCommitted(job_id="job_1", attempt=1, step=step), START)
+        job = transitions.checkpointed(job, events.CheckpointCommitted(job_id="job_1", attempt=1, step=step), START)
         highest = max(highest, step)
         assert job.steps_saved == highest
+
+
+def test_a_gang_is_planned_by_its_offer_and_its_number_of_machines() -> None:
+    """Two candidates may share an offer; a newer plan must not change what a running attempt is."""
+    job = transitions.planned(transitions.submitted(submitted(), START, ""), proposed(), START)
+    assert job.plan is not None
+    gang, alone = candidate(placement(), machines=4), candidate(placement())
+    gang.micro_batch_size, alone.micro_batch_size = 1, 16
+    for best, other in ((gang, alone), (alone, gang)):
+        plan = proposed()
+        del plan.candidates[:]
+        plan.candidates.extend([best, other])
+        planned = transitions.planned(job, plan, START)
+        begun = transitions.begin_attempt(planned, launching.candidate_of(planned, placement()), START)
+        begun = replace(begun, plan=proposed())
+        assert begun.attempt is not None
+        pod = launching.pod(begun, begun.attempt, Settings())
+        assert pod.machines == best.machine_count
+        assert json.loads(pod.env["SSKAI_PLAN"])["micro_batch_size"] == best.micro_batch_size
+
+
+@pytest.mark.parametrize(("hours", "days"), [(0.1, 1), (100, 1 + 12.5), (10_000, 30)])
+def test_a_pod_outlives_its_plan_but_not_everything(hours: float, days: float) -> None:
+    assert launching.lifetime_seconds(candidate(placement(), hours=hours)) == pytest.approx(days * 86_400, rel=0.02)
+
+
+def test_a_drain_ends_before_the_money_does() -> None:
+    """A notice may leave two minutes; a budget may leave ten seconds."""
+    job = running_job(placement(price=3600.0))  # a dollar a second
+    job.spec.budget_usd = 10.0
+    stop_by = START + timedelta(seconds=120)
+    draining = transitions.drain(job, EndReason.SPOT_INTERRUPTED, START, stop_by)
+    assert money.stop_within_budget(draining, START).stop_by == START + timedelta(seconds=10)
+    job.spec.budget_usd = 200.0
+    assert money.stop_within_budget(draining, START).stop_by == stop_by
+
+
+@pytest.mark.parametrize(("state", "stop_by_seconds"), [("running", 60), ("draining", 20)])
+def test_cancelling_does_not_give_more_time_than_the_machine_has(state: str, stop_by_seconds: int) -> None:
+    job = running_job()
+    if state == "draining":
+        job = transitions.drain(job, EndReason.SPOT_INTERRUPTED, START, START + timedelta(seconds=20))
+    cancelled = transitions.cancel(job, START)
+    assert cancelled.state is State.CANCELLING
+    assert cancelled.stop_by == START + timedelta(seconds=stop_by_seconds)
+
+
+def test_an_earlier_notice_shortens_a_drain_and_a_later_one_does_not_lengthen_it() -> None:
+    job = transitions.drain(running_job(), EndReason.DEADLINE_AT_RISK, START, START + timedelta(seconds=60))
+    for seconds, left in ((120, 60), (39, 39), (50, 39)):
+        job = transitions.drain(job, EndReason.SPOT_INTERRUPTED, START, START + timedelta(seconds=seconds))
+        assert job.stop_by == START + timedelta(seconds=left)
+    assert job.stop_reason is EndReason.DEADLINE_AT_RISK

@@ -2,28 +2,31 @@ import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from sskai.events.v1 import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AttemptStarted(_message.Message):
-    __slots__ = ("job_id", "tenant_id", "attempt", "machine_id", "placement", "started_at")
+    __slots__ = ("job_id", "tenant_id", "attempt", "machine_id", "placement", "started_at", "member_ids")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     MACHINE_ID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_IDS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     tenant_id: str
     attempt: int
     machine_id: str
     placement: _common_pb2.Placement
     started_at: _timestamp_pb2.Timestamp
-    def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., attempt: _Optional[int] = ..., machine_id: _Optional[str] = ..., placement: _Optional[_Union[_common_pb2.Placement, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    member_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., attempt: _Optional[int] = ..., machine_id: _Optional[str] = ..., placement: _Optional[_Union[_common_pb2.Placement, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., member_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AttemptProgressed(_message.Message):
     __slots__ = ("job_id", "tenant_id", "attempt", "phase", "step", "total_steps", "loss", "learning_rate", "step_seconds", "tokens_per_second", "eta_seconds", "at")

@@ -165,12 +165,14 @@ class Resources(_message.Message):
     def __init__(self, accelerators: _Optional[str] = ..., cpus: _Optional[str] = ..., memory: _Optional[str] = ..., regions: _Optional[_Iterable[str]] = ..., instance_types: _Optional[_Iterable[str]] = ..., max_price_usd_per_hour: _Optional[float] = ..., nodes: _Optional[str] = ...) -> None: ...
 
 class Retry(_message.Message):
-    __slots__ = ("max_restarts_on_errors", "duration_seconds")
+    __slots__ = ("max_restarts_on_errors", "duration_seconds", "on_events")
     MAX_RESTARTS_ON_ERRORS_FIELD_NUMBER: _ClassVar[int]
     DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ON_EVENTS_FIELD_NUMBER: _ClassVar[int]
     max_restarts_on_errors: int
     duration_seconds: float
-    def __init__(self, max_restarts_on_errors: _Optional[int] = ..., duration_seconds: _Optional[float] = ...) -> None: ...
+    on_events: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, max_restarts_on_errors: _Optional[int] = ..., duration_seconds: _Optional[float] = ..., on_events: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CheckpointPolicy(_message.Message):
     __slots__ = ("interval_steps", "keep", "disabled")

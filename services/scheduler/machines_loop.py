@@ -1,0 +1,149 @@
+"""Holding what runs against what should: attempts whose pod is gone end, pods that no live attempt owns are deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+from google.protobuf.message import Message
+
+from services.scheduler import endings, launching, starting, transitions
+from services.scheduler.cluster import ClusterUnavailableError, Machine, Observation, PodState
+from services.scheduler.domain import Attempt, EndReason, Job
+from services.scheduler.store import Live, Store
+from services.scheduler.watching import MAX_DELETES_PER_TURN
+from services.scheduler.world import World
+from sskai import telemetry
+from sskai.delivery import tell
+
+log = structlog.get_logger()
+
+# The trainer's own last word travels through the broker; the cluster's must not overtake it.
+LAST_WORD_SECONDS = 3.0
+# A drained attempt's very last act, by which its successor knows that it has ended, may follow the word to us.
+LAST_ACT_SECONDS = 5.0
+# A launch that is answered with errors is repeated, and meets its pod by name. One whose answers never come is recorded
+# from the list.
+ADOPT_SECONDS = 30.0
+# What a pod that could not tell its last word says by its exit code; services/trainer/README.md. Others are errors.
+EXIT_REASONS = {65: EndReason.USER_ERROR, 71: EndReason.OUT_OF_MEMORY, 75: EndReason.SPOT_INTERRUPTED}
+
+Change = Callable[[Job, Attempt, datetime], tuple[Job, list[Message]]]
+
+
+async def watch_machines(world: World) -> None:
+    """One list of the cluster, and what follows from it. Raises ClusterUnavailableError: then nothing follows."""
+    observed = await world.cluster.observe()
+    async with world.database.transaction() as session:
+        live = await Store(session).live_attempts()
+    now, watch = world.clock(), world.watch
+    seen = {one.machine_id for one in observed}
+    watch.listed(seen, now)
+    deletes = 0
+    for one in observed:
+        mine = live.get(one.machine_id)
+        if mine is not None and (mine.job_id, mine.attempt) == (one.job_id, one.attempt):
+            await _compare(world, one, mine)
+        elif deletes < MAX_DELETES_PER_TURN:
+            deletes += await _stray(world, one)
+    launched_at = {machine_id: attempt.launched_at for machine_id, attempt in live.items()}
+    for machine_id in watch.gone(launched_at, seen, now):
+        mine = live[machine_id]
+        await _end_dead_attempt(world, Observation(machine_id, mine.job_id, mine.attempt, PodState.GONE))
+
+
+async def _compare(world: World, one: Observation, mine: Live) -> None:
+    """What the cluster says about a live attempt."""
+    if one.denied:
+        await _give_up_waiting(world, one)
+    elif one.state is not PodState.RUNNING:
+        await _end_dead_attempt(world, one)
+    elif one.terminates_at is not None and world.watch.noticed.get(one.machine_id) != one.terminates_at:
+        stop_by = one.terminates_at
+        await _change(world, one, lambda job, attempt, now: endings.noticed(job, attempt, max(stop_by, now), now))
+        world.watch.noticed[one.machine_id] = stop_by
+    elif one.pending[: transitions.MAX_PENDING_CHARACTERS] != mine.pending:
+        await _change(
+            world, one, lambda job, attempt, _now: (transitions.pending(job, attempt.number, one.pending), [])
+        )
+
+
+async def _give_up_waiting(world: World, one: Observation) -> None:
+    """It waited too long for capacity: an offer that denied it, only later."""
+    await world.cluster.delete(one.machine_id)
+    detail = one.pending or "it waited too long for capacity"
+    await _change(
+        world, one, lambda job, attempt, now: starting.denied(job, attempt.number, detail, now, world.settings)
+    )
+
+
+async def _stray(world: World, one: Observation) -> int:
+    """A pod that no recorded attempt owns: one whose launch is not recorded yet is let be, or adopted; any other is
+    deleted, again and again until it is gone. Returns the deletes that were tried."""
+    now, is_gone = world.clock(), one.state is PodState.GONE
+    if not world.watch.may_delete(one.machine_id, is_gone=is_gone, now=now):
+        return 0
+    async with world.database.transaction() as session:
+        store = Store(session)
+        job = await store.job(one.job_id)
+        attempts = job.live_attempts() if job is not None else ()
+        attempt = next((each for each in attempts if each.number == one.attempt), None)
+        if job is not None and attempt is not None:
+            if not attempt.machine_id and not is_gone and (now - attempt.started_at).total_seconds() >= ADOPT_SECONDS:
+                machine = Machine(one.machine_id, attempt.started_at)
+                job, told = starting.started(job, attempt.number, machine, now, world.settings)
+                await store.save(job)
+                await tell(session, *told)
+            return 0
+        goes_on = job is not None and not job.state.ended
+        drained_at = await store.drained_at(one.job_id, one.attempt) if goes_on else None
+    if one.state is PodState.RUNNING and drained_at and (now - drained_at).total_seconds() < LAST_ACT_SECONDS:
+        return 0
+    log.info("deleting a pod that no live attempt owns", machine=one.machine_id, job=one.job_id)
+    world.watch.deleting(one.machine_id, now)
+    try:
+        await world.cluster.delete(one.machine_id)
+    except ClusterUnavailableError as error:
+        log.warning("a pod could not be deleted; trying again", machine=one.machine_id, error=str(error))
+    return 1
+
+
+async def _end_dead_attempt(world: World, one: Observation) -> None:
+    """The cluster says the pod is dead. Its own last word (finished, drained) goes first if it comes in time."""
+
+    def change(job: Job, attempt: Attempt, now: datetime) -> tuple[Job, list[Message]]:
+        ended_at = one.ended_at or attempt.heard_at or now
+        patience = LAST_WORD_SECONDS if one.state is PodState.EXITED else 0.0
+        if (now - max(ended_at, attempt.started_at)).total_seconds() < patience:
+            return job, []
+        if job.stands_by(attempt.number):
+            return endings.end_successor(job, _cause(attempt, one), now)
+        return endings.end_attempt(job, job.stop_reason or _cause(attempt, one), now, detail=attempt.pending)
+
+    await _change(world, one, change)
+
+
+async def _change(world: World, one: Observation, change: Change) -> None:
+    """One transaction on the job of a live attempt, as it is now."""
+    async with world.database.transaction() as session:
+        store = Store(session)
+        job = await store.job(one.job_id)
+        attempt = next((each for each in job.live_attempts() if each.number == one.attempt), None) if job else None
+        if job is None or attempt is None:
+            return
+        with telemetry.tracer().start_as_current_span(
+            "cluster's word",
+            context=telemetry.context_from(job.traceparent),
+            attributes={"sskai.tenant": job.tenant_id, "sskai.subject": job.job_id},
+        ):
+            changed, told = change(job, attempt, world.clock())
+            if changed is not job:
+                await store.save(changed)
+                await tell(session, *told)
+
+
+def _cause(attempt: Attempt, one: Observation) -> EndReason:
+    if one.state is PodState.GONE:
+        return EndReason.SPOT_INTERRUPTED if launching.on_spot(attempt.placement) else EndReason.MACHINE_LOST
+    return EXIT_REASONS.get(one.exit_code or 0, EndReason.ERROR)

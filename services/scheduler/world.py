@@ -1,0 +1,23 @@
+"""What the loops act on and with, and what they remember between two turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from services.scheduler.cluster import Cluster
+from services.scheduler.settings import Settings
+from services.scheduler.watching import Watch
+from sskai.database import Database
+
+
+@dataclass
+class World:
+    """A restart forgets `watch`, which only makes the scheduler more patient."""
+
+    database: Database
+    cluster: Cluster
+    settings: Settings
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    watch: Watch = field(default_factory=Watch)
