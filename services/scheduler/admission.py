@@ -189,7 +189,7 @@ class _Round:
             self.holders_of[holder.tenant_id].append(holder)
             self.used[holder.tenant_id].update(_resources(holder.size))
             self.reserved_usd[holder.tenant_id] += holder.reserved_usd
-        for size in (one.size for one in (*jobs, *holders)):
+        for size in [*(one.size for one in jobs), *(one.size for one in holders)]:
             self.totals.update(_resources(size))
         if limits.machines:
             self.totals["machines"] = limits.machines

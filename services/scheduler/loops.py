@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from google.protobuf.message import Message
 
-from services.scheduler import domain, launching
+from services.scheduler import domain, launching, queueing
 from services.scheduler.cluster import (
     Cluster,
     ClusterUnavailableError,
@@ -25,6 +25,7 @@ from services.scheduler.cluster import (
 from services.scheduler.domain import EndReason, Job, State
 from services.scheduler.endings import end_attempt, fail
 from services.scheduler.policy import Action
+from services.scheduler.queueing import LastDecision, Queue
 from services.scheduler.settings import Settings
 from services.scheduler.store import JobRow, Store
 from sskai import claims, telemetry
@@ -49,6 +50,10 @@ class World:
     cluster: Cluster
     settings: Settings
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    last_decision: LastDecision = field(default_factory=LastDecision)
+
+    def queue(self, store: Store, now: datetime) -> Queue:
+        return Queue(store.session, self.settings, now, self.last_decision)
 
 
 async def drive_jobs(world: World) -> None:
@@ -97,11 +102,11 @@ async def _record(
 async def _plan_is_late(world: World, row: JobRow) -> None:
     """No new plan in time: go on with the alternates of the old one rather than stand still."""
 
-    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
+    async def change(job: Job, store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
         if job.state is not State.PLANNING:
             return job, []
         if job.plan is None:
-            return launching.hold(job, "no-plan", "the optimizer has not answered yet", now, 60)
+            return await world.queue(store, now).hold(job, "no-plan", "the optimizer has not answered yet", 60)
         return domain.planned(job, job.plan, now), []
 
     await _record(world, row, change)
@@ -111,16 +116,16 @@ async def _launch_queued(world: World, row: JobRow) -> None:
     async def change(job: Job, store: Store, now: datetime) -> tuple[Job | None, list[Message]]:
         if job.state is not State.QUEUED:
             return job, []
-        if await store.running_jobs(job.tenant_id) >= world.settings.max_running_jobs_per_tenant:
-            return launching.hold(
-                job, "quota", f"{world.settings.max_running_jobs_per_tenant} jobs run already", now, 5
-            )
+        queue = world.queue(store, now)
+        held = await queue.admit(job)
+        if held is not None:
+            return held
         if domain.has_looked_long_enough(job, now):
             failed = replace(job.to(State.FAILED), due_at=None)
             return failed, [fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
         choice = launching.choose(job, now, world.settings)
         if choice.placement is None:
-            return launching.hold(job, choice.rule, choice.detail, now, choice.again_in_seconds)
+            return await queue.hold(job, choice.rule, choice.detail, choice.again_in_seconds)
         return domain.begin_attempt(job, choice.placement, now), []
 
     job = await _record(world, row, change)
@@ -272,6 +277,11 @@ STEPS = {
     State.DRAINING: _drain,
     State.CANCELLING: _drain,
 }
+
+
+async def tend_queue(world: World) -> int:
+    """Give places to the waiting jobs that may launch now; see queueing. Returns to how many."""
+    return await queueing.tend_queue(world.database, world.settings, world.clock(), world.last_decision)
 
 
 async def watch_machines(world: World) -> None:

@@ -159,13 +159,6 @@ class Store:
         job = await self.job(job_id)
         return job is not None and job.is_current(attempt)
 
-    async def running_jobs(self, tenant_id: str) -> int:
-        states = [state.value for state in State if state.has_attempt]
-        count = await self.session.scalar(
-            select(func.count()).select_from(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.state.in_(states))
-        )
-        return int(count or 0)
-
     async def save(self, job: Job) -> None:
         """Write the job and its newest attempt. A lease stays as it is: claims end by their own statement."""
         values: dict[str, Any] = {name: getattr(job, name) for name in _JOB_FIELDS}
