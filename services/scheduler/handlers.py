@@ -32,7 +32,7 @@ async def queue_job(event: events.JobSubmitted, store: Store, now: datetime) -> 
 
 
 async def take_plan(event: events.PlanProposed, store: Store, now: datetime) -> list[Message]:
-    """The job can be launched."""
+    """The job stands in line for its place."""
     if event.preview:
         return []
     job = await store.job(event.job_id)
@@ -41,15 +41,8 @@ async def take_plan(event: events.PlanProposed, store: Store, now: datetime) -> 
         return []
     if not domain.is_answer(job, event.after_attempt):
         return []
-    job = domain.planned(job, event, now)
-    told: list[Message] = []
-    if not job.admitted:
-        job = replace(job, admitted=True)
-        told.append(
-            events.JobAdmitted(job_id=job.job_id, tenant_id=job.tenant_id, plan_id=event.plan_id, admitted_at=now)
-        )
-    await store.save(job)
-    return told
+    await store.save(domain.planned(job, event, now))
+    return []
 
 
 async def take_refusal(event: events.PlanRefused, store: Store, now: datetime) -> list[Message]:

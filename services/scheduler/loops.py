@@ -117,16 +117,17 @@ async def _launch_queued(world: World, row: JobRow) -> None:
         if job.state is not State.QUEUED:
             return job, []
         queue = world.queue(store, now)
-        held = await queue.admit(job)
-        if held is not None:
-            return held
+        job, told, has_place = await queue.admit(job)
+        if not has_place:
+            return job, told
         if domain.has_looked_long_enough(job, now):
             failed = replace(job.to(State.FAILED), due_at=None)
-            return failed, [fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
+            return failed, [*told, fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
         choice = launching.choose(job, now, world.settings)
         if choice.placement is None:
-            return await queue.hold(job, choice.rule, choice.detail, choice.again_in_seconds)
-        return domain.begin_attempt(job, choice.placement, now), []
+            job, held = await queue.hold(job, choice.rule, choice.detail, choice.again_in_seconds)
+            return job, [*told, *held]
+        return domain.begin_attempt(job, choice.placement, now), told
 
     job = await _record(world, row, change)
     if job is not None and job.state is State.LAUNCHING:

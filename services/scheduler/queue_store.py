@@ -77,6 +77,15 @@ class QueueRow(Base):
     latest: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
+# What a decision needs of each row; there may be thousands.
+_DECIDED_BY = (
+    *(QueueRow.job_id, QueueRow.tenant_id, QueueRow.priority, QueueRow.submitted_at),
+    *(QueueRow.machines, QueueRow.accelerators, QueueRow.vcpus),
+    *(QueueRow.seconds_low, QueueRow.seconds_expected, QueueRow.seconds_high),
+    *(QueueRow.committed_nano_usd, QueueRow.budget_nano_usd),
+)
+
+
 class WaitRow(Base):
     """A wait that is over; `ended` false: given up, or gone on under another rule."""
 
@@ -169,7 +178,7 @@ class QueueStore:
         """Rows (QueueRow columns, jobs.spent_nano_usd) of jobs that want a place now; the one that asks among them."""
         wants = or_(QueueRow.rule.not_in(MARKET_RULES), QueueRow.job_id == asking)
         statement = (
-            select(*_columns(QueueRow), JobRow.spent_nano_usd)
+            select(*_DECIDED_BY, JobRow.spent_nano_usd)
             .join(JobRow, JobRow.job_id == QueueRow.job_id)
             .where(JobRow.state == State.QUEUED.value, ~QueueRow.placed, wants)
         )
@@ -185,7 +194,9 @@ class QueueStore:
                 JobRow.steps_told,
                 JobRow.step_seconds,
                 JobRow.told_at.label("progress_at"),
-                *_columns(QueueRow),
+                QueueRow.total_steps,
+                QueueRow.placed_at,
+                *_DECIDED_BY,
             )
             .outerjoin(QueueRow, QueueRow.job_id == JobRow.job_id)
             .where(or_(JobRow.state.in_(WITH_ATTEMPT), and_(JobRow.state.in_(ALIVE), QueueRow.placed)))
@@ -297,7 +308,3 @@ def _began(job_id: Any, since: Any) -> Any:
     """By the scheduler's clock: a cluster's may be cut to whole seconds, and so lie before the wait."""
     launched = (AttemptRow.job_id == job_id, AttemptRow.started_at >= since, AttemptRow.launched_at.is_not(None))
     return select(func.min(AttemptRow.started_at)).where(*launched).scalar_subquery()
-
-
-def _columns(table: Any) -> list[Any]:
-    return [getattr(table, column.key) for column in table.__mapper__.column_attrs]

@@ -115,7 +115,9 @@ async def test_a_pod_is_told_what_was_planned_for_its_own_placement(stage: Stage
 async def test_a_plan_that_comes_before_its_job_is_kept(stage: Stage) -> None:
     await stage.tell(proposed(), submitted())
     assert (await stage.job()).state == "queued"
-    assert stage.heard(events.JobAdmitted)
+    await stage.turn()
+    (admitted,) = stage.heard(events.JobAdmitted)
+    assert admitted.plan_id == "plan_0"
 
 
 async def test_a_job_and_its_plan_at_the_same_time_meet(stage: Stage) -> None:

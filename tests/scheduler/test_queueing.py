@@ -104,7 +104,9 @@ async def test_a_place_is_taken_with_the_attempt_or_not_at_all(make: Make) -> No
             store = Store(session)
             found = await store.job("job_1")
             assert found is not None
-            assert await stage.world.queue(store, stage.now).admit(found) is None
+            _, told, has_place = await stage.world.queue(store, stage.now).admit(found)
+            assert has_place
+            assert told, "JobAdmitted"
             raise SystemError("killed before the commit")
 
     with pytest.raises(SystemError):
@@ -128,6 +130,9 @@ async def test_a_high_job_overtakes_and_the_one_behind_it_is_told(make: Make) ->
     await finish(stage, "job_1")
     await tend(stage)
     assert await running(stage) == ["job_3"]
+    assert [one.job_id for one in stage.heard(events.JobAdmitted)] == ["job_3"], (
+        "told with its place, not with its plan"
+    )
     await finish(stage, "job_3")
     await tend(stage)
     assert await running(stage) == ["job_2"]
