@@ -124,7 +124,7 @@ class Queue:
         return await self._hold(job, row, rule, detail, seconds, span, 0)
 
     async def decide(self, asking: str = "") -> Decision:
-        """Decide on everybody who wants a place now. After the store's `lock`."""
+        """Decide on everybody who wants a place now, and give the others theirs at once. After the store's `lock`."""
         started = time.process_time()
         holders = [values.holder_of(row, self.now) for row in await self.store.holders()]
         contenders = [values.waiting_of(row) for row in await self.store.contenders(asking)]
@@ -133,6 +133,8 @@ class Queue:
             spent = {tenant: amount / NANO for tenant, amount in (await self.store.spent_nano_usd(self._month)).items()}
         decision = admission.decide(contenders, holders, values.limits_of(self.settings), self.now, spent)
         self.last.keep(decision, time.process_time() - started)
+        if others := [job_id for job_id in decision.launch if job_id != asking]:
+            await self.store.place(others, self.now)
         return decision
 
     async def close(self, row: QueueRow, started_at: datetime | None) -> None:
@@ -278,9 +280,7 @@ async def tend_queue(database: Database, settings: Settings, now: datetime, last
             WAITING.labels(rule=rule).set(by_rule.get(rule, 0))
         if not set(by_rule) - {*MARKET_RULES, "no-plan", "backoff"} or last.stands_for_seconds:
             return 0
-        launch = (await queue.decide()).launch
-        await queue.store.place(launch, now)
-        return len(launch)
+        return len((await queue.decide()).launch)
 
 
 async def forget_old_waits(database: Database, now: datetime) -> None:

@@ -104,7 +104,7 @@ def test_a_stretched_interval_still_holds_its_median(bounds: list[float], low: f
 
 
 def coverage_of_drifting_waits(*, calibrated: bool) -> list[float]:
-    """Spot waits that grow three-hundredfold, fall back at once, and spread more and more: coverage by 1,000 predictions."""
+    """Waits that grow three-hundredfold, fall back at once, and spread more and more: coverage by 1,000 predictions."""
     draw = random.Random(11)
     past: list[PastWait] = []
     calibration, blocks = Calibration(), []
