@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +19,11 @@ import httpx2
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from sskai import plan_table, timeline, timeline_picture
+from sskai import plan_table, timeline, timeline_picture, waiting_words
 from sskai.client import Client, Document, SskaiError
 from sskai.local import stack
 from sskai.local.paths import home_folder
@@ -254,18 +256,24 @@ def submit(
 
 @jobs.command("list")
 def list_jobs(as_json: AsJson = False) -> None:
-    """Your jobs, newest first."""
+    """Your jobs, newest first; of those that wait, why and until when."""
+    rows, now = list(connect().jobs.list()), datetime.now(UTC)
+    if not as_json:
+        rows = [{**row, "waiting": waiting_words.in_short(row.get("waiting"), now)} for row in rows]
     show(
-        list(connect().jobs.list()),
-        ["id", "name", "state", "attempt", "progress.step", "progress.total_steps", "spent_usd"],
+        rows,
+        ["id", "name", "state", "waiting", "attempt", "progress.step", "progress.total_steps", "spent_usd"],
         as_json,
     )
 
 
 @jobs.command("show")
 def show_job(job_id: str) -> None:
-    """All that is known of one job."""
-    print(json.dumps(connect().jobs.get(job_id), indent=2))
+    """All that is known of one job, as JSON; while it waits, why and until when as a line on stderr."""
+    job = connect().jobs.get(job_id)
+    print(json.dumps(job, indent=2))
+    if waiting := job.get("waiting"):
+        err.print(waiting_words.in_words(waiting, datetime.now(UTC)), highlight=False, markup=False)
 
 
 @jobs.command("follow")
@@ -333,6 +341,10 @@ def cancel(job_id: str, as_json: AsJson = False) -> None:
 
 def _follow(client: Client, job_id: str) -> None:
     for event in client.events(after=0, subject=job_id):
+        if event.type == "JobHeld":
+            words = escape(waiting_words.in_words(event.data, datetime.now(UTC)))
+            out.print(f"[cyan]{event.type}[/cyan] {words}", highlight=False)
+            continue
         hidden = ("job_id", "tenant_id")
         told = {name: value for name, value in event.data.items() if not isinstance(value, dict | list)}
         out.print(f"[cyan]{event.type}[/cyan] " + " ".join(f"{k}={v}" for k, v in told.items() if k not in hidden))

@@ -44,9 +44,16 @@ class _View(BaseModel):
 
 
 class Hold(_View):
+    """Why it waits, and until when as far as anybody can say."""
+
     at: datetime
     rule: str
     detail: str
+    since: datetime | None = None  # when this rule began to hold it
+    expected_start: datetime | None = None
+    earliest_start: datetime | None = None
+    latest_start: datetime | None = None
+    position: int = 0  # 1: next; 0: in no queue
 
 
 class Requeue(_View):
@@ -197,7 +204,9 @@ def _admitted(view: JobView, event: events.JobAdmitted) -> JobView:
 
 
 def _held(view: JobView, event: events.JobHeld) -> JobView:
-    hold = Hold(at=moment(event.held_at), rule=event.rule, detail=event.detail)
+    times = ("since", "expected_start", "earliest_start", "latest_start")
+    known = {name: moment(getattr(event, name)) for name in times if event.HasField(name)}
+    hold = Hold(at=moment(event.held_at), rule=event.rule, detail=event.detail, position=event.position, **known)
     return view.model_copy(update={"hold": _greater(view.hold, hold, lambda one: (one.at, one.rule, one.detail))})
 
 

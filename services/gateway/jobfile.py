@@ -34,6 +34,7 @@ _OBJECTIVES = {
     "cheapest-within-deadline": events.OBJECTIVE_CHEAPEST_WITHIN_DEADLINE,
     "fastest-within-budget": events.OBJECTIVE_FASTEST_WITHIN_BUDGET,
 }
+_PRIORITIES = {"low": events.PRIORITY_LOW, "normal": events.PRIORITY_NORMAL, "high": events.PRIORITY_HIGH}
 # Those that the optimizer's catalogue rents out (a test compares the two), and SkyPilot's words for none at all.
 ACCELERATORS = (
     "T4",
@@ -216,6 +217,7 @@ class JobFile(Form):
     env: dict[Variable, Text] = Field(default={}, max_length=100)
     secrets: list[Variable] = Field(default=[], max_length=100)
     objective: Literal["cheapest", "fastest", "cheapest-within-deadline", "fastest-within-budget"] = "cheapest"
+    priority: Literal["low", "normal", "high"] = "normal"  # which of the waiting jobs goes first
 
 
 def require_trainable(job: JobFile) -> None:
@@ -273,6 +275,7 @@ def to_spec(job: JobFile, model: Model, dataset: Dataset | None, now: datetime) 
         env=job.env,
         secrets=job.secrets,
         objective=_OBJECTIVES[job.objective],
+        priority=_PRIORITIES[job.priority],
     )
     if job.deadline is not None:
         spec.deadline.CopyFrom(timestamp(deadline(job.deadline, now)))

@@ -113,7 +113,17 @@ def _held_back(job: Job, now: datetime) -> tuple[Job, list[Message]]:
         f"{len(job.recoveries)} recoveries in an hour, {job.errors} errors, and no newer checkpoint: next launch at "
     )
     detail += f"{job.not_before:%H:%M:%S} UTC"
-    held = events.JobHeld(job_id=job.job_id, tenant_id=job.tenant_id, rule="backoff", detail=detail, held_at=now)
+    held = events.JobHeld(
+        job_id=job.job_id,
+        tenant_id=job.tenant_id,
+        rule="backoff",
+        detail=detail,
+        held_at=now,
+        since=now,
+        earliest_start=job.not_before,
+        expected_start=job.not_before,
+        latest_start=job.not_before,
+    )
     return replace(job, held_rule="backoff"), [held]
 
 

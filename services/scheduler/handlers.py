@@ -31,7 +31,7 @@ async def queue_job(event: events.JobSubmitted, store: Store, now: datetime) -> 
 
 
 async def take_plan(event: events.PlanProposed, store: Store, now: datetime) -> list[Message]:
-    """The job can be launched; a job that runs has its alternates."""
+    """The job stands in line for its place; a job that runs has its alternates."""
     if event.preview:
         return []
     job = await store.job(event.job_id)
@@ -40,15 +40,8 @@ async def take_plan(event: events.PlanProposed, store: Store, now: datetime) -> 
         return []
     if job.state.ended or not transitions.is_answer(job, event.after_attempt):
         return []
-    job = transitions.planned(job, event, now)
-    told: list[Message] = []
-    if not job.admitted:
-        job = replace(job, admitted=True)
-        told.append(
-            events.JobAdmitted(job_id=job.job_id, tenant_id=job.tenant_id, plan_id=event.plan_id, admitted_at=now)
-        )
-    await store.save(job)
-    return told
+    await store.save(transitions.planned(job, event, now))
+    return []
 
 
 async def take_refusal(event: events.PlanRefused, store: Store, now: datetime) -> list[Message]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 from google.protobuf.message import Message
 
-from services.scheduler import launching, money, retrying, standby, starting, transitions
+from services.scheduler import launching, money, queueing, retrying, standby, starting, transitions
 from services.scheduler.cluster import (
     ClusterUnavailableError,
     Machine,
@@ -107,11 +107,11 @@ async def _claimed(world: World, row: JobRow, *states: State) -> Job | None:
 async def _plan_is_late(world: World, row: JobRow) -> None:
     """No new plan in time: go on with the alternates of the old one rather than stand still."""
 
-    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job, list[Message]]:
+    async def change(job: Job, store: Store, now: datetime) -> tuple[Job, list[Message]]:
         if job.state is not State.PLANNING:
             return job, []
         if job.plan is None:
-            return launching.hold(job, "no-plan", "the optimizer has not answered yet", now, 60)
+            return await world.queue(store, now).hold(job, "no-plan", "the optimizer has not answered yet", 60)
         return transitions.planned(job, job.plan, now), []
 
     await _record(world, row, change)
@@ -123,17 +123,18 @@ async def _launch_queued(world: World, row: JobRow) -> None:
             return job, []
         if job.not_before is not None and job.not_before > now:
             return replace(job, due_at=job.not_before), []
-        if await store.running_jobs(job.tenant_id) >= world.settings.max_running_jobs_per_tenant:
-            return launching.hold(
-                job, "quota", f"{world.settings.max_running_jobs_per_tenant} jobs run already", now, 5
-            )
+        queue = world.queue(store, now)
+        job, told, has_place = await queue.admit(job)
+        if not has_place:
+            return job, told
         if retrying.has_looked_long_enough(job, now):
             failed = replace(job.to(State.FAILED), due_at=None)
-            return failed, [fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
+            return failed, [*told, fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
         choice = launching.choose(job, now, world.settings)
         if choice.placement is None:
-            return launching.hold(job, choice.rule, choice.detail, now, choice.again_in_seconds)
-        return transitions.begin_attempt(job, launching.candidate_of(job, choice.placement), now), []
+            job, held = await queue.hold(job, choice.rule, choice.detail, choice.again_in_seconds)
+            return job, [*told, *held]
+        return transitions.begin_attempt(job, launching.candidate_of(job, choice.placement), now), told
 
     job = await _record(world, row, change)
     if job is not None and job.state is State.LAUNCHING:
@@ -276,3 +277,8 @@ STEPS = {
     State.DRAINING: _drain,
     State.CANCELLING: _drain,
 }
+
+
+async def tend_queue(world: World) -> int:
+    """Give places to the waiting jobs that may launch now; see queueing. Returns to how many."""
+    return await queueing.tend_queue(world.database, world.settings, world.clock(), world.last_decision)

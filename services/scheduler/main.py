@@ -10,8 +10,9 @@ from google.protobuf.message import Message
 from services.scheduler.cluster import Cluster, Machine, Observation, Pod
 from services.scheduler.handlers import HANDLERS
 from services.scheduler.local_cluster import LocalCluster
-from services.scheduler.loops import drive_jobs
+from services.scheduler.loops import drive_jobs, tend_queue
 from services.scheduler.machines_loop import watch_machines
+from services.scheduler.queueing import forget_old_waits
 from services.scheduler.settings import Settings
 from services.scheduler.store import Store
 from services.scheduler.world import World
@@ -67,12 +68,24 @@ def build(settings: Settings) -> Service:
     def wake(_event: Message, _told: list[Any]) -> None:
         driving.wake.set()
 
+    async def tend_waiting_jobs() -> None:
+        if await tend_queue(world):
+            driving.wake.set()
+
+    async def forget() -> None:
+        await forget_old_waits(database, world.clock())
+
     return Service(
         "scheduler",
         settings,
         HANDLERS,
         Store,
-        loops=[driving, every(0.5, partial(watch_machines, world))],
+        loops=[
+            driving,
+            every(0.5, partial(watch_machines, world)),
+            every(1.0, tend_waiting_jobs),
+            every(3600, forget, name="forget_old_waits"),
+        ],
         after_event=wake,
         database=database,
     )

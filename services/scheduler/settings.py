@@ -59,7 +59,16 @@ class Settings(sskai.settings.Settings):
     denial_seconds: float = Field(default=60, gt=0)
     # A job without a deadline waits so long for spot capacity before it takes on-demand (spot_policy: auto).
     patience_seconds: float = Field(default=600, ge=0)
+    # Limits of what runs at the same time; unset: none. A job that would pass one waits its turn.
     max_running_jobs_per_tenant: int = Field(default=20, gt=0)
+    max_machines_per_tenant: int | None = Field(default=None, gt=0)
+    max_machines: int | None = Field(default=None, gt=0)  # of all tenants
+    # A waiting job rises one priority class per so many seconds, so that nobody waits for ever behind higher ones.
+    priority_ageing_seconds: float = Field(default=7200, gt=0)
+    # tenant -> weight of its fair share of the machines, as JSON: {"tenant_acme": 2}; 1 where it is not named.
+    tenant_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    # What a tenant may spend in a calendar month (UTC), jobs that run included as far as they are expected to cost.
+    tenant_budget_usd_per_month: float | None = Field(default=None, gt=0)
 
     @field_validator("ec2_regions", mode="before")
     @classmethod

@@ -198,13 +198,6 @@ class Store:
             )
         )
 
-    async def running_jobs(self, tenant_id: str) -> int:
-        states = [state.value for state in State if state.has_attempt]
-        count = await self.session.scalar(
-            select(func.count()).select_from(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.state.in_(states))
-        )
-        return int(count or 0)
-
     async def save(self, job: Job) -> None:
         """Write the job and its attempts. A lease stays as it is: claims end by their own statement."""
         values: dict[str, Any] = {name: getattr(job, name) for name in _JOB_FIELDS}

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from services.scheduler.cluster import Cluster
+from services.scheduler.queueing import LastDecision, Queue
 from services.scheduler.settings import Settings
+from services.scheduler.store import Store
 from services.scheduler.watching import Watch
 from sskai.database import Database
 
@@ -21,3 +23,8 @@ class World:
     settings: Settings
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     watch: Watch = field(default_factory=Watch)
+    last_decision: LastDecision = field(default_factory=LastDecision)
+
+    def queue(self, store: Store, now: datetime) -> Queue:
+        """The line of waiting jobs, as the store's transaction sees it."""
+        return Queue(store.session, self.settings, now, self.last_decision)

@@ -232,6 +232,35 @@ async def test_a_job_is_cancelled_once_and_not_after_its_end(house: House) -> No
     assert (await house.ann.post(f"/v1/jobs/{job['id']}/cancel")).status_code == 409
 
 
+async def test_a_waiting_job_shows_why_and_until_when(house: House) -> None:
+    job = await house.job(house.ann, priority="high")
+    (submitted,) = await house.told(events.JobSubmitted)
+    assert submitted.spec.priority == events.PRIORITY_HIGH
+    assert (job["spec"]["priority"], job["waiting"]) == ("high", None)
+    at = timestamp(house.world.now())
+    ids = {"job_id": job["id"], "tenant_id": submitted.tenant_id}
+    held = events.JobHeld(
+        **ids, rule="quota", detail="2 of 2 run", held_at=at, since=at, expected_start=at, latest_start=at, position=3
+    )
+    await house.bus.publish(held)
+    await house.bus.settle()
+    shown = (await house.ann.get(f"/v1/jobs/{job['id']}")).json()
+    waiting = shown["waiting"]
+    assert (shown["state"], waiting["rule"], waiting["detail"], waiting["position"]) == (
+        "held",
+        "quota",
+        "2 of 2 run",
+        3,
+    )
+    assert waiting["expected_start"] == waiting["latest_start"] == waiting["since"]
+    assert waiting["earliest_start"] is None, "nobody said"
+    (listed,) = (await house.ann.get("/v1/jobs", params={"state": "held"})).json()["data"]
+    assert listed["waiting"] == waiting
+    await house.bus.publish(events.AttemptStarted(**ids, attempt=1, started_at=at))
+    await house.bus.settle()
+    assert (await house.ann.get(f"/v1/jobs/{job['id']}")).json()["waiting"] is None
+
+
 async def test_a_plan_is_answered_when_the_optimizer_has_spoken(house: House) -> None:
     await house.dataset(house.ann)
     asking = asyncio.create_task(house.ann.post("/v1/plans", json=job_file()))

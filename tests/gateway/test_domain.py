@@ -88,6 +88,30 @@ def test_the_state_is_drawn_from_the_facts(told: list[Message], state: str) -> N
     assert view_of(*told).state == state
 
 
+def test_the_newest_hold_says_until_when_whichever_came_first() -> None:
+    first = events.JobHeld(**J, rule="quota", detail="full", held_at=at(3), since=at(1), position=4)
+    later = events.JobHeld(
+        **J,
+        rule="quota",
+        detail="full",
+        held_at=at(70),
+        since=at(1),
+        position=2,
+        expected_start=at(100),
+        earliest_start=at(80),
+        latest_start=at(200),
+    )
+    for told in ([first, later], [later, first]):
+        hold = view_of(PLANNED, *told).hold
+        assert hold
+        assert (hold.rule, hold.position, hold.since) == ("quota", 2, START + timedelta(seconds=1))
+        assert hold.expected_start == START + timedelta(seconds=100)
+        assert hold.latest_start == START + timedelta(seconds=200)
+    unsaid = view_of(HELD).hold
+    assert unsaid
+    assert (unsaid.expected_start, unsaid.since, unsaid.position) == (None, None, 0)
+
+
 def test_a_whole_life_is_told() -> None:
     view = view_of(*LIFE)
     assert view.plan_id == "plan_2"

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from services.gateway import endpointfile, references
 from services.gateway.endpointfile import EndpointFile
@@ -106,6 +107,25 @@ def test_spot_is_said_in_skypilots_way_or_in_ours(fields: dict[str, Any], policy
 )
 def test_each_objective_has_its_number(objective: str, number: int) -> None:
     assert spec_of(objective=objective, deadline="6h", budget={"total_usd": 5}).objective == number
+
+
+@pytest.mark.parametrize(
+    ("said", "priority"),
+    [
+        ({}, events.PRIORITY_NORMAL),
+        ({"priority": "low"}, events.PRIORITY_LOW),
+        ({"priority": "normal"}, events.PRIORITY_NORMAL),
+        ({"priority": "high"}, events.PRIORITY_HIGH),
+    ],
+)
+def test_a_job_says_its_priority_class(said: dict[str, Any], priority: int) -> None:
+    assert spec_of(**said).priority == priority
+
+
+@pytest.mark.parametrize("said", ["urgent", "HIGH", 1, None, ""])
+def test_an_unknown_priority_class_is_refused_by_its_name(said: Any) -> None:
+    with pytest.raises(ValidationError, match=r"priority\n.*'low', 'normal' or 'high'"):
+        spec_of(priority=said)
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "full", "scratch"])

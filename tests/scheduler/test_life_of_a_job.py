@@ -61,7 +61,9 @@ async def test_a_pod_is_told_what_was_planned_for_its_own_placement(stage: Stage
 async def test_a_plan_that_comes_before_its_job_is_kept(stage: Stage) -> None:
     await stage.tell(proposed(), submitted())
     assert (await stage.job()).state == "queued"
-    assert stage.heard(events.JobAdmitted)
+    await stage.turn()
+    (admitted,) = stage.heard(events.JobAdmitted)
+    assert admitted.plan_id == "plan_0"
 
 
 async def test_a_job_and_its_plan_at_the_same_time_meet(stage: Stage) -> None:
@@ -204,7 +206,8 @@ async def test_without_an_optimizer_the_user_is_told_what_the_job_waits_for(stag
     for _ in range(6):
         await stage.turn(20)
         held += stage.heard(events.JobHeld)
-    assert [one.rule for one in held] == ["no-plan"]
+    assert {one.rule for one in held} == {"no-plan"}
+    assert len(held) <= 2, "once, and again at most every minute"
     await stage.tell(proposed())
     assert (await stage.job()).state == "queued"
 
@@ -223,7 +226,12 @@ async def test_the_point_of_no_return_moves_a_job_to_on_demand(stage: Stage) -> 
 
 
 async def test_spend_never_passes_the_budget_and_leaves_the_newest_checkpoint(stage: Stage) -> None:
-    machine = await stage.run_first_attempt(budget_usd=0.10)  # 0.36 USD/h: 1,000 s
+    plan = proposed()
+    for candidate in plan.candidates:
+        candidate.total_usd.expected = 0.05  # it takes longer than was planned
+    await stage.tell(submitted(budget_usd=0.10), plan)  # 0.36 USD/h: 1,000 s
+    await stage.turn()
+    (machine,) = stage.cluster.running()
     checkpoint = events.CheckpointCommitted(job_id="job_1", attempt=1, step=20, uri="s3://sskai/jobs/job_1/c-20")
     await stage.tell(checkpoint)
     while not stage.cluster.drained:

@@ -172,6 +172,7 @@ def summary(row: JobRow) -> dict[str, Any]:
         "model": spec.model.model_id,
         "dataset": f"dataset://{spec.dataset.name}/{spec.dataset.version}",
         "attempt": attempt.number if attempt else 0,
+        "waiting": _waiting(view),
         "progress": progress,
         "spent_usd": row.spent_nano_usd * NANO,
         "budget_usd": spec.budget_usd if spec.HasField("budget_usd") else None,
@@ -193,7 +194,6 @@ def shown(row: JobRow, receipt: ReceiptRow | None) -> dict[str, Any]:
         "trace_id": row.trace_id or None,
         "plan_id": view.plan_id or None,
         "placement": document["chosen"],
-        "hold": document["hold"] if view.state is JobState.HELD else None,
         "requeue": document["requeue"],
         "attempts": [_attempt(attempt) for attempt in view.attempts.values()],
         "checkpoints": list(document["checkpoints"].values()),
@@ -202,6 +202,24 @@ def shown(row: JobRow, receipt: ReceiptRow | None) -> dict[str, Any]:
         "budget_fraction_reached": view.budget_fraction,
         "end": document["end"],
         "receipt": receipt.body if receipt else None,
+    }
+
+
+def _waiting(view: JobView) -> dict[str, Any] | None:
+    """What holds the job and until when; None: nothing does."""
+    if view.state is not JobState.HELD or view.hold is None:
+        return None
+    hold = view.hold
+    times = (hold.since or hold.at, hold.expected_start, hold.earliest_start, hold.latest_start)
+    since, expected, earliest, latest = (iso(at) if at else None for at in times)
+    return {
+        "rule": hold.rule,
+        "detail": hold.detail,
+        "since": since,
+        "expected_start": expected,
+        "earliest_start": earliest,
+        "latest_start": latest,
+        "position": hold.position,
     }
 
 

@@ -1,0 +1,6 @@
+"""Every table of the service, under one roof for who compares them with the migrations."""
+
+from services.scheduler.queue_store import QueueRow
+from services.scheduler.store import Base
+
+__all__ = ["Base", "QueueRow"]
