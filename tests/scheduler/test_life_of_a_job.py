@@ -220,7 +220,7 @@ async def test_the_point_of_no_return_moves_a_job_to_on_demand(stage: Stage) -> 
     await stage.tell(events.AttemptDrained(job_id="job_1", tenant_id="tenant_a", attempt=1, step=5))
     await stage.tell(proposed(after_attempt=1))
     await stage.turn()
-    await stage.turn()
+    await stage.turn(6)
     (now_on,) = stage.cluster.running()
     assert stage.cluster.pods[now_on].placement.capacity_type == events.CAPACITY_TYPE_ON_DEMAND
 
