@@ -1,8 +1,8 @@
 """What the past of a zone tells of its spot capacity to come: a Markov chain with hidden states, and beliefs over them.
 
 A zone's capacity is on or off; how long it stays so depends on what cannot be seen. So each hidden state has a mean
-stay and is wholly on or wholly off ("up for a day" and "up for minutes" look alike at first); the longer a run lasts, the
-more the belief leans to the long states. That gives hazards that fall with age, and zones in good and bad times, from
+stay and is wholly on or wholly off ("up for a day" and "up for minutes" look alike at first), and the longer a run
+lasts, the more the belief leans to the long states. That gives hazards that fall with age, and zones in good and bad times, from
 one small matrix. A belief is a vector over the states, moved by time and sharpened by what was seen; not having looked
 is no observation. States are ordered best first: up ones by how long they will stay up, then down ones by how soon they
 will be up again, so the best of several zones is the smallest index.
@@ -38,8 +38,8 @@ class Model:
     """The chain of one zone. `generator`: (states, states) rates per second; the first `ups` states are up.
 
     `zone_correlation`: of the availability of two zones, 0 (independent) to 1 (one zone under two names).
-    `hazard_by_hour`: losses of capacity in an hour of the (UTC) day over those of a mean hour, (24,); empty: the records
-    show no such pattern.
+    `hazard_by_hour`: losses of capacity in an hour of the (UTC) day over those of a mean hour, (24,); empty: no such
+    pattern is known.
     """
 
     generator: Matrix
@@ -69,7 +69,7 @@ class Model:
         return known
 
     def moved(self, belief: Vector, seconds: float, hour: int | None = None) -> Vector:
-        """The belief after some time in which nobody looked; `hour`: of the day, where the time is short and it is known."""
+        """The belief after some time in which nobody looked; `hour`: of the day, where it is known."""
         if seconds <= 0:
             return belief
         after = belief @ self.step(seconds)
@@ -81,7 +81,20 @@ class Model:
         up = min(1.0, max(0.0, is_up + was_up * (kept ** self.hazard_by_hour[hour % 24] - kept)))
         sides = np.array([up / is_up if is_up > 1e-12 else 1.0, (1 - up) / (1 - is_up) if is_up < 1 - 1e-12 else 1.0])
         moved = after * np.repeat(sides, [self.ups, self.states - self.ups])
-        return moved / moved.sum()
+        return np.asarray(moved / moved.sum())
+
+    def stayed(self, belief: Vector, seconds: float, available: bool) -> Vector:
+        """The belief after a time all of which was spent on the side that was seen at its beginning."""
+        part = slice(0, self.ups) if available else slice(self.ups, None)
+        # Within a side some is lost to the other at each moment: scaled to rows of a chain, what remains is the belief.
+        side = self.generator[part, part]
+        leaving = -side.sum(axis=1)
+        closed = np.zeros((len(side) + 1, len(side) + 1))
+        closed[:-1, :-1], closed[:-1, -1] = side, leaving
+        kept = np.append(belief[part], 0.0) @ exponential(closed * seconds)
+        after = np.zeros_like(belief)
+        after[part] = kept[:-1]
+        return self.seen(after, available)
 
     def seen(self, belief: Vector, available: bool) -> Vector:
         """The belief after a look. What was thought impossible falls back on what is usual."""
@@ -92,17 +105,17 @@ class Model:
         if total <= 1e-12:
             sharpened[part] = self.stationary[part]
             total = sharpened.sum()
-        return sharpened / total
+        return np.asarray(sharpened / total)
 
     def seconds_up(self) -> Vector:
         """Expected seconds until capacity is gone, per up state."""
         within = self.generator[: self.ups, : self.ups]
-        return np.linalg.solve(-within, np.ones(self.ups))
+        return np.asarray(np.linalg.solve(-within, np.ones(self.ups)), dtype=float)
 
     def seconds_down(self) -> Vector:
         """Expected seconds until there is capacity again, per down state."""
         within = self.generator[self.ups :, self.ups :]
-        return np.linalg.solve(-within, np.ones(self.states - self.ups))
+        return np.asarray(np.linalg.solve(-within, np.ones(self.states - self.ups)), dtype=float)
 
     def to_json(self) -> str:
         """The priors file: rates per hour, with its provenance."""
@@ -177,7 +190,7 @@ def exponential(matrix: Matrix) -> Matrix:
     for _ in range(squarings):
         result = result @ result
     result = np.maximum(result, 0)
-    return result / result.sum(axis=1, keepdims=True)
+    return np.asarray(result / result.sum(axis=1, keepdims=True))
 
 
 def stationary(generator: Matrix) -> Vector:
@@ -186,17 +199,17 @@ def stationary(generator: Matrix) -> Vector:
     equations = np.vstack([generator.T, np.ones(size)])
     solution = np.linalg.lstsq(equations, np.append(np.zeros(size), 1.0), rcond=None)[0]
     solution = np.maximum(solution, 0)
-    return solution / solution.sum()
+    return np.asarray(solution / solution.sum())
 
 
 def best_of(beliefs: Sequence[Vector] | Matrix, correlation: float = 0.0) -> Vector:
     """Distribution of the best state among several zones: P(best >= k) is the product over the zones.
 
-    Correlated zones count as fewer: the exponent shrinks the product so that `m` zones count as 1 + (m-1)(1-correlation).
+    Correlated zones count as fewer: the exponent shrinks the product so that `m` count as 1 + (m-1)(1-correlation).
     """
     tails = np.cumsum(np.asarray(beliefs)[:, ::-1], axis=1)[:, ::-1]  # P(state >= k)
     best = np.prod(np.maximum(tails, 0), axis=0) ** (effective_zones(len(tails), correlation) / len(tails))
-    return best - np.append(best[1:], 0.0)
+    return np.asarray(best - np.append(best[1:], 0.0))
 
 
 def effective_zones(zones: int, correlation: float) -> float:

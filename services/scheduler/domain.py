@@ -94,6 +94,7 @@ class EndReason(Enum):
         "Allow more regions, instance types or on-demand, or a longer retry.duration.",
     )
     DEADLINE_AT_RISK = ("deadline-at-risk", True, "", "")
+    CHEAPER_ELSEWHERE = ("cheaper-elsewhere", True, "", "")
     HUNG = ("hung", True, "error", "Look at the log for where it stood still: sskai jobs logs JOB_ID.")
     NEVER_STARTED = (
         "never-started",

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import structlog
 from google.protobuf.message import Message
 
-from services.scheduler import launching, money, queueing, retrying, standby, starting, transitions
+from services.scheduler import launching, money, placing, queueing, retrying, standby, starting, transitions
 from services.scheduler.cluster import (
     ClusterUnavailableError,
     Machine,
@@ -23,7 +23,6 @@ from services.scheduler.cluster import (
 )
 from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.endings import end_attempt, fail
-from services.scheduler.policy import Action
 from services.scheduler.store import JobRow, Store
 from services.scheduler.watching import reason_for_silence
 from services.scheduler.world import World
@@ -130,7 +129,7 @@ async def _launch_queued(world: World, row: JobRow) -> None:
         if retrying.has_looked_long_enough(job, now):
             failed = replace(job.to(State.FAILED), due_at=None)
             return failed, [*told, fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
-        choice = launching.choose(job, now, world.settings)
+        choice = await world.choose(job, store, now)
         if choice.placement is None:
             job, held = await queue.hold(job, choice.rule, choice.detail, choice.again_in_seconds)
             return job, [*told, *held]
@@ -158,7 +157,9 @@ async def _launch_attempt(world: World, row: JobRow, job: Job, attempt: Attempt)
     answer = await _ask_for_machine(world, job, attempt)
     number, settings = attempt.number, world.settings
 
-    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job, list[Message]]:
+    async def change(job: Job, store: Store, now: datetime) -> tuple[Job, list[Message]]:
+        if not isinstance(answer, RefusedError):
+            await world.saw(store, attempt.placement, isinstance(answer, Machine), now)
         if isinstance(answer, Machine):
             return starting.started(job, number, answer, now, settings)
         if isinstance(answer, NoCapacityError):
@@ -181,7 +182,7 @@ async def _watch_running(world: World, row: JobRow) -> None:
     """Meter, keep the budget, and ask the policy whether the job still runs on the right kind of machine."""
     settings = world.settings
 
-    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job, list[Message]]:
+    async def change(job: Job, store: Store, now: datetime) -> tuple[Job, list[Message]]:
         if job.state is not State.RUNNING or job.attempt is None:
             return job, []
         job, rows = money.meter(job, now)
@@ -189,9 +190,12 @@ async def _watch_running(world: World, row: JobRow) -> None:
         stop_by = now + timedelta(seconds=money.DRAIN_SECONDS)
         if money.must_stop_for_budget(job, settings.metering_seconds):
             return transitions.drain(job, EndReason.BUDGET_EXHAUSTED, now, stop_by), told
-        if launching.decide(job, now, settings).action is Action.ON_DEMAND and launching.runs_on_spot(job):
-            return transitions.drain(job, EndReason.DEADLINE_AT_RISK, now, stop_by), told
         assert job.attempt is not None
+        if job.attempt.heard_at is not None:
+            await world.saw(store, job.attempt.placement, True, now, all_the_while=True)
+        move = placing.reason_to_move(job, await world.decide(job, store, now))
+        if move is not None:
+            return transitions.drain(job, move, now, stop_by), told
         silence = reason_for_silence(
             job.attempt,
             world.watch.silence_seconds(job.attempt, now),
@@ -223,24 +227,27 @@ async def _drain(world: World, row: JobRow) -> None:
     elif not attempt.drain_signalled:
         await world.cluster.drain(attempt.machine_id)
 
-    async def change(job: Job, _store: Store, now: datetime) -> tuple[Job, list[Message]]:
+    async def change(job: Job, store: Store, now: datetime) -> tuple[Job, list[Message]]:
         if not job.is_current(attempt.number) or job.state not in (State.DRAINING, State.CANCELLING):
             return job, []
+        if job.stop_reason is EndReason.SPOT_INTERRUPTED and not attempt.drain_signalled:
+            await world.saw(store, attempt.placement, False, now)
         if late:
             reason = job.stop_reason or EndReason.SPOT_INTERRUPTED
             return end_attempt(job, reason, now, detail=attempt.pending)
-        return _with_successor(money.stop_within_budget(transitions.drain_signalled(job), now), now, world), []
+        job = money.stop_within_budget(transitions.drain_signalled(job), now)
+        return await _with_successor(job, store, now, world), []
 
     job = await _record(world, row, change)
     if job is not None and job.successor is not None and not job.successor.machine_id:
         await _at_once(world, row.job_id, _launch_successor)
 
 
-def _with_successor(job: Job, now: datetime, world: World) -> Job:
+async def _with_successor(job: Job, store: Store, now: datetime, world: World) -> Job:
     """A number for a successor, where one is wanted, the policy has a placement for it, and the money bears both."""
     if not standby.is_wanted(job, now):
         return job if job.successor is None or job.successor.machine_id else replace(job, due_at=now)
-    choice = launching.choose(standby.as_if_free(job, now), now, world.settings)
+    choice = await world.choose(standby.as_if_free(job, now), store, now)
     if choice.placement is None:
         return job
     candidate = launching.candidate_of(job, choice.placement)

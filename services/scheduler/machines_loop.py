@@ -8,7 +8,7 @@ from datetime import datetime
 import structlog
 from google.protobuf.message import Message
 
-from services.scheduler import endings, launching, starting, transitions
+from services.scheduler import endings, placing, starting, transitions
 from services.scheduler.cluster import ClusterUnavailableError, Machine, Observation, PodState
 from services.scheduler.domain import Attempt, EndReason, Job
 from services.scheduler.store import Live, Store
@@ -16,6 +16,7 @@ from services.scheduler.watching import MAX_DELETES_PER_TURN
 from services.scheduler.world import World
 from sskai import telemetry
 from sskai.delivery import tell
+from sskai.events import v1 as events
 
 log = structlog.get_logger()
 
@@ -111,17 +112,23 @@ async def _stray(world: World, one: Observation) -> int:
 
 async def _end_dead_attempt(world: World, one: Observation) -> None:
     """The cluster says the pod is dead. Its own last word (finished, drained) goes first if it comes in time."""
+    taken: list[events.Placement] = []
 
     def change(job: Job, attempt: Attempt, now: datetime) -> tuple[Job, list[Message]]:
         ended_at = one.ended_at or attempt.heard_at or now
         patience = LAST_WORD_SECONDS if one.state is PodState.EXITED else 0.0
         if (now - max(ended_at, attempt.started_at)).total_seconds() < patience:
             return job, []
+        if one.state is PodState.GONE:
+            taken.append(attempt.placement)
         if job.stands_by(attempt.number):
             return endings.end_successor(job, _cause(attempt, one), now)
         return endings.end_attempt(job, job.stop_reason or _cause(attempt, one), now, detail=attempt.pending)
 
     await _change(world, one, change)
+    async with world.database.transaction() as session:
+        for placement in taken:
+            await world.saw(Store(session), placement, False, world.clock())
 
 
 async def _change(world: World, one: Observation, change: Change) -> None:
@@ -145,5 +152,5 @@ async def _change(world: World, one: Observation, change: Change) -> None:
 
 def _cause(attempt: Attempt, one: Observation) -> EndReason:
     if one.state is PodState.GONE:
-        return EndReason.SPOT_INTERRUPTED if launching.on_spot(attempt.placement) else EndReason.MACHINE_LOST
+        return EndReason.SPOT_INTERRUPTED if placing.on_spot(attempt.placement) else EndReason.MACHINE_LOST
     return EXIT_REASONS.get(one.exit_code or 0, EndReason.ERROR)

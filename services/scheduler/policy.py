@@ -12,6 +12,7 @@ to the end would pass it, the job goes on with spot or waits, and its newest che
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
@@ -20,7 +21,16 @@ import numpy as np
 
 from services.scheduler import availability
 from services.scheduler.availability import Model, Vector, best_of
-from services.scheduler.lookahead import NEVER, RESTART_STEPS_AT_MOST, STEPS_AT_MOST, WAITING_SHARE, Mode, Table, Tables, Terms
+from services.scheduler.lookahead import (
+    NEVER,
+    RESTART_STEPS_AT_MOST,
+    STEPS_AT_MOST,
+    WAITING_SHARE,
+    Mode,
+    Table,
+    Tables,
+    Terms,
+)
 
 # Without a deadline a job may take so much longer than without any waiting, as a share of its work.
 DELAY_SHARE = 0.5
@@ -114,12 +124,23 @@ def decide(s: Situation, lookahead: Lookahead | None = None) -> Decision:
         return _spot_only(s, "spot_policy is spot", lookahead)
     if _passes_budget(s):
         return _spot_only(s, "on-demand to the end would pass the budget", lookahead)
+    if s.deadline_seconds is None and (decision := _without_deadline(s, lookahead)) is not None:
+        return decision
     if past_the_point_of_no_return(s):
         rides = s.running_on is Action.SPOT and s.restart_left_seconds <= 0
         if rides:
             return Decision(Action.SPOT, "riding spot with one restart in hand", s.running_zone)
         return Decision(Action.ON_DEMAND, "past the point of no return")
     return (lookahead or shipped()).decide(s)
+
+
+def _without_deadline(s: Situation, lookahead: Lookahead | None) -> Decision | None:
+    """Nothing is given up for a bound that nobody set: what runs on spot goes on, and spot that is there is taken."""
+    if s.running_on is Action.SPOT:
+        return Decision(Action.SPOT, "running", s.running_zone)
+    if s.running_on is None and s.has_spot and past_the_point_of_no_return(s):
+        return _spot_only(s, "spot is available", lookahead)
+    return None
 
 
 def past_the_point_of_no_return(s: Situation) -> bool:
@@ -169,6 +190,8 @@ class Lookahead:
     model: Model
     exact: bool = False
     tables: Tables = field(init=False, repr=False, compare=False)
+    # Tables are made while somebody waits for an answer, and answers are asked for in threads.
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tables", Tables(self.model))
@@ -177,8 +200,8 @@ class Lookahead:
         """The cheapest of all that can be done at this tick."""
         left = end_seconds(s) - s.elapsed_seconds
         slack = left - s.work_left_seconds
-        table = self.tables.table(self.terms(s, left))
-        options = self._options(s, table, slack)
+        with self._lock:
+            options = self._options(s, self.tables.table(self.terms(s, left)), slack)
         now = _running(s)
         best = min(options, key=lambda option: options[option])
         margin = HYSTERESIS * s.restart_seconds / 3600 * s.on_demand_price * s.machines

@@ -49,6 +49,7 @@ BACKOFF: Mapping[EndReason, Backoff] = MappingProxyType(
         EndReason.SPOT_INTERRUPTED: Backoff(5, 300, free=1),
         EndReason.MACHINE_LOST: Backoff(5, 300, free=1),
         EndReason.DEADLINE_AT_RISK: Backoff(0, 0),
+        EndReason.CHEAPER_ELSEWHERE: Backoff(0, 0),
         EndReason.ERROR: Backoff(5, 300),
         EndReason.HUNG: Backoff(10, 300),
         EndReason.NEVER_STARTED: Backoff(30, 600),
@@ -81,7 +82,7 @@ def goes_on(job: Job, reason: EndReason, errors: int) -> bool:
 
 def counts_as_recovery(reason: EndReason) -> bool:
     """Moves that the scheduler itself wanted are none."""
-    return reason is not EndReason.DEADLINE_AT_RISK
+    return reason not in (EndReason.DEADLINE_AT_RISK, EndReason.CHEAPER_ELSEWHERE)
 
 
 def next_launch(job: Job, reason: EndReason, now: datetime) -> tuple[datetime, tuple[datetime, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -59,6 +60,8 @@ class Settings(sskai.settings.Settings):
     denial_seconds: float = Field(default=60, gt=0)
     # A job without a deadline waits so long for spot capacity before it takes on-demand (spot_policy: auto).
     patience_seconds: float = Field(default=600, ge=0)
+    # What the spot policy knows of markets before it has seen any; a file of `sskai lab fit`. Unset: the shipped one.
+    spot_priors: Path | None = None
     # Limits of what runs at the same time; unset: none. A job that would pass one waits its turn.
     max_running_jobs_per_tenant: int = Field(default=20, gt=0)
     max_machines_per_tenant: int | None = Field(default=None, gt=0)

@@ -1,6 +1,7 @@
 """Every table of the service, under one roof for who compares them with the migrations."""
 
+from services.scheduler.market_store import OfferRow
 from services.scheduler.queue_store import QueueRow
 from services.scheduler.store import Base
 
-__all__ = ["Base", "QueueRow"]
+__all__ = ["Base", "OfferRow", "QueueRow"]

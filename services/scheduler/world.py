@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from services.scheduler import placing
+from services.scheduler.availability import read_priors
 from services.scheduler.cluster import Cluster
+from services.scheduler.domain import Job, offer_of
+from services.scheduler.market_store import MarketStore
+from services.scheduler.placing import Choice
+from services.scheduler.policy import Decision, Lookahead, shipped
 from services.scheduler.queueing import LastDecision, Queue
 from services.scheduler.settings import Settings
 from services.scheduler.store import Store
 from services.scheduler.watching import Watch
 from sskai.database import Database
+from sskai.events import v1 as events
 
 
 @dataclass
@@ -24,6 +32,35 @@ class World:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     watch: Watch = field(default_factory=Watch)
     last_decision: LastDecision = field(default_factory=LastDecision)
+
+    lookahead: Lookahead | None = None  # of the settings' priors; None: of those that are shipped
+
+    @property
+    def policy(self) -> Lookahead:
+        if self.lookahead is None:
+            priors = self.settings.spot_priors
+            self.lookahead = shipped() if priors is None else Lookahead(read_priors(priors))
+        return self.lookahead
+
+    async def decide(self, job: Job, store: Store, now: datetime) -> Decision:
+        """Spot, on-demand or wait, as the store's transaction sees job and market."""
+        market = await self._market(store).market(placing.spot_offers(job))
+        return await asyncio.to_thread(placing.decide, job, now, self.settings, market, self.policy)
+
+    async def choose(self, job: Job, store: Store, now: datetime) -> Choice:
+        """A placement, or the rule that holds the job."""
+        market = await self._market(store).market(placing.spot_offers(job))
+        return await asyncio.to_thread(placing.choose, job, now, self.settings, market, self.policy)
+
+    async def saw(
+        self, store: Store, placement: events.Placement, available: bool, now: datetime, *, all_the_while: bool = False
+    ) -> None:
+        """A look at an offer, where it is one of spot."""
+        if placing.on_spot(placement):
+            await self._market(store).saw(offer_of(placement), available, now, all_the_while=all_the_while)
+
+    def _market(self, store: Store) -> MarketStore:
+        return MarketStore(store.session, self.policy.model)
 
     def queue(self, store: Store, now: datetime) -> Queue:
         """The line of waiting jobs, as the store's transaction sees it."""

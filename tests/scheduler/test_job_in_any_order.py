@@ -14,14 +14,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.scheduler import endings, launching, money, standby, starting, transitions
+from services.scheduler import availability, endings, launching, money, placing, standby, starting, transitions
 from services.scheduler.cluster import Machine
 from services.scheduler.domain import Attempt, EndReason, Job, State
+from services.scheduler.market import Market
+from services.scheduler.policy import shipped
 from services.scheduler.settings import Settings
 from sskai.events import v1 as events
 from tests.scheduler.examples import START, progressed, proposed, submitted
 
 SETTINGS = Settings()
+LOOKAHEAD = shipped()
+MARKET = Market(availability.shipped(), {})
 ENDS = (events.JobSucceeded, events.JobFailed, events.JobCancelled)
 # Who speaks: the attempt with the highest number, or one so far behind it, or (-1) one that does not exist.
 behind = st.sampled_from([0, 0, 1, 1, 2, 5, -1])
@@ -96,7 +100,7 @@ class AJobInAnyOrder(RuleBasedStateMachine):
     def launch(self) -> None:
         if self.job.not_before is not None and self.job.not_before > self.now:
             return
-        choice = launching.choose(self.job, self.now, SETTINGS)
+        choice = placing.choose(self.job, self.now, SETTINGS, MARKET, LOOKAHEAD)
         if choice.placement is not None:
             candidate = launching.candidate_of(self.job, choice.placement)
             self._becomes(transitions.begin_attempt(self.job, candidate, self.now))
@@ -142,7 +146,7 @@ class AJobInAnyOrder(RuleBasedStateMachine):
             return
         job = money.stop_within_budget(transitions.drain_signalled(job), self.now)
         if standby.is_wanted(job, self.now):
-            choice = launching.choose(standby.as_if_free(job, self.now), self.now, SETTINGS)
+            choice = placing.choose(standby.as_if_free(job, self.now), self.now, SETTINGS, MARKET, LOOKAHEAD)
             if choice.placement is not None:
                 candidate = launching.candidate_of(job, choice.placement)
                 assert candidate.placement != self.job.attempt.placement  # type: ignore[union-attr]

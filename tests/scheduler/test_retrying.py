@@ -98,7 +98,7 @@ def test_a_job_that_does_not_get_on_recovers_at_most_three_times_an_hour(
         assert job.not_before is not None
         assert job.due_at >= job.not_before >= now
         now = job.due_at
-        if reason is not EndReason.DEADLINE_AT_RISK:
+        if retrying.counts_as_recovery(reason):
             launches.append(job.not_before)
         job = launch_again(job, now)
     limit = MAX_FRUITLESS_RECOVERIES_PER_HOUR

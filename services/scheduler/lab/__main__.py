@@ -33,7 +33,11 @@ class Zones(StrEnum):
     MULTI = "multi"
 
 
+# One name per option, and functions that take as many: typer's way of a command line.
+# ruff: noqa: PLR0917
 PolicyName = StrEnum("PolicyName", {name.upper().replace("-", "_"): name for name in POLICIES})  # type: ignore[misc]
+
+OURS = PolicyName(LOOKAHEAD)
 
 Traces = Annotated[Path, typer.Option("--traces", help="A folder of records (or one file), searched deeply.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -52,7 +56,7 @@ def replay(
     deadline_hours: Annotated[float, typer.Option(min=0.01)] = 52,
     restart_overhead_hours: Annotated[float, typer.Option(min=0)] = 0.2,
     zones: Annotated[Zones, typer.Option(help="Each zone alone, or all zones of a folder at once.")] = Zones.SINGLE,
-    policy: Annotated[PolicyName, typer.Option()] = PolicyName(LOOKAHEAD),
+    policy: Annotated[PolicyName, typer.Option()] = OURS,
     window_count: Count = 12,
     need: Need = 1,
     first_share: First = 0.0,
@@ -102,7 +106,8 @@ def compare(
     names = [name.strip() for name in policies.split(",") if name.strip()]
     unknown = [name for name in names if name not in POLICIES]
     if unknown:
-        raise typer.BadParameter(f"unknown policy {unknown[0]!r}: choose of {', '.join(POLICIES)}", param_hint="policies")
+        known = ", ".join(POLICIES)
+        raise typer.BadParameter(f"unknown policy {unknown[0]!r}: choose of {known}", param_hint="policies")
     settings = [
         _work(work_hours, deadline, overhead)
         for deadline in _numbers("deadline-hours", deadline_hours)
@@ -140,9 +145,7 @@ def fit(
     """Learn the priors of availability from records, into a small file that says what it was learnt from."""
     records = _read(traces, need)
     learnt_from = [record.cut(0, max(2, int(len(record) * last_share))) for record in records]
-    fitted = fitting.fit(
-        learnt_from, ups=up_states, downs=down_states, turns=turns, seed=seed, progress=lambda line: err.print(line)
-    )
+    fitted = fitting.fit(learnt_from, ups=up_states, downs=down_states, turns=turns, seed=seed, progress=err.print)
     provenance: dict[str, Any] = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "made_by": "sskai lab fit",
@@ -236,7 +239,7 @@ def _run(todo: list[Window], policies: list[str], priors: Model | None, processe
 def _print_replay(document: dict[str, Any]) -> None:
     closed = document.get("gap_to_omniscient_closed")
     out.print(
-        f"{document['policy']}: {document['mean_cost_over_on_demand']:.3f} of on-demand over {document['windows']} windows "
+        f"{document['policy']}: {document['mean_cost_over_on_demand']:.3f} of on-demand, {document['windows']} windows "
         f"(omniscient {document['omniscient_cost_over_on_demand']:.3f}"
         + (f", {closed:.0%} of the gap between Uniform Progress and it" if closed is not None else "")
         + f"), {document['deadline_misses']} deadline misses, {document['restarts']} restarts"

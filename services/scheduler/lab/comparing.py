@@ -65,7 +65,9 @@ def picture(rows: Sequence[dict[str, Any]], policies: Sequence[str], title: str,
             axes.text(place, 0.02, f"missed: {', '.join(missed)}", rotation=90, ha="center", va="bottom", fontsize=7)
     axes.axhline(1.0, color=COLOURS[ON_DEMAND], linestyle="--", linewidth=1, label=NAMES[ON_DEMAND])
     axes.set_xticks(
-        range(len(rows)), [f"{row['deadline_hours']:g} h\n{row['restart_overhead_hours']:g} h" for row in rows], fontsize=9
+        range(len(rows)),
+        [f"{row['deadline_hours']:g} h\n{row['restart_overhead_hours']:g} h" for row in rows],
+        fontsize=9,
     )
     axes.set_xlabel("deadline, and restart overhead")
     axes.set_ylabel("mean cost over on-demand")

@@ -1,4 +1,4 @@
-"""Priors from records: the hidden chain of `availability` by expectation maximisation (Baum-Welch), all records at once.
+"""Priors from records: the hidden chain of `availability` by expectation maximisation (Baum-Welch).
 
 Ticks that a record does not have (its gap is a multiple of the base step) are unobserved, so records of different gaps
 are fitted together. Many sequences are one array: a step of the recursion is one matrix product for all of them.
@@ -66,7 +66,8 @@ def fit(
     for beginning in range(RESTARTS):
         step = _beginning(ups, downs, np.random.default_rng(seed + beginning))
         told, turn = -np.inf, 0
-        for turn in range(1, turns + 1):
+        while turn < turns:
+            turn += 1
             counts, now = _expected_transitions(seen, step, ups)
             step = (counts + PSEUDO_TRANSITIONS) / (counts + PSEUDO_TRANSITIONS).sum(axis=1, keepdims=True)
             if now - told < ENOUGH:
@@ -102,8 +103,8 @@ def hazard_by_hour(traces: Sequence[Trace], begin_at_hour: int) -> tuple[float, 
     """Losses of capacity per hour, by hour of the day, over the mean of all hours; empty where chance explains them.
 
     `begin_at_hour`: the UTC hour at which the records begin, which they do not say themselves. Chance: the chi-square
-    statistic of 24 counts is not beyond its 99th percentile for 23 degrees of freedom, once divided by how much more the
-    counts of single hours vary than Poisson counts would (losses come in bursts).
+    statistic of 24 counts is not beyond its 99th percentile for 23 degrees of freedom, once divided by how much more
+    the counts of single hours vary than Poisson counts would (losses come in bursts).
     """
     losses, hours = np.zeros(24), np.zeros(24)
     single: list[float] = []
@@ -127,7 +128,10 @@ def hazard_by_hour(traces: Sequence[Trace], begin_at_hour: int) -> tuple[float, 
 def _beginning(ups: int, downs: int, rng: np.random.Generator) -> Matrix:
     """Stays from minutes to days; most moves go to the other side."""
     hours = np.concatenate(
-        [np.geomspace(SHORTEST_STAY_HOURS, LONGEST_STAY_HOURS, count) if count > 1 else np.ones(1) for count in (ups, downs)]
+        [
+            np.geomspace(SHORTEST_STAY_HOURS, LONGEST_STAY_HOURS, count) if count > 1 else np.ones(1)
+            for count in (ups, downs)
+        ]
     )
     side = np.arange(ups + downs) < ups
     leave = 1 - np.exp(-BASE_SECONDS / 3600 / hours)

@@ -69,7 +69,7 @@ def replay(
     processes: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> list[Result]:
-    """Run the policies on all windows, on all cores. Windows of one setting should stand together: they share tables."""
+    """Run the policies on all windows, on all cores. Windows of one setting stand together: they share tables."""
     processes = processes or os.cpu_count() or 1
     arguments = [(window, tuple(policies), priors, bound) for window in todo]
     results: list[Result] = []
@@ -140,7 +140,7 @@ def summary(results: Sequence[Result], name: str) -> dict[str, Any]:
 
 
 def gap_closed(results: Sequence[Result], name: str) -> float | None:
-    """Share of the distance between Uniform Progress and the omniscient bound, of the means; None where there is none."""
+    """Share of the distance between Uniform Progress and the omniscient bound, of the means; None: there is none."""
     uniform = sum(result.outcomes[UNIFORM].ratio for result in results)
     ours = sum(result.outcomes[name].ratio for result in results)
     least = sum(result.omniscient or 0.0 for result in results)

@@ -1,9 +1,9 @@
 """One job on one market, tick by tick, by a policy: what it cost, and whether it ended in time.
 
-The cost model is that of the public simulator of "Can't Be Late" (NSDI'24): at the start of a tick the policy sees where
-there is spot for the whole of it; a machine whose zone has none is gone, the work until then is kept; any launch costs the
-restart overhead, which is billed and does no work, and a new launch replaces what is pending; a started tick is billed
-in full, waiting is free; on-demand is always there. A decision holds for a tick.
+The cost model is that of the public simulator of "Can't Be Late" (NSDI'24): at the start of a tick the policy sees
+where there is spot for the whole of it; a machine whose zone has none is gone, the work until then is kept; any launch
+costs the restart overhead, which is billed and does no work, and a new launch replaces what is pending; a started tick
+is billed in full, waiting is free; on-demand is always there. A decision holds for a tick.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Outcome:
 def simulate(
     policy: Policy, zones: Sequence[Trace], work: Work, model: Model | None = None, *, log: bool = False
 ) -> Outcome:
-    """Run to the end of the work, or of the records (a miss). `model`: what beliefs are kept by, for policies that ask."""
+    """Run to the end of the work, or of the records (a miss). `model`: what beliefs are kept by, if any."""
     gap = zones[0].gap_seconds
     ticks = min(len(zone) for zone in zones)
     seen = _Seen(zones, work, model)
