@@ -38,6 +38,7 @@ NOTICE_SECONDS = 120.0  # EC2's
 CHECKPOINT_INTERVAL_STEPS = 20
 NEW_STEPS = 5  # that an attempt makes before it is interrupted, besides a checkpoint of its own
 STEP_LIMIT_SECONDS = 180.0
+ROWS = 1000  # a thousand epochs of them are more steps than the job will live to make
 NOTICE_GOAL_SECONDS, KILL_GOAL_SECONDS, SUBMISSION_GOAL_SECONDS = 6.0, 15.0, 0.4
 CHANGES = {"SSKAI_PATIENCE_SECONDS": "2"}  # a market that has machines; nobody waits for spot
 
@@ -98,7 +99,7 @@ class Bench:
             "name": "recovery",
             "model": {"base": base["id"], "method": "lora", "rank": 8},
             "dataset": {"uri": f"dataset://{dataset['name']}/{dataset['version']}"},
-            "hyperparameters": {"batch_size": 4, "sequence_length": 64, "learning_rate": 1e-4, "max_steps": 1_000_000},
+            "hyperparameters": {"batch_size": 4, "sequence_length": 64, "learning_rate": 1e-4, "n_epochs": 1000},
             "spot_policy": "spot",
             "checkpoint": {"interval": CHECKPOINT_INTERVAL_STEPS, "keep": 2},
         }
@@ -264,7 +265,7 @@ def _rows() -> list[Document]:
                 {"role": "assistant", "content": f"Order {number} was shipped and will arrive in {number % 7} days."},
             ]
         }
-        for number in range(200)
+        for number in range(ROWS)
     ]
 
 

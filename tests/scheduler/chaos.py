@@ -143,7 +143,8 @@ class Chaos:
         waking: set[asyncio.Task[None]] = set()
         for number in range(storm.faults):
             await asyncio.sleep(dice.expovariate(1 / storm.mean_between_faults))
-            replica = dice.choice(self.replicas)
+            # Mostly a replica that works; now and then one that is only coming up, or that stands still.
+            replica = dice.choice(self.replicas if dice.random() < 0.2 else await self._at_work())
             if dice.random() < 0.5 or replica.stopped:
                 counts["kills"] += 1
                 await asyncio.to_thread(replica.kill)
@@ -160,10 +161,13 @@ class Chaos:
         orphans_gone_seconds = await self._come_to_rest()
         return self._report(before, interruptions, orphans_gone_seconds, **counts)
 
-    async def cloud_away(self, *, failed_calls: int, jobs: int = 3) -> Report:
-        """The cloud does not answer so many status calls while jobs run: nothing may be concluded from that."""
+    async def cloud_away(self, *, failed_calls: int, steps: int, jobs: int = 3) -> Report:
+        """The cloud does not answer so many status calls while jobs run: nothing may be concluded from that.
+
+        A job makes ten of its `steps` in a second.
+        """
         before = len(self.record.submitted)
-        mine = [await self.submit(steps=600 + 10 * number) for number in range(jobs)]
+        mine = [await self.submit(steps) for _ in range(jobs)]
         await wait_for(lambda: all(self.record.attempts(job_id) for job_id in mine), limit_seconds=60)
         refused_before, self.door.away = self.door.refused, True
         await wait_for(lambda: self.door.refused - refused_before >= failed_calls, limit_seconds=600)
@@ -188,6 +192,16 @@ class Chaos:
         await self._http.aclose()
         self.door.close()
         await asyncio.to_thread(self._cloud.stop)
+
+    async def _at_work(self) -> list[Replica]:
+        """The replicas that serve, as soon as one does."""
+
+        async def look() -> list[Replica]:
+            moving = [one for one in self.replicas if not one.stopped]
+            serves = await asyncio.gather(*(asyncio.to_thread(one.ready) for one in moving))
+            return [one for one, ready in zip(moving, serves, strict=True) if ready]
+
+        return await wait_for(look, limit_seconds=60, pause_seconds=0.1)
 
     async def _feed(self, storm: Storm, dice: random.Random) -> None:
         while True:
