@@ -37,7 +37,7 @@ from tests import tiny_model
 NOTICE_SECONDS = 120.0  # EC2's
 CHECKPOINT_INTERVAL_STEPS = 20
 NEW_STEPS = 5  # that an attempt makes before it is interrupted, besides a checkpoint of its own
-STEP_LIMIT_SECONDS = 180.0
+STEP_LIMIT_SECONDS = 300.0
 ROWS = 1000  # a thousand epochs of them are more steps than the job will live to make
 NOTICE_GOAL_SECONDS, KILL_GOAL_SECONDS, SUBMISSION_GOAL_SECONDS = 6.0, 15.0, 0.4
 CHANGES = {"SSKAI_PATIENCE_SECONDS": "2"}  # a market that has machines; nobody waits for spot

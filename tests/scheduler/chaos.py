@@ -229,7 +229,6 @@ class Chaos:
                     await self._publish(
                         events.InterruptionNoticed(
                             machine_id=machine["machine_id"],
-                            tenant_id=TENANT,
                             action="terminate",
                             notice_seconds=notice_seconds,
                             terminates_at=datetime.now(UTC) + timedelta(seconds=notice_seconds),
