@@ -57,6 +57,7 @@ def _report(away: Report, storm: Report) -> dict[str, object]:
             figure("faults", storm.kills + storm.stops, "faults", None, "higher", how=how),
             figure("violations", len(storm.violations), "violations", 0, "equal", how=how),
             figure("attempts-of-one-job-writing-at-once", len(two_writers), "attempts", 0, "equal", how=how),
+            figure("attempts-after-the-work-was-done", len(storm.false_recoveries), "attempts", 0, "equal", how=how),
             figure("orphans-gone-after", storm.orphans_gone_seconds, "s", ORPHANS_LIMIT_SECONDS, "lower", how=how),
             figure("relaunches-after-failed-status-calls", away.relaunches_while_away, "", 0, "equal", how=away_how),
         ],

@@ -50,6 +50,17 @@ def violations(record: Record, logs: Path) -> list[str]:
     return found
 
 
+def false_recoveries(record: Record, logs: Path) -> list[str]:
+    """Attempts that began although an earlier one had done all the work and said so: nothing is harmed, money is wasted."""
+    found = []
+    for job_id in record.submitted:
+        log = logs / job_id / "log"
+        words = [line.split()[:2] for line in log.read_text().splitlines()] if log.exists() else []
+        done = next((index for index, (_, word) in enumerate(words) if word == "done"), len(words))
+        found += [f"{job_id}: attempt {attempt}" for attempt, word in words[done:] if word == "began"]
+    return found
+
+
 def _life(record: Record, job_id: str) -> list[str]:
     found = []
     ends = [type(one).__name__ for one in record.ends(job_id)]
@@ -64,7 +75,7 @@ def _life(record: Record, job_id: str) -> list[str]:
 def _writers(lines: list[str]) -> list[str]:
     """From a job's log in the order of its writes: once an attempt has begun, no earlier one writes."""
     found = []
-    current, finished = 0, False
+    current = 0
     for line in lines:
         number, word, step, _at = line.split()
         attempt = int(number)
@@ -73,13 +84,9 @@ def _writers(lines: list[str]) -> list[str]:
         elif word == "fenced":
             found.append(f"attempt {attempt} was alive at step {step} after attempt {current} had begun")
         elif word == "began":
-            if finished:
-                found.append(f"attempt {attempt} began after the job was done")
             if attempt <= current:
                 found.append(f"attempt {attempt} began after attempt {current}")
             current = max(current, attempt)
-        elif word == "done":
-            finished = True
         elif attempt != current:
             found.append(f"attempt {attempt} wrote {word} {step} after attempt {current} had begun")
     return found

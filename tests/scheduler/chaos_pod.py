@@ -23,6 +23,7 @@ from typing import Any
 
 STEP_SECONDS = 0.1
 STEPS_BETWEEN_SAVES = 5
+RESULT_GRACE_SECONDS = 120  # as services/trainer/domain.py
 DONE, DRAINED, FENCED = 0, 75, 76
 
 
@@ -86,9 +87,10 @@ class Pod:
         while self.awaited is not None and not self.noticed:
             end = self.home / "ends" / f"{self.awaited['attempt']:05d}.json"
             said = json.loads(end.read_text()) if end.exists() else None
-            if time.time() >= datetime.fromisoformat(self.awaited["until"]).timestamp():
+            done = said is not None and said["outcome"] == "done"
+            if time.time() >= datetime.fromisoformat(self.awaited["until"]).timestamp() + RESULT_GRACE_SECONDS * done:
                 self.awaited = None
-            elif said is not None and said["outcome"] != "done":
+            elif said is not None and not done:
                 self.awaited = said["awaited"]
             else:
                 time.sleep(0.05)

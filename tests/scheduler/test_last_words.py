@@ -15,7 +15,7 @@ SERVICE = "scheduler"
 
 @pytest.mark.xfail(
     strict=True,
-    reason="machines are watched before the events of a downtime are read, and a finished attempt is taken for an error",
+    reason="machines are watched before a downtime's events are read: a finished attempt is taken for an error",
 )
 async def test_a_job_that_finished_while_the_scheduler_was_down_is_not_run_again(database: Database) -> None:
     """Exit code 0 says that the broker has `AttemptFinished`: services/trainer/README.md."""

@@ -11,7 +11,7 @@ import pytest
 
 from services.trainer import standby
 from services.trainer.checkpoints import Checkpoints
-from services.trainer.domain import Awaited, End, Outcome, still_awaited
+from services.trainer.domain import RESULT_GRACE, Awaited, End, Outcome, still_awaited
 from services.trainer.interruption import Interruption, NoticeError
 from sskai.contract import new_id
 from sskai.objects import Objects
@@ -30,7 +30,9 @@ SOON = NOW + timedelta(seconds=30)
         (End(Outcome.FAILED), NOW, None),
         # The job is over; only if nobody came to say so does the successor tell the result.
         (End(Outcome.DONE), NOW, Awaited(1, SOON)),
-        (End(Outcome.DONE), SOON, None),
+        (End(Outcome.DONE), SOON, Awaited(1, SOON)),
+        (End(Outcome.DONE), SOON + RESULT_GRACE, None),
+        (End(Outcome.DRAINED), SOON, None),
     ],
 )
 def test_a_successor_takes_over_after_an_end_or_when_the_time_is_up(
