@@ -51,7 +51,7 @@ def violations(record: Record, logs: Path) -> list[str]:
 
 
 def false_recoveries(record: Record, logs: Path) -> list[str]:
-    """Attempts that began although an earlier one had done all the work and said so: nothing is harmed, money is wasted."""
+    """Attempts that began although an earlier one had done all the work and said so: no harm, but money."""
     found = []
     for job_id in record.submitted:
         log = logs / job_id / "log"
