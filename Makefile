@@ -14,12 +14,13 @@ help: ## Say what there is
 setup: $(STAMP) ## Virtual environment, pinned packages, and the system's programs that are needed
 	@$(PY) tools/system_packages.py
 
+# Compiled at once: a pod that compiles torch and transformers while it imports them takes 19 s for it instead of 7.
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (the first time takes minutes: PyTorch is large)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which with PYTHON=...")'
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@test -x $(VENV)/bin/uv || $(VENV)/bin/pip install --quiet -c constraints.txt uv
-	@UV_FIND_LINKS="$$($(VENV)/bin/pip config get global.find-links 2>/dev/null)" $(VENV)/bin/uv pip install --python $(PY) -e '.[all,dev]' -c constraints.txt
+	@UV_FIND_LINKS="$$($(VENV)/bin/pip config get global.find-links 2>/dev/null)" $(VENV)/bin/uv pip install --compile-bytecode --python $(PY) -e '.[all,dev]' -c constraints.txt
 	@touch $(STAMP)
 
 up: setup ## Start the embedded stack

@@ -30,18 +30,26 @@ log = structlog.get_logger()
 RETRY_SECONDS = 2.0
 
 
-def run(settings: PodSettings, bucket: Bucket, progress: Progress, interruption: Interruption, folder: Path) -> None:
+def run(
+    settings: PodSettings,
+    bucket: Bucket,
+    checkpoints: Checkpoints,
+    *,
+    progress: Progress,
+    interruption: Interruption,
+    folder: Path,
+) -> None:
     """Ends when the result was stored and told. Raises NoticeError (saved and told), FencedError, TrainingFailedError,
     ObjectsUnavailableError."""
-    checkpoints = Checkpoints(bucket, bucket.key(settings.work_uri), settings.job_id, settings.attempt)
     spec = settings.spec()
+    at_hand: dict[str, Any] = {"interruption": interruption, "progress": progress, "folder": folder}
     try:
         with telemetry.tracer().start_as_current_span("load"):
-            loaded = load(settings, spec, bucket, checkpoints=checkpoints, interruption=interruption, folder=folder)
+            loaded = load(settings, spec, bucket, checkpoints=checkpoints, **at_hand)
     except NoticeError:
         progress.tell(_drained(settings, checkpoints.resumed_step))
         raise
-    Attempt(settings, spec, checkpoints, loaded, progress=progress, interruption=interruption, folder=folder).run()
+    Attempt(settings, spec, checkpoints, loaded, **at_hand).run()
 
 
 class Attempt:
@@ -134,7 +142,9 @@ class Attempt:
         running.curve += line
         with (self._folder / CURVE).open("ab") as curve:
             curve.write(line)
-        self._tell_resumed()
+        if len(running.step_seconds) == 1:
+            log.info("first step", step=tuning.step)
+            self._tell_resumed()
         step_seconds = domain.median(running.step_seconds)
         self._progress.stepped(
             tuning.step,
@@ -146,8 +156,8 @@ class Attempt:
         )
 
     def _tell_resumed(self) -> None:
-        """After the first step of a later attempt."""
-        if len(self._running.step_seconds) > 1 or self._settings.attempt == 1:
+        """After the first step of an attempt; only a later one has something to tell."""
+        if self._settings.attempt == 1:
             return
         origin = self._loaded.restored.point if self._loaded.restored else Point(0, 0)
         previous, now = self._settings.previous, datetime.now(UTC)

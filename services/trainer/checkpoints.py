@@ -1,6 +1,7 @@
 """A job's checkpoints in the object store: fences, manifests written last, verified reading, retention. No torch here.
 
 jobs/JOB_ID/fences/00002.json                                       attempt 2 began, and where from
+jobs/JOB_ID/ends/00002.json                                         attempt 2 ended in order: its very last object
 jobs/JOB_ID/checkpoints/attempt-00002/checkpoint-40/MANIFEST.json   names every other file there
 jobs/JOB_ID/artifact/attempt-00002/MANIFEST.json                    the same for the result
 """
@@ -19,7 +20,7 @@ from typing import Protocol
 import structlog
 
 from services.trainer import domain, manifests
-from services.trainer.domain import Fence, FencedError, Point
+from services.trainer.domain import Awaited, End, Fence, FencedError, Outcome, Point
 from services.trainer.manifests import MANIFEST, FileEntry, Manifest, ManifestError
 from sskai.objects import AlreadyExistsError, NotFoundError, ObjectInfo
 
@@ -62,11 +63,14 @@ class Stored:
 class Checkpoints:
     """Those of one job, as one attempt sees and writes them."""
 
-    def __init__(self, bucket: Bucket, prefix: str, job_id: str, attempt: int) -> None:
+    def __init__(
+        self, bucket: Bucket, prefix: str, job_id: str, attempt: int, *, awaited: Awaited | None = None
+    ) -> None:
         self._bucket = bucket
         self._prefix = prefix  # jobs/JOB_ID
         self._job_id = job_id
         self._attempt = attempt
+        self._awaited = awaited  # until we took over
         self._line: list[Point] = []  # usable checkpoints of our lineage, newest first
         self.resumed_step = 0  # known once `take_over` has chosen
 
@@ -83,6 +87,7 @@ class Checkpoints:
             if restored is None:
                 self._line.pop(0)
         self._raise_fence(restored.point if restored else None)
+        self._awaited = None
         self.check_fence()
         self.resumed_step = restored.point.step if restored else 0
         return restored
@@ -92,6 +97,29 @@ class Checkpoints:
         newest = max((int(match[1]) for match in self._fence_keys()), default=0)
         if newest > self._attempt:
             raise FencedError(f"attempt {newest} of {self._job_id} has begun; this is attempt {self._attempt}")
+
+    def tell_end(self, outcome: Outcome) -> None:
+        """Say that this attempt writes nothing more: whoever stands by for it may take over."""
+        awaited = self._awaited
+        end = {
+            "attempt": self._attempt,
+            "outcome": outcome,
+            "awaited": {"attempt": awaited.attempt, "until": awaited.until.isoformat()} if awaited else None,
+            "at": datetime.now(UTC).isoformat(),
+        }
+        self._bucket.put_bytes(self._end_key(self._attempt), json.dumps(end).encode())
+
+    def end_of(self, attempt: int) -> End | None:
+        """How an earlier attempt ended; None: it has not said."""
+        try:
+            end = json.loads(self._bucket.get_bytes(self._end_key(attempt)))
+        except NotFoundError:
+            return None
+        awaited = end["awaited"]
+        return End(
+            Outcome(end["outcome"]),
+            Awaited(awaited["attempt"], datetime.fromisoformat(awaited["until"])) if awaited else None,
+        )
 
     def commit(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
         """Upload a checkpoint's files, then its manifest. It exists only after the last byte of the manifest.
@@ -186,6 +214,9 @@ class Checkpoints:
         infos = self._bucket.list(f"{self._prefix}/checkpoints/")
         matches = (_MANIFEST_KEY.search(info.key) for info in infos)
         return [Point(int(match[1]), int(match[2])) for match in matches if match]
+
+    def _end_key(self, attempt: int) -> str:
+        return f"{self._prefix}/ends/{attempt:05d}.json"
 
     def _checkpoint_prefix(self, point: Point) -> str:
         return f"{self._prefix}/checkpoints/attempt-{point.attempt:05d}/checkpoint-{point.step}/"

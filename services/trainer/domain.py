@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from functools import lru_cache
 from typing import Any
@@ -257,6 +258,46 @@ class Fence:
 
     attempt: int
     resumed_from: Point | None
+
+
+# A scheduler that is down when a job is done comes back within seconds, and sends the successor away.
+RESULT_GRACE = timedelta(minutes=2)
+
+
+class Outcome(StrEnum):
+    """How an attempt ended in order. One that was killed, fenced or cut off from the object store says nothing."""
+
+    DRAINED = "drained"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """An earlier attempt that still drains, and when its machine is gone at the latest."""
+
+    attempt: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last thing an attempt writes. `awaited`: it never took over, and had been waiting for that one itself."""
+
+    outcome: Outcome
+    awaited: Awaited | None = None
+
+
+def still_awaited(awaited: Awaited, end: End | None, now: datetime) -> Awaited | None:
+    """Whom a successor goes on waiting for once it has looked for the end of `awaited`; None: it may take over.
+
+    After "done" the job is over, and the successor is about to be sent away; if for long nobody comes to do so, the
+    result could not be told, and the successor tells it.
+    """
+    done = end is not None and end.outcome is Outcome.DONE
+    if now >= (awaited.until + RESULT_GRACE if done else awaited.until):
+        return None
+    return awaited if end is None or done else end.awaited
 
 
 def resume_candidates(attempt: int, fences: Iterable[Fence], saved: Iterable[Point]) -> list[Point]:

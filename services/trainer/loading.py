@@ -1,23 +1,32 @@
-"""From an empty machine to the step that comes next: fetch, take over, load, restore."""
+"""From an empty machine to the step that comes next: fetch, load, take over, restore."""
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.trainer import datasets, domain, inputs
+import structlog
+
+from services.trainer import datasets, domain, inputs, standby
 from services.trainer.checkpoints import Bucket, Checkpoints, Restored
 from services.trainer.domain import Point, Recipe
 from services.trainer.interruption import Interruption
+from services.trainer.progress import Progress
 from services.trainer.settings import PodSettings
 from sskai.events import v1 as events
 
 if TYPE_CHECKING:
     from services.trainer.finetune import FineTuning
+
+log = structlog.get_logger()
 
 CURVE = "losses.jsonl"
 STATE = "state.json"
@@ -83,27 +92,43 @@ def load(
     *,
     checkpoints: Checkpoints,
     interruption: Interruption,
+    progress: Progress,
     folder: Path,
 ) -> Loaded:
-    """Downloads run while the libraries are imported: those take most of the time between start and first step.
+    """Downloads run, and an earlier attempt drains, while the libraries are imported: those take most of the time
+    between start and first step.
 
     Raises NoticeError, FencedError, TrainingFailedError, ObjectsUnavailableError.
     """
-    with ThreadPoolExecutor(3) as pool:
-        taking_over = pool.submit(checkpoints.take_over, folder / "restored")
+    given_up = threading.Event()
+
+    def take_over() -> Restored | None:
+        awaited = settings.awaited()
+        if awaited is not None:
+            progress.phase("standing-by")
+            standby.wait_for_end(awaited, checkpoints, interruption, given_up)
+            progress.phase("starting")
+        restored = checkpoints.take_over(folder / "restored")
+        log.info("took over", step=checkpoints.resumed_step)
+        return restored
+
+    with ThreadPoolExecutor(3) as pool, _set_at_the_end(given_up):
+        taking_over = pool.submit(take_over)
         fetching_data = pool.submit(inputs.dataset_file, spec.dataset, bucket, folder)
         fetching_model = pool.submit(inputs.model_folder, spec.model, settings.models_dir, bucket, folder)
-        from services.trainer import finetune
+        with _without_garbage_collection():
+            from services.trainer import finetune
 
-        interruption.check()
-        restored = taking_over.result()
-        running, saved = _carry_on(restored, settings)
-        finetune.make_deterministic(running.threads)
-        device = finetune.device_of_this_machine()
-        base, tokenizer = finetune.load_base(fetching_model.result(), device)
+            interruption.check()
+            device = finetune.device_of_this_machine()
+            base, tokenizer = finetune.load_base(fetching_model.result(), device)
         interruption.check()
         with fetching_data.result().open("rb") as lines:
             rows = datasets.encode(lines, spec.dataset.format, tokenizer)
+        log.info("base model and data loaded")
+        restored = taking_over.result()
+    running, saved = _carry_on(restored, settings)
+    finetune.make_deterministic(running.threads)
     recipe, data = _settle(settings, spec, rows, base, saved)
     training, held_out = domain.split(len(data.rows), recipe)
     pad_token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -121,6 +146,26 @@ def load(
         held_out=[data.rows[index] for index in held_out],
         versions=finetune.versions(),
     )
+
+
+@contextmanager
+def _set_at_the_end(event: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        event.set()
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Importing torch and transformers makes millions of objects, and all of them stay: looking through them again and
+    again costs a tenth of the time until the first step."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _carry_on(restored: Restored | None, settings: PodSettings) -> tuple[Running, Recipe | None]:

@@ -101,17 +101,19 @@ async def _refuse(database: Database, row: ResultRow, detail: str) -> None:
 
 
 async def clean_up_jobs(database: Database, objects: Objects, retention_hours: float) -> None:
-    """Delete the checkpoints of jobs that ended longer ago than that; the artefact stays, whatever it is."""
+    """Delete the checkpoints and last words of jobs that ended longer ago than that; the artefact stays, whatever it
+    is, and so do the fences: they are what still stops a zombie."""
     over = EndedJobRow.ended_at <= datetime.now(UTC) - timedelta(hours=retention_hours)
     while claimed := await claims.claim(database, EndedJobRow, limit=1, lease_seconds=120, where=over):
         for row in claimed:
-            await asyncio.to_thread(_delete_checkpoints, objects, row)
+            await asyncio.to_thread(_delete_what_was_for_attempts, objects, row)
             async with database.transaction() as session:
                 await claims.release(session, row, due_in_seconds=None)
             CLEANED_JOBS.inc()
 
 
-def _delete_checkpoints(objects: Objects, row: EndedJobRow) -> None:
+def _delete_what_was_for_attempts(objects: Objects, row: EndedJobRow) -> None:
+    objects.delete(f"jobs/{row.job_id}/ends/")
     prefix = f"jobs/{row.job_id}/checkpoints/"
     keys = [info.key for info in objects.list(prefix)]
     for folder in domain.deletable(keys, objects.key(row.artifact_uri) if row.artifact_uri else ""):

@@ -9,15 +9,19 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.trainer.domain import Exit, FencedError, TrainingFailedError
+from services.trainer.domain import Exit, FencedError, Outcome, TrainingFailedError
 from services.trainer.interruption import Interruption, NoticeError
 
 if TYPE_CHECKING:
+    from services.trainer.checkpoints import Checkpoints
     from services.trainer.progress import Progress
     from services.trainer.settings import PodSettings
+
+STARTED_AT = time.time()  # epoch seconds; our first instruction, as far as a program can know it
 
 # OpenMP's threads spin at the end of each operator by default. Beside a busy neighbour that took a training step on two
 # cores from 2 s to 16 s; sleeping instead costs nothing that could be measured. Read when torch is imported.
@@ -40,12 +44,13 @@ def main() -> int:
 
     try:
         settings = PodSettings()
-        settings.spec(), settings.planned()
+        settings.spec(), settings.planned(), settings.work_key()
     except ValueError as error:
         print(f"the environment is not a pod's: {error}", file=sys.stderr)
         return Exit.MISCONFIGURED
     telemetry.setup("trainer", settings.otlp_url, settings.log_level)
     structlog.contextvars.bind_contextvars(job_id=settings.job_id, attempt=settings.attempt)
+    structlog.get_logger().info("started", started_at=STARTED_AT)
     otel_context.attach(telemetry.context_from(os.environ.get("TRACEPARENT")))
     folder = settings.work_dir or Path(tempfile.mkdtemp(prefix="sskai-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,12 +77,18 @@ def run(settings: PodSettings, progress: Progress, interruption: Interruption, f
     import structlog
 
     from services.trainer import attempt
+    from services.trainer.checkpoints import Checkpoints
     from sskai.objects import Objects, ObjectsUnavailableError
 
     log = structlog.get_logger()
+    bucket = Objects.from_settings(settings)
+    checkpoints = Checkpoints(
+        bucket, settings.work_key(), settings.job_id, settings.attempt, awaited=settings.awaited()
+    )
     try:
-        attempt.run(settings, Objects.from_settings(settings), progress, interruption, folder)
+        attempt.run(settings, bucket, checkpoints, progress=progress, interruption=interruption, folder=folder)
     except NoticeError:
+        _tell_end(checkpoints, Outcome.DRAINED)
         progress.flush(DRAINED_FLUSH_SECONDS)
         return Exit.DRAINED
     except FencedError as error:
@@ -88,11 +99,24 @@ def run(settings: PodSettings, progress: Progress, interruption: Interruption, f
         log.warning("the object store is away", error=str(error))
         return Exit.UNAVAILABLE
     except Exception as error:
-        return _fail(error, settings, progress)
+        return _fail(error, settings, progress, checkpoints)
+    _tell_end(checkpoints, Outcome.DONE)
     return Exit.DONE if progress.flush(settings.unavailable_seconds) else Exit.UNAVAILABLE
 
 
-def _fail(error: Exception, settings: PodSettings, progress: Progress) -> Exit:
+def _tell_end(checkpoints: Checkpoints, outcome: Outcome) -> None:
+    """For a successor that stands by; it goes on without it, only later."""
+    import structlog
+
+    from sskai.objects import ObjectsUnavailableError
+
+    try:
+        checkpoints.tell_end(outcome)
+    except ObjectsUnavailableError as error:
+        structlog.get_logger().warning("the end is not written", error=str(error))
+
+
+def _fail(error: Exception, settings: PodSettings, progress: Progress, checkpoints: Checkpoints) -> Exit:
     from datetime import UTC, datetime
 
     import structlog
@@ -119,6 +143,7 @@ def _fail(error: Exception, settings: PodSettings, progress: Progress) -> Exit:
             at=contract.timestamp(datetime.now(UTC)),
         )
     )
+    _tell_end(checkpoints, Outcome.FAILED)
     progress.flush(settings.unavailable_seconds)
     return error.exit
 

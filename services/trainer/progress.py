@@ -51,7 +51,8 @@ class Progress:
         self._thread.start()
 
     def phase(self, name: str, *, step: int | None = None, total_steps: int | None = None) -> None:
-        """The attempt does something else now: "starting", "evaluating", "training", "saving" or "publishing"."""
+        """The attempt does something else now: "starting", "standing-by", "evaluating", "training", "saving" or
+        "publishing"."""
         with self._lock:
             self._state.phase = name
             if step is not None:

@@ -122,6 +122,8 @@ class Saver:
         # Until its manifest stood, a final save and one for a notice held up the run as well.
         stall_seconds += 0 if cause == "interval" else seconds
         self._on_saved(Save(snapshot.step, stored.uri, stored.bytes, seconds, stall_seconds, cause))
+        if cause == "notice":
+            return  # a successor may be waiting for our end; it keeps this lineage's retention from its next save on
         try:
             self._checkpoints.prune(self._keep)
         except ObjectsUnavailableError as error:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, Field, field_validator
 
 import sskai.settings
-from services.trainer.domain import Plan
+from services.trainer.domain import Awaited, Plan
 from sskai.events import v1 as events
 
 
@@ -31,6 +31,13 @@ class Previous(BaseModel):
     at: datetime
 
 
+class Awaits(BaseModel):
+    """The earlier attempt that still drains on its machine, which is gone at `until`."""
+
+    attempt: int = Field(ge=1)
+    until: AwareDatetime
+
+
 class PodSettings(sskai.settings.Settings):
     """The environment that the scheduler gives a pod (`SSKAI_` and the name)."""
 
@@ -42,6 +49,7 @@ class PodSettings(sskai.settings.Settings):
     plan: str = "{}"  # JSON, see domain.Plan
     work_uri: str  # s3://BUCKET/jobs/JOB_ID
     previous: Previous | None = None
+    awaits: Awaits | None = None  # stand by until that attempt has ended
     # On a CPU the number of threads is part of the result, so a resumed attempt keeps its predecessor's.
     trainer_threads: int = Field(default=os.cpu_count() or 1, ge=1)
     # 0: at a few hundred rows and 3 epochs it costs more time on a CPU than it saves loss.
@@ -50,7 +58,7 @@ class PodSettings(sskai.settings.Settings):
     # How long the result waits for a broker or object store that is away, before the attempt ends without telling it.
     unavailable_seconds: float = Field(default=600.0, gt=0)
 
-    @field_validator("previous", mode="before")
+    @field_validator("previous", "awaits", mode="before")
     @classmethod
     def _nothing_is_none(cls, value: Any) -> Any:
         return value or None
@@ -61,6 +69,16 @@ class PodSettings(sskai.settings.Settings):
             return json_format.Parse(self.job_spec, events.JobSpec(), ignore_unknown_fields=True)
         except json_format.ParseError as error:
             raise ValueError(f"SSKAI_JOB_SPEC is not a JobSpec: {error}") from error
+
+    def work_key(self) -> str:
+        """Where in the bucket the job's objects lie. Raises ValueError."""
+        prefix = f"s3://{self.objects_bucket}/"
+        if not self.work_uri.startswith(prefix):
+            raise ValueError(f"SSKAI_WORK_URI: {self.work_uri!r} is not in {prefix}")
+        return self.work_uri.removeprefix(prefix)
+
+    def awaited(self) -> Awaited | None:
+        return Awaited(self.awaits.attempt, self.awaits.until) if self.awaits else None
 
     def planned(self) -> Plan:
         """Raises ValueError."""

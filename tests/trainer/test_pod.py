@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -141,6 +141,46 @@ def test_kill_9_and_notice_change_no_bit_of_the_curve(
     for figure in ("eval_loss_before", "eval_loss_after", "tokens", "steps"):
         assert finished[figure] == other[figure], figure
     assert job.artifact(3, "adapter_model.safetensors") == undisturbed.artifact(1, "adapter_model.safetensors")
+
+
+@pytest.mark.timeout(400)  # two processes that import torch, on a machine that may be busy
+def test_a_successor_stands_by_while_its_predecessor_drains_and_nothing_is_lost(
+    bucket: Objects, models_dir: Path, start: Callable[[PodSettings, Path], Pod], tmp_path: Path
+) -> None:
+    # Its only checkpoint is the one that answers the notice.
+    job = Job(bucket, models_dir, total_steps=2000, checkpoint_interval_steps=1000)
+    first = start(job.settings(1), tmp_path / "1")
+    awaits = {"attempt": 1, "until": datetime.now(UTC) + timedelta(minutes=5)}
+    second = start(job.settings(2, awaits=awaits), tmp_path / "2")
+    second.wait_for(lambda: "base model and data loaded" in (second.folder / "pod.log").read_text())
+    first.wait_for_step(5)
+    assert told(second.folder, "AttemptProgressed")[-1]["phase"] == "standing-by"
+    first.process.send_signal(signal.SIGTERM)
+    assert first.end() == Exit.DRAINED
+    second.wait_for_step(len(curve(first.folder)) + 1)
+    (resumed,) = told(second.folder, "AttemptResumed")
+    assert (resumed["from_attempt"], resumed["from_step"]) == (1, len(curve(first.folder)))
+    ended, began = (
+        json.loads(bucket.get_bytes(f"{job.prefix}/{key}")) for key in ("ends/00001.json", "fences/00002.json")
+    )
+    assert (ended["outcome"], ended["awaited"]) == ("drained", None)
+    assert ended["at"] <= began["at"]
+    second.process.send_signal(signal.SIGTERM)
+    assert second.end() == Exit.DRAINED
+
+
+@pytest.mark.timeout(200)
+def test_a_successor_that_is_sent_away_while_it_stands_by_has_written_nothing_but_its_end(
+    bucket: Objects, models_dir: Path, start: Callable[[PodSettings, Path], Pod], tmp_path: Path
+) -> None:
+    job = Job(bucket, models_dir)
+    second = start(
+        job.settings(2, awaits={"attempt": 1, "until": datetime.now(UTC) + timedelta(minutes=5)}), tmp_path / "2"
+    )
+    second.wait_for(lambda: "base model and data loaded" in (second.folder / "pod.log").read_text())
+    second.process.send_signal(signal.SIGTERM)
+    assert second.end() == Exit.DRAINED
+    assert [info.key for info in bucket.list(job.prefix)] == [f"{job.prefix}/ends/00002.json"]
 
 
 def test_the_result_is_a_verified_adapter_with_its_card_and_curve(

@@ -136,12 +136,14 @@ async def test_checkpoints_go_when_their_time_is_over_and_artefacts_stay(
     uri = publish(objects, tmp_path, job_id)
     for step in (4, 8):
         objects.put_bytes(f"jobs/{job_id}/checkpoints/attempt-00001/checkpoint-{step}/MANIFEST.json", b"{}")
+    objects.put_bytes(f"jobs/{job_id}/ends/00001.json", b"{}")
     hours = (datetime.now(UTC) - ENDED) / timedelta(hours=1)
     await handle(HANDLERS, database, Store, succeeded(job_id, uri))
     await loops.clean_up_jobs(database, objects, hours + 1)
     assert len(objects.list(f"jobs/{job_id}/checkpoints/")) == 2
     await loops.clean_up_jobs(database, objects, hours - 1)
     assert objects.list(f"jobs/{job_id}/checkpoints/") == []
+    assert objects.list(f"jobs/{job_id}/ends/") == []
     assert len(objects.list(f"jobs/{job_id}/artifact/")) == 4
 
 
