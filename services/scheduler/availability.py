@@ -1,11 +1,11 @@
 """What the past of a zone tells of its spot capacity to come: a Markov chain with hidden states, and beliefs over them.
 
 A zone's capacity is on or off; how long it stays so depends on what cannot be seen. So each hidden state has a mean
-stay and is wholly on or wholly off ("up for a day" and "up for minutes" look alike at first), and the longer a run
-lasts, the more the belief leans to the long states. That gives hazards that fall with age, and zones in good and bad times, from
-one small matrix. A belief is a vector over the states, moved by time and sharpened by what was seen; not having looked
-is no observation. States are ordered best first: up ones by how long they will stay up, then down ones by how soon they
-will be up again, so the best of several zones is the smallest index.
+stay and is wholly on or wholly off. "Up for a day" and "up for minutes" look alike at first; the longer a run lasts,
+the more the belief leans to the long states. That gives hazards that fall with age, and zones in good and bad times,
+from one small matrix. A belief is a vector over the states, moved by time and sharpened by what was seen; not having
+looked is no observation. States are ordered best first: up ones by how long they will stay up, then down ones by how
+soon they will be up again, so the best of several zones is the smallest index.
 
 The chain runs in continuous time (a generator, per second), so it serves ticks of any length.
 """

@@ -106,7 +106,7 @@ class Table:
         return result.reshape(model.ups * places, model.states)
 
     def _less(self, seconds: float) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]:
-        """Where in the grid the slacks lie that are smaller by so much: index, weight of the next, and whether any is."""
+        """Where in the grid the slacks lie that are smaller by so much: index, weight of the next, whether any is."""
         wanted = self._slacks - seconds
         index = np.clip(np.searchsorted(self._slacks, wanted, side="right") - 1, 0, len(self._slacks) - 2)
         weight = (wanted - self._slacks[index]) / (self._slacks[index + 1] - self._slacks[index])

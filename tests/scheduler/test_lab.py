@@ -144,7 +144,7 @@ def test_windows_lie_within_their_share() -> None:
     assert starts(10, 20, 3) == []
     zones = made_up("#" * 100)
     chosen = list(replaying.windows(zones, Work(1, 3, 0), zones="single", count=4, first_share=0.5, last_share=0.9))
-    assert [window.start_tick for window in chosen][0] == 50
+    assert chosen[0].start_tick == 50
     assert chosen[-1].start_tick + len(chosen[-1].zones[0]) == 90
 
 

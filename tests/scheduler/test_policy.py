@@ -1,4 +1,4 @@
-"""The spot policy by tables, and its promises on any market: deadlines are met, budgets are kept, delays are bounded."""
+"""The spot policy by tables, and its promises on any market: deadlines met, budgets kept, delays bounded."""
 
 from __future__ import annotations
 

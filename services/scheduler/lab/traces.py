@@ -1,7 +1,7 @@
 """Records of spot capacity: read, checked, cut into windows, split by time, made up.
 
 The format is that of the published records of "Can't Be Late" (NSDI'24): `{"metadata": {"gap_seconds": g}, "data":
-[n, ...]}`, n = instances that could be had (or that were held) at that tick, with optional `prices` (USD per hour) per tick.
+[n, ...]}`, n = instances that could be had (or that were held) at that tick; optional `prices` in USD per hour.
 """
 
 from __future__ import annotations
