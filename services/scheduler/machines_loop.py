@@ -22,8 +22,14 @@ log = structlog.get_logger()
 
 # The trainer's own last word travels through the broker; the cluster's must not overtake it.
 LAST_WORD_SECONDS = 3.0
+<<<<<<< ours
 # A drained attempt's very last act, by which its successor knows that it has ended, may follow the word to us.
 LAST_ACT_SECONDS = 5.0
+=======
+# Exit code 0 says that the broker has the pod's last word (services/trainer/README.md): it only has to be read, which
+# after a restart takes as long as the group needs to give out its partitions again.
+TOLD_LAST_WORD_SECONDS = 60.0
+>>>>>>> theirs
 # A launch that is answered with errors is repeated, and meets its pod by name. One whose answers never come is recorded
 # from the list.
 ADOPT_SECONDS = 30.0
@@ -117,7 +123,10 @@ async def _end_dead_attempt(world: World, one: Observation) -> None:
     def change(job: Job, attempt: Attempt, now: datetime) -> tuple[Job, list[Message]]:
         ended_at = one.ended_at or attempt.heard_at or now
         patience = LAST_WORD_SECONDS if one.state is PodState.EXITED else 0.0
-        if (now - max(ended_at, attempt.started_at)).total_seconds() < patience:
+        if one.exit_code == 0:
+            patience = TOLD_LAST_WORD_SECONDS
+        # While nobody watched, nobody read either.
+        if (now - max(ended_at, attempt.started_at, world.watch.since or now)).total_seconds() < patience:
             return job, []
         if one.state is PodState.GONE:
             taken.append(attempt.placement)

@@ -1,12 +1,12 @@
-"""Spot (and where), on-demand, or wait? Pure: clock, market and the job's progress are arguments.
+"""Spot (and where), on-demand, or wait? Pure: clock, market and progress of the job are arguments.
 
 With `auto` the answer is the cheapest by a look ahead (`lookahead`): what finishing costs after each thing that could be
 done now, averaged over the belief about the market (`availability`). Whatever it says, past the point of no return a
 job takes on-demand and keeps it, so that a deadline which was feasible is met even if spot never comes back.
 
-A job without a deadline minimises cost with bounded delay: it is treated as if it had to end by the time that it
-would take without any waiting, plus a share of that time, plus the patience of the settings. A budget is hard: where on-demand
-to the end would pass it, the job goes on with spot or waits, and its newest checkpoint stays.
+A job without a deadline minimises cost with bounded delay: it is treated as if it had to end by the time that it would
+take without any waiting, plus a share of that time, plus the patience of the settings. A budget is hard: where
+on-demand to the end would pass it, the job goes on with spot or waits, and its newest checkpoint stays.
 """
 
 from __future__ import annotations
