@@ -22,14 +22,11 @@ log = structlog.get_logger()
 
 # The trainer's own last word travels through the broker; the cluster's must not overtake it.
 LAST_WORD_SECONDS = 3.0
-<<<<<<< ours
 # A drained attempt's very last act, by which its successor knows that it has ended, may follow the word to us.
 LAST_ACT_SECONDS = 5.0
-=======
 # Exit code 0 says that the broker has the pod's last word (services/trainer/README.md): it only has to be read, which
 # after a restart takes as long as the group needs to give out its partitions again.
 TOLD_LAST_WORD_SECONDS = 60.0
->>>>>>> theirs
 # A launch that is answered with errors is repeated, and meets its pod by name. One whose answers never come is recorded
 # from the list.
 ADOPT_SECONDS = 30.0

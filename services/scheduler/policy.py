@@ -1,7 +1,7 @@
 """Spot (and where), on-demand, or wait? Pure: clock, market and progress of the job are arguments.
 
-With `auto` the answer is the cheapest by a look ahead (`lookahead`): what finishing costs after each thing that could be
-done now, averaged over the belief about the market (`availability`). Whatever it says, past the point of no return a
+With `auto` the answer is the cheapest by a look ahead (`lookahead`): what finishing costs after each thing that could
+be done now, averaged over the belief about the market (`availability`). Whatever it says, past the point of no return a
 job takes on-demand and keeps it, so that a deadline which was feasible is met even if spot never comes back.
 
 A job without a deadline minimises cost with bounded delay: it is treated as if it had to end by the time that it would
