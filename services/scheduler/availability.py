@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -53,7 +53,7 @@ class Model:
     def states(self) -> int:
         return int(self.generator.shape[0])
 
-    @property
+    @cached_property
     def stationary(self) -> Vector:
         """The belief about a zone of which nothing is known."""
         return stationary(self.generator)
@@ -107,11 +107,13 @@ class Model:
             total = sharpened.sum()
         return np.asarray(sharpened / total)
 
+    @cached_property
     def seconds_up(self) -> Vector:
         """Expected seconds until capacity is gone, per up state."""
         within = self.generator[: self.ups, : self.ups]
         return np.asarray(np.linalg.solve(-within, np.ones(self.ups)), dtype=float)
 
+    @cached_property
     def seconds_down(self) -> Vector:
         """Expected seconds until there is capacity again, per down state."""
         within = self.generator[self.ups :, self.ups :]
@@ -176,7 +178,7 @@ def shipped() -> Model:
 def ordered(generator: Matrix, ups: int) -> Matrix:
     """The same chain with its states best first (see above); the first `ups` states must be the up ones."""
     model = Model(generator, ups)
-    order = np.concatenate([np.argsort(-model.seconds_up()), ups + np.argsort(model.seconds_down())])
+    order = np.concatenate([np.argsort(-model.seconds_up), ups + np.argsort(model.seconds_down)])
     return generator[np.ix_(order, order)]
 
 

@@ -18,6 +18,7 @@ restart: that may be ridden, for as long as it runs the slack does not shrink.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -26,10 +27,11 @@ from numpy.typing import NDArray
 
 from services.scheduler.availability import Matrix, Model, Vector, pool
 
-STEPS_AT_MOST = 768  # layers of a table
-RESTART_STEPS_AT_MOST = 8
-SLACK_POINTS = 72
-TABLES_KEPT = 24
+FINE_SLACKS = 20
+COARSER = 1.09
+TABLES_KEPT = 96
+# Of the layers far from the end, where values change little, every fourth is kept.
+ALL_KEPT, KEPT_EVERY = 48, 4
 NEVER = np.float32(1e9)
 DONE_SECONDS = 1e-3
 # What an hour of waiting costs, of an on-demand hour: of two ways that cost the same the sooner one is better.
@@ -58,6 +60,7 @@ class Table:
         self._step = step = terms.step_seconds
         self._restart_steps = max(1, math.ceil(terms.restart_seconds / step - 1e-9))
         self._slacks = slack_grid(step, terms.restart_seconds, terms.slack_seconds)
+        self._grid: list[float] = self._slacks.tolist()
         losses = [min(step, max(0.0, terms.restart_seconds - done * step)) for done in range(self._restart_steps)]
         self._losses = losses
         self._after_restart_step = [self._less(loss) for loss in losses]
@@ -82,14 +85,18 @@ class Table:
         self._idle_when_done = np.float32(hour * terms.restart_seconds)
         pending = [hour * max(0.0, terms.restart_seconds - paid * step) for paid in range(1, self._restart_steps)]
         self._spot_when_done = np.array([*pending, 0.0], np.float32)[:, None, None]
-        self._idle: list[Layer] = [np.full((rows, states), self._idle_when_done)]
-        self._on_demand: list[Layer] = [np.zeros((rows, states), np.float32)]
-        self._spot: list[Layer] = [np.tile(self._spot_when_done, (1, rows, ups * self._places))]
+        self._newest: tuple[Layer, Layer, Layer] = (
+            np.full((rows, states), self._idle_when_done),
+            np.zeros((rows, states), np.float32),
+            np.tile(self._spot_when_done, (1, rows, ups * self._places)),
+        )
+        self._made = 0
+        self._layers = [self._newest]
 
     @property
     def reaches_seconds(self) -> float:
         """The largest slack it knows."""
-        return float(self._slacks[-1])
+        return self._grid[-1]
 
     def _failures(self, one: Matrix, others: Matrix) -> Matrix:
         """(up state and others' place) -> the best state among all zones once this one has failed."""
@@ -125,11 +132,12 @@ class Table:
         hour = self._step / 3600
         spot_usd, on_demand_usd = np.float32(terms.spot_price * hour), np.float32(terms.on_demand_price * hour)
         ups, places, last = model.ups, self._places, self._restart_steps - 1
-        for number in range(len(self._idle), steps + 1):
+        for number in range(self._made + 1, steps + 1):
             left = number * self._step
-            idle = self._idle[-1] @ self._everywhere
-            on_demand = self._on_demand[-1] @ self._everywhere
-            spot = self._spot[-1] @ self._survives + self._idle[-1] @ self._fails
+            idle_then, on_demand_then, spot_then = self._newest
+            idle = idle_then @ self._everywhere
+            on_demand = on_demand_then @ self._everywhere
+            spot = spot_then @ self._survives + idle_then @ self._fails
             spot[last][left - self._step - self._slacks <= DONE_SECONDS] = 0
             work = left - self._slacks
             done = work <= DONE_SECONDS
@@ -156,9 +164,10 @@ class Table:
             from_idle[done] = self._idle_when_done
             from_on_demand[done] = 0
             from_spot[:, done] = self._spot_when_done
-            self._idle.append(from_idle)
-            self._on_demand.append(from_on_demand)
-            self._spot.append(from_spot)
+            self._newest = (from_idle, from_on_demand, from_spot)
+            self._made = number
+            if number <= ALL_KEPT or (number - ALL_KEPT) % KEPT_EVERY == 0:
+                self._layers.append(self._newest)
 
     def __call__(self, mode: Mode, work_seconds: float, slack_seconds: float) -> Vector:
         """Expected USD to the end with so much work and slack left, per state; about `NEVER` where it cannot be done.
@@ -171,8 +180,9 @@ class Table:
         # A step that was begun is paid in full, so what is left of one costs as much as all of it.
         work = max(self._step, work_seconds)
         slack = min(max(slack_seconds, 0.0), self.reaches_seconds)
-        index = min(int(np.searchsorted(self._slacks, slack, side="right")) - 1, len(self._slacks) - 2)
-        weight = (slack - self._slacks[index]) / (self._slacks[index + 1] - self._slacks[index])
+        grid = self._grid
+        index = min(bisect_right(grid, slack) - 1, len(grid) - 2)
+        weight = (slack - grid[index]) / (grid[index + 1] - grid[index])
         values = self._along(mode, work, index)
         if weight > 1e-9:
             values = values * (1 - weight) + self._along(mode, work, index + 1) * weight
@@ -180,21 +190,24 @@ class Table:
 
     def _along(self, mode: Mode, work_seconds: float, index: int) -> Vector:
         """At one slack of the grid: work lies between two layers. (Between two slacks of a layer it would jump.)"""
-        steps = (work_seconds + self._slacks[index]) / self._step
+        steps = (work_seconds + self._grid[index]) / self._step
         below = math.floor(steps + 1e-9)
-        part = steps - below
-        self.grow(below + (part > 1e-6))
+        if below >= ALL_KEPT:
+            below -= (below - ALL_KEPT) % KEPT_EVERY
+        above = below + (1 if below < ALL_KEPT else KEPT_EVERY)
+        part = (steps - below) / (above - below)
+        self.grow(above if part > 1e-6 else below)
         values = self._layer(mode, below)[index]
         if part > 1e-6:
-            values = values * (1 - part) + self._layer(mode, below + 1)[index] * part
+            values = values * (1 - part) + self._layer(mode, above)[index] * part
         return np.asarray(values)
 
     def _layer(self, mode: Mode, number: int) -> Layer:
+        kept = number if number <= ALL_KEPT else ALL_KEPT + (number - ALL_KEPT) // KEPT_EVERY
+        idle, on_demand, spot = self._layers[kept]
         if mode.name == "idle":
-            return self._idle[number]
-        if mode.name == "on-demand":
-            return self._on_demand[number]
-        return np.asarray(self._spot[number][self._phase(mode.restart_left_seconds)])
+            return idle
+        return on_demand if mode.name == "on-demand" else np.asarray(spot[self._phase(mode.restart_left_seconds)])
 
     def _phase(self, restart_left_seconds: float) -> int:
         return max(0, self._restart_steps - 1 - math.ceil(restart_left_seconds / self._step - 1e-9))
@@ -214,8 +227,8 @@ def slack_grid(step_seconds: float, restart_seconds: float, slack_seconds: float
     grid, width = list(first), step_seconds
     while grid[-1] < slack_seconds + step_seconds:
         grid.append(grid[-1] + width)
-        if len(grid) > SLACK_POINTS // 3:
-            width *= 1.06
+        if len(grid) > FINE_SLACKS:
+            width *= COARSER
     return np.array(grid)
 
 

@@ -21,26 +21,21 @@ import numpy as np
 
 from services.scheduler import availability
 from services.scheduler.availability import Model, Vector, best_of
-from services.scheduler.lookahead import (
-    NEVER,
-    RESTART_STEPS_AT_MOST,
-    STEPS_AT_MOST,
-    WAITING_SHARE,
-    Mode,
-    Table,
-    Tables,
-    Terms,
-)
+from services.scheduler.lookahead import NEVER, WAITING_SHARE, Mode, Table, Tables, Terms
 
 # Without a deadline a job may take so much longer than without any waiting, as a share of its work.
 DELAY_SHARE = 0.5
-# Tables are shared by jobs whose terms round to the same: prices to 5 %, restarts up to 15 %.
-PRICE_ROUNDING = 1.05
-RESTART_ROUNDING = 1.15
 SHORTEST_STEP_SECONDS = 1.0
+# A table has a limited number of layers, and of steps of restart: beyond it, its steps are longer. Finer tables decide
+# no better (docs/decisions/0012).
+STEPS_AT_MOST, RESTART_STEPS_AT_MOST = 128, 4
+# A table serves all jobs whose terms round to the same. A zone's own price is put right where it matters most, in the
+# step that is decided on.
+STEP_ROUNDING, PRICE_ROUNDING, RESTART_ROUNDING = 2.0, 1.5, 1.4
+ZONES_AT_MOST = 4
 # What runs is only changed for a gain of more than this share of what a restart costs: beliefs are not that exact.
 HYSTERESIS = 0.03
-ZONES_LOOKED_AT = 4
+ZONES_LOOKED_AT = 3
 
 
 class Action(StrEnum):
@@ -180,15 +175,14 @@ def _stay_seconds(zone: Zone, model: Model) -> float:
     """How long a zone that is up now is expected to stay so."""
     up = _belief(zone, model)[: model.ups]
     total = up.sum()
-    return float(up @ model.seconds_up() / total) if total > 0 else 0.0
+    return float(up @ model.seconds_up / total) if total > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class Lookahead:
-    """Decisions by what finishing is expected to cost. `exact`: tables of a job's own terms, not rounded to share."""
+    """Decisions by what finishing is expected to cost."""
 
     model: Model
-    exact: bool = False
     tables: Tables = field(init=False, repr=False, compare=False)
     # Tables are made while somebody waits for an answer, and answers are asked for in threads.
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
@@ -198,6 +192,8 @@ class Lookahead:
 
     def decide(self, s: Situation) -> Decision:
         """The cheapest of all that can be done at this tick."""
+        if (zone := self._rides(s)) is not None:
+            return Decision(Action.SPOT, "spot runs, and nothing is cheaper by more than a restart", zone)
         left = end_seconds(s) - s.elapsed_seconds
         slack = left - s.work_left_seconds
         with self._lock:
@@ -210,41 +206,49 @@ class Lookahead:
         action, zone = best
         return Decision(action, _rule(s, action), zone, float(options[best]))
 
+    @staticmethod
+    def _rides(s: Situation) -> str | None:
+        """The zone of a machine past its restart that no other beats: to move costs a restart now, to stay perhaps one
+        later. Another must be so much cheaper that the work left pays for it. Nearly every live job rides."""
+        here = next((zone for zone in s.zones if zone.name == s.running_zone), None)
+        if s.running_on is not Action.SPOT or here is None or s.restart_left_seconds > 0:
+            return None
+        cheapest = min([s.on_demand_price, *(zone.price for zone in s.zones if zone.available)])
+        gain = (here.price - cheapest) * s.work_left_seconds - cheapest * s.restart_seconds
+        return here.name if here.available and gain <= 0 else None
+
     def terms(self, s: Situation, left_seconds: float) -> Terms:
         """The table for this job now."""
-        prices = sorted(zone.price for zone in s.zones) or [s.on_demand_price]
-        spot, on_demand = prices[len(prices) // 2] * s.machines, s.on_demand_price * s.machines
-        # A step may be longer than a tick: a table has a limited number of layers and of steps of restart.
-        step = max(s.tick_seconds, SHORTEST_STEP_SECONDS)
-        while left_seconds > step * STEPS_AT_MOST or s.restart_seconds > step * RESTART_STEPS_AT_MOST:
-            step *= 2
-        zones = max(1, len(s.zones))
-        # Reaching by powers of two: which table answers does not depend on what was asked before.
-        reach = step * 2.0 ** math.ceil(math.log2(max(2.0, (left_seconds - s.work_left_seconds) / step)))
-        if self.exact:
-            return Terms(step, s.restart_seconds, spot, on_demand, zones, reach)
-        restart = _rounded_up(max(s.restart_seconds, SHORTEST_STEP_SECONDS), RESTART_ROUNDING)
+        restart = _rounded(max(s.restart_seconds, SHORTEST_STEP_SECONDS), RESTART_ROUNDING)
+        step = _rounded_up(max(s.tick_seconds, SHORTEST_STEP_SECONDS), STEP_ROUNDING)
+        while left_seconds > step * STEPS_AT_MOST or restart > step * RESTART_STEPS_AT_MOST:
+            step *= STEP_ROUNDING
+        zones = min(2 ** math.ceil(math.log2(max(1, len(s.zones)))), ZONES_AT_MOST)
         # Only the proportion of the prices matters to what is chosen.
-        return Terms(step, restart, _rounded(spot / on_demand, PRICE_ROUNDING), 1.0, zones, reach)
+        price = _rounded(_usual_price(s) / s.on_demand_price, PRICE_ROUNDING)
+        return Terms(step, restart, price, 1.0, zones, step * STEPS_AT_MOST)
 
     def _options(self, s: Situation, table: Table, slack: float) -> dict[tuple[Action, str], float]:
         terms, model, work = table.terms, self.model, s.work_left_seconds
         step, hour = terms.step_seconds, terms.step_seconds / 3600
         unit = terms.on_demand_price / (s.on_demand_price * s.machines)
+        usual = _usual_price(s)
         beliefs = {zone.name: model.moved(_belief(zone, model), step) for zone in s.zones}
         everywhere = best_of(list(beliefs.values()), model.zone_correlation) if beliefs else model.stationary
-        # A restart is taken off the slack at once and off the work as it goes; the step's rest is work done.
+        # A restart is taken off the slack at once and off the work as it goes; the step's rest is work done. It is the
+        # table's, so that what is done now and what is done later cost alike.
         restart = s.restart_left_seconds if s.running_on is Action.ON_DEMAND else terms.restart_seconds
         on_demand = table(Mode("on-demand"), work - (step - restart), slack - restart)
-        options = {(Action.ON_DEMAND, ""): terms.on_demand_price * hour + float(everywhere @ on_demand)}
-        if slack >= step + terms.restart_seconds:
+        now = terms.on_demand_price * min(step, restart + work) / 3600
+        options = {(Action.ON_DEMAND, ""): now + float(everywhere @ on_demand)}
+        if slack >= step + s.restart_seconds:
             waiting = terms.on_demand_price * hour * WAITING_SHARE
             options[(Action.WAIT, "")] = waiting + float(everywhere @ table(Mode("idle"), work, slack - step))
         for zone in self._worth_looking_at(s):
             runs = s.running_on is Action.SPOT and zone.name == s.running_zone
             restart = s.restart_left_seconds if runs else terms.restart_seconds
             loss = min(step, restart)
-            if slack - loss < terms.restart_seconds - 1e-6:
+            if slack - loss < s.restart_seconds - 1e-6:
                 continue
             work_after, slack_after = work - (step - loss), slack - loss
             others = [belief for name, belief in beliefs.items() if name != zone.name]
@@ -256,10 +260,12 @@ class Lookahead:
             after = best_of([fallen / falls, rest]) * falls if others and falls > 0 else fallen
             survives = here[: model.ups] @ table(Mode("spot", restart - loss), work_after, slack_after) @ rest
             usd = float(survives + after @ table(Mode("idle"), work_after, slack_after))
-            # The table knows one price; what this zone is dearer or cheaper counts for as long as the job may stay.
+            # The table knows one price; what this zone is dearer or cheaper than the others counts for as long as the
+            # job may stay.
             stay = max(step, min(_stay_seconds(zone, model), s.work_left_seconds))
-            premium = (zone.price * s.machines * unit - terms.spot_price) * stay / 3600
-            options[(Action.SPOT, zone.name)] = usd + terms.spot_price * hour + premium
+            premium = (zone.price - usual) * s.machines * unit * stay / 3600
+            now = terms.spot_price * min(step, restart + work) / 3600
+            options[(Action.SPOT, zone.name)] = now + premium + usd
         return {option: usd / unit for option, usd in options.items() if usd < NEVER / 2}
 
     def _worth_looking_at(self, s: Situation) -> list[Zone]:
@@ -275,6 +281,12 @@ class Lookahead:
 def shipped() -> Lookahead:
     """The look ahead by the priors that are shipped."""
     return Lookahead(availability.shipped())
+
+
+def _usual_price(s: Situation) -> float:
+    """USD per hour of one spot machine, the median of the zones."""
+    prices = sorted(zone.price for zone in s.zones) or [s.on_demand_price]
+    return prices[len(prices) // 2]
 
 
 def _running(s: Situation) -> tuple[Action, str]:

@@ -19,8 +19,8 @@ SHIPPED = availability.shipped()
 def test_the_shipped_priors_are_sound_and_say_where_they_come_from() -> None:
     assert np.allclose(SHIPPED.generator.sum(axis=1), 0)
     assert np.allclose(SHIPPED.stationary @ SHIPPED.generator, 0, atol=1e-9)
-    assert (np.diff(SHIPPED.seconds_up()) <= 0).all()
-    assert (np.diff(SHIPPED.seconds_down()) >= 0).all()
+    assert (np.diff(SHIPPED.seconds_up) <= 0).all()
+    assert (np.diff(SHIPPED.seconds_down) >= 0).all()
     records = SHIPPED.provenance["records"]
     assert records
     assert all(len(record["sha256"]) == 64 for record in records)

@@ -174,8 +174,8 @@ def fit(
         print(json.dumps(document, indent=2))
     else:
         out.print(f"wrote {output}: {up_states} + {down_states} states from {len(records)} records")
-        out.print("mean stay up (h):   " + ", ".join(f"{hours:.2f}" for hours in model.seconds_up() / 3600))
-        out.print("mean time to up (h): " + ", ".join(f"{hours:.2f}" for hours in model.seconds_down() / 3600))
+        out.print("mean stay up (h):   " + ", ".join(f"{hours:.2f}" for hours in model.seconds_up / 3600))
+        out.print("mean time to up (h): " + ", ".join(f"{hours:.2f}" for hours in model.seconds_down / 3600))
 
 
 def _work(work_hours: float, deadline_hours: float, restart_hours: float) -> Work:

@@ -117,7 +117,7 @@ def policy(name: str, priors: Model | None = None) -> Policy:
 @lru_cache(maxsize=4)
 def _lookahead(priors: str | None) -> Lookahead:
     """One per process and priors, so that windows share tables."""
-    return Lookahead(availability.shipped() if priors is None else availability.parse_priors(priors), exact=True)
+    return Lookahead(availability.shipped() if priors is None else availability.parse_priors(priors))
 
 
 def summary(results: Sequence[Result], name: str) -> dict[str, Any]:
