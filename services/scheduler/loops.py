@@ -222,6 +222,9 @@ async def _drain(world: World, row: JobRow) -> None:
         await _adopt_or_end(world, row, attempt.number)
         return
     late = job.stop_by is not None and world.clock() >= job.stop_by
+    if late and await _told_its_end(world, attempt.machine_id):
+        await _again(world, row, 1)
+        return
     if late:
         await world.cluster.delete(attempt.machine_id)
     elif not attempt.drain_signalled:
@@ -241,6 +244,12 @@ async def _drain(world: World, row: JobRow) -> None:
     job = await _record(world, row, change)
     if job is not None and job.successor is not None and not job.successor.machine_id:
         await _at_once(world, row.job_id, _launch_successor)
+
+
+async def _told_its_end(world: World, machine_id: str) -> bool:
+    """Whether the pod exited with 0: the broker has its last word, for which `machines_loop` waits, and which nothing
+    that we conclude here may overtake. It also ends the attempt if no word comes."""
+    return any(one.machine_id == machine_id and one.exit_code == 0 for one in await world.cluster.observe())
 
 
 async def _with_successor(job: Job, store: Store, now: datetime, world: World) -> Job:

@@ -104,9 +104,11 @@ def choose(job: Job, now: datetime, settings: Settings, market: Market, lookahea
     """The placement that the policy wants."""
     if job.plan is None or not job.plan.candidates:
         return Choice(None, "no-plan", "the optimizer has not answered yet")
-    decision = decide(job, now, settings, market, lookahead)
+    seen = situation(job, now, settings, market)
+    decision = policy.decide(seen, lookahead)
     if decision.action is Action.WAIT:
-        return Choice(None, "waiting-for-spot", "no spot capacity now, and waiting is the cheapest way to the end", 1.0)
+        why = "no spot machine there is likely to last" if seen.has_spot else "no spot capacity now"
+        return Choice(None, "waiting-for-spot", f"{why}, and waiting is the cheapest way to the end", 1.0)
     wanted = events.CAPACITY_TYPE_SPOT if decision.action is Action.SPOT else events.CAPACITY_TYPE_ON_DEMAND
     left = [candidate.placement for candidate in offers_left(job, now, wanted)]
     if not left:

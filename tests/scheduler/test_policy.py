@@ -101,6 +101,13 @@ def test_without_a_deadline_the_delay_is_bounded() -> None:
     assert end_seconds(s) == pytest.approx(1.5 * 5 * HOUR + 2 * 360 + 600)
 
 
+@pytest.mark.parametrize("work_seconds", [36, 600, 3600])
+def test_without_a_deadline_spot_that_is_there_is_taken(work_seconds: float) -> None:
+    s = replace(START, deadline_seconds=None, work_seconds=work_seconds, work_left_seconds=work_seconds)
+    assert decide(s, LOOKAHEAD).action is Action.SPOT
+    assert decide(replace(s, zones=NO_SPOT), LOOKAHEAD).action is not Action.SPOT
+
+
 @st.composite
 def markets(draw: st.DrawFn) -> tuple[list[Trace], Work]:
     zones = draw(st.integers(1, 3))
