@@ -82,6 +82,8 @@ def situation(job: Job, now: datetime, settings: Settings, market: Market) -> Si
     spot_policy = SPOT_POLICIES.get(job.spec.spot_policy, SpotPolicy.AUTO)
     if not any(not on_spot(candidate.placement) for candidate in job.plan.candidates):
         spot_policy = SpotPolicy.SPOT  # nothing to fall back on was planned
+    elif not any(on_spot(candidate.placement) for candidate in job.plan.candidates):
+        spot_policy = SpotPolicy.ON_DEMAND  # nothing to wait for was planned
     return Situation(
         elapsed_seconds=(now - job.submitted_at).total_seconds(),
         deadline_seconds=_deadline_seconds(job, restart),

@@ -131,6 +131,8 @@ def decide(s: Situation, lookahead: Lookahead | None = None) -> Decision:
         if rides:
             return Decision(Action.SPOT, "riding spot with one restart in hand", s.running_zone)
         return Decision(Action.ON_DEMAND, "past the point of no return")
+    if s.running_on is not Action.SPOT and s.zones and min(zone.price for zone in s.zones) >= s.on_demand_price:
+        return Decision(Action.ON_DEMAND, "no spot is cheaper than on-demand")
     decision = (lookahead or shipped()).decide(s)
     if s.deadline_seconds is None and decision.action is Action.WAIT and s.has_spot:
         return _spot_only(s, "spot is available", lookahead)

@@ -62,6 +62,7 @@ NO_SPOT = (zone(available=False),)
         ),
         # Spot that costs as much as on-demand is not worth its interruptions.
         ({"zones": (zone(price=1.0),), "elapsed_seconds": 3 * HOUR}, Action.ON_DEMAND),
+        ({"zones": (zone(price=1.2),), "deadline_seconds": None}, Action.ON_DEMAND),
         # On demand with little work left: no restart for the last minutes.
         ({"running_on": Action.ON_DEMAND, "work_left_seconds": 120}, Action.ON_DEMAND),
         ({"running_on": Action.ON_DEMAND}, Action.SPOT),
