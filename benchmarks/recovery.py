@@ -106,6 +106,8 @@ class Bench:
 
     def recoveries(self, count: int) -> dict[str, list[Recovery]]:
         """So many of each kind, in turn."""
+        if not count:
+            return {}
         job_id = self._client.jobs.create(self._job_file)["id"]
         kinds = {"notice": NOTICE_SECONDS, "kill": 0.0}
         measured: dict[str, list[Recovery]] = {kind: [] for kind in kinds}

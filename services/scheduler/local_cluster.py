@@ -59,7 +59,12 @@ class LocalCluster:
         self._command = command or POD_COMMAND
         self._preloaded = preloaded()
         self._http = httpx2.AsyncClient(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=10, transport=transport
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=10,
+            transport=transport,
+            # The cloud closes a connection that idled for 5 s: one that old would fail in the moment of its use.
+            limits=httpx2.Limits(keepalive_expiry=2.0),
         )
 
     async def launch(self, pod: Pod) -> Machine:

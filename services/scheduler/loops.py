@@ -71,8 +71,14 @@ async def _again(world: World, row: JobRow, seconds: float) -> None:
         await claims.release(session, row, due_in_seconds=seconds)
 
 
-async def _record(world: World, row: JobRow, change: Change) -> Job | None:
-    """One transaction under the claim: the job as it is now, changed, saved and told. None: the claim was lost."""
+async def _record(
+    world: World, row: JobRow, change: Change, *, keeps_claim: Callable[[Job], bool] = lambda _job: False
+) -> Job | None:
+    """One transaction under the claim: the job as it is now, changed, saved and told. None: the claim was lost.
+
+    A claim that is kept saves the next step of the same turn the way through the queue. A crash before that step leaves
+    a job that is due as soon as the lease has run out.
+    """
     async with world.database.transaction() as session:
         store = Store(session)
         job = await store.claimed_job(row.job_id, row.lease_token)
@@ -81,8 +87,9 @@ async def _record(world: World, row: JobRow, change: Change) -> Job | None:
         job, told = await change(job, store, world.clock())
         await store.save(job)
         await tell(session, *told)
-        seconds = None if job.due_at is None else max(0.0, (job.due_at - world.clock()).total_seconds())
-        await claims.release(session, row, due_in_seconds=seconds)
+        if not keeps_claim(job):
+            seconds = None if job.due_at is None else max(0.0, (job.due_at - world.clock()).total_seconds())
+            await claims.release(session, row, due_in_seconds=seconds)
         return job
 
 
@@ -135,21 +142,15 @@ async def _launch_queued(world: World, row: JobRow) -> None:
             return job, [*told, *held]
         return transitions.begin_attempt(job, launching.candidate_of(job, choice.placement), now), told
 
-    job = await _record(world, row, change)
-    if job is not None and job.state is State.LAUNCHING:
-        await _at_once(world, row.job_id, _launch)
+    job = await _record(world, row, change, keeps_claim=lambda job: job.state is State.LAUNCHING)
+    if job is not None and job.state is State.LAUNCHING and job.attempt is not None:
+        await _launch_attempt(world, row, job, job.attempt)
 
 
 async def _launch(world: World, row: JobRow) -> None:
     job = await _claimed(world, row, State.LAUNCHING)
     if job is not None and job.attempt is not None:
         await _launch_attempt(world, row, job, job.attempt)
-
-
-async def _launch_successor(world: World, row: JobRow) -> None:
-    job = await _claimed(world, row, State.DRAINING)
-    if job is not None and job.successor is not None and not job.successor.machine_id:
-        await _launch_attempt(world, row, job, job.successor)
 
 
 async def _launch_attempt(world: World, row: JobRow, job: Job, attempt: Attempt) -> None:
@@ -222,6 +223,9 @@ async def _drain(world: World, row: JobRow) -> None:
         await _adopt_or_end(world, row, attempt.number)
         return
     late = job.stop_by is not None and world.clock() >= job.stop_by
+    if late and await _told_its_end(world, attempt.machine_id):
+        await _again(world, row, 1)
+        return
     if late:
         await world.cluster.delete(attempt.machine_id)
     elif not attempt.drain_signalled:
@@ -238,9 +242,20 @@ async def _drain(world: World, row: JobRow) -> None:
         job = money.stop_within_budget(transitions.drain_signalled(job), now)
         return await _with_successor(job, store, now, world), []
 
-    job = await _record(world, row, change)
-    if job is not None and job.successor is not None and not job.successor.machine_id:
-        await _at_once(world, row.job_id, _launch_successor)
+    job = await _record(world, row, change, keeps_claim=_awaits_launch)
+    if job is not None and job.successor is not None and _awaits_launch(job):
+        await _launch_attempt(world, row, job, job.successor)
+
+
+def _awaits_launch(job: Job) -> bool:
+    """Whether a successor has its number and no machine yet."""
+    return job.state is State.DRAINING and job.successor is not None and not job.successor.machine_id
+
+
+async def _told_its_end(world: World, machine_id: str) -> bool:
+    """Whether the pod exited with 0: the broker has its last word, for which `machines_loop` waits, and which nothing
+    that we conclude here may overtake. It also ends the attempt if no word comes."""
+    return any(one.machine_id == machine_id and one.exit_code == 0 for one in await world.cluster.observe())
 
 
 async def _with_successor(job: Job, store: Store, now: datetime, world: World) -> Job:

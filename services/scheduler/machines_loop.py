@@ -36,48 +36,56 @@ EXIT_REASONS = {65: EndReason.USER_ERROR, 71: EndReason.OUT_OF_MEMORY, 75: EndRe
 Change = Callable[[Job, Attempt, datetime], tuple[Job, list[Message]]]
 
 
-async def watch_machines(world: World) -> None:
-    """One list of the cluster, and what follows from it. Raises ClusterUnavailableError: then nothing follows."""
+async def watch_machines(world: World) -> bool:
+    """One list of the cluster, and what follows from it; whether jobs were changed by it.
+
+    Raises ClusterUnavailableError: then nothing follows.
+    """
     observed = await world.cluster.observe()
     async with world.database.transaction() as session:
         live = await Store(session).live_attempts()
     now, watch = world.clock(), world.watch
     seen = {one.machine_id for one in observed}
     watch.listed(seen, now)
-    deletes = 0
+    deletes, changed = 0, False
     for one in observed:
         mine = live.get(one.machine_id)
         if mine is not None and (mine.job_id, mine.attempt) == (one.job_id, one.attempt):
-            await _compare(world, one, mine)
+            changed |= await _compare(world, one, mine)
         elif deletes < MAX_DELETES_PER_TURN:
             deletes += await _stray(world, one)
     launched_at = {machine_id: attempt.launched_at for machine_id, attempt in live.items()}
     for machine_id in watch.gone(launched_at, seen, now):
         mine = live[machine_id]
-        await _end_dead_attempt(world, Observation(machine_id, mine.job_id, mine.attempt, PodState.GONE))
+        changed |= await _end_dead_attempt(world, Observation(machine_id, mine.job_id, mine.attempt, PodState.GONE))
+    return changed
 
 
-async def _compare(world: World, one: Observation, mine: Live) -> None:
-    """What the cluster says about a live attempt."""
+async def _compare(world: World, one: Observation, mine: Live) -> bool:
+    """What the cluster says about a live attempt; whether that changed its job."""
     if one.denied:
-        await _give_up_waiting(world, one)
-    elif one.state is not PodState.RUNNING:
-        await _end_dead_attempt(world, one)
-    elif one.terminates_at is not None and world.watch.noticed.get(one.machine_id) != one.terminates_at:
+        return await _give_up_waiting(world, one)
+    if one.state is not PodState.RUNNING:
+        return await _end_dead_attempt(world, one)
+    if one.terminates_at is not None and world.watch.noticed.get(one.machine_id) != one.terminates_at:
         stop_by = one.terminates_at
-        await _change(world, one, lambda job, attempt, now: endings.noticed(job, attempt, max(stop_by, now), now))
+        changed = await _change(
+            world, one, lambda job, attempt, now: endings.noticed(job, attempt, max(stop_by, now), now)
+        )
         world.watch.noticed[one.machine_id] = stop_by
-    elif one.pending[: transitions.MAX_PENDING_CHARACTERS] != mine.pending:
-        await _change(
+        return changed
+    if one.pending[: transitions.MAX_PENDING_CHARACTERS] != mine.pending:
+        return await _change(
             world, one, lambda job, attempt, _now: (transitions.pending(job, attempt.number, one.pending), [])
         )
+    return False
 
 
-async def _give_up_waiting(world: World, one: Observation) -> None:
+async def _give_up_waiting(world: World, one: Observation) -> bool:
     """It waited too long for capacity: an offer that denied it, only later."""
     await world.cluster.delete(one.machine_id)
     detail = one.pending or "it waited too long for capacity"
-    await _change(
+    return await _change(
         world, one, lambda job, attempt, now: starting.denied(job, attempt.number, detail, now, world.settings)
     )
 
@@ -113,7 +121,7 @@ async def _stray(world: World, one: Observation) -> int:
     return 1
 
 
-async def _end_dead_attempt(world: World, one: Observation) -> None:
+async def _end_dead_attempt(world: World, one: Observation) -> bool:
     """The cluster says the pod is dead. Its own last word (finished, drained) goes first if it comes in time."""
     taken: list[events.Placement] = []
 
@@ -131,20 +139,21 @@ async def _end_dead_attempt(world: World, one: Observation) -> None:
             return endings.end_successor(job, _cause(attempt, one), now)
         return endings.end_attempt(job, job.stop_reason or _cause(attempt, one), now, detail=attempt.pending)
 
-    await _change(world, one, change)
+    changed = await _change(world, one, change)
     async with world.database.transaction() as session:
         for placement in taken:
             await world.saw(Store(session), placement, False, world.clock())
+    return changed
 
 
-async def _change(world: World, one: Observation, change: Change) -> None:
-    """One transaction on the job of a live attempt, as it is now."""
+async def _change(world: World, one: Observation, change: Change) -> bool:
+    """One transaction on the job of a live attempt, as it is now; whether anything changed."""
     async with world.database.transaction() as session:
         store = Store(session)
         job = await store.job(one.job_id)
         attempt = next((each for each in job.live_attempts() if each.number == one.attempt), None) if job else None
         if job is None or attempt is None:
-            return
+            return False
         with telemetry.tracer().start_as_current_span(
             "cluster's word",
             context=telemetry.context_from(job.traceparent),
@@ -154,6 +163,7 @@ async def _change(world: World, one: Observation, change: Change) -> None:
             if changed is not job:
                 await store.save(changed)
                 await tell(session, *told)
+            return changed is not job
 
 
 def _cause(attempt: Attempt, one: Observation) -> EndReason:

@@ -12,6 +12,7 @@ from services.scheduler.handlers import HANDLERS
 from services.scheduler.local_cluster import LocalCluster
 from services.scheduler.loops import drive_jobs, tend_queue
 from services.scheduler.machines_loop import watch_machines
+from services.scheduler.market_store import forget_old_offers
 from services.scheduler.queueing import forget_old_waits
 from services.scheduler.settings import Settings
 from services.scheduler.store import Store
@@ -68,12 +69,17 @@ def build(settings: Settings) -> Service:
     def wake(_event: Message, _told: list[Any]) -> None:
         driving.wake.set()
 
+    async def watch() -> None:
+        if await watch_machines(world):
+            driving.wake.set()
+
     async def tend_waiting_jobs() -> None:
         if await tend_queue(world):
             driving.wake.set()
 
     async def forget() -> None:
         await forget_old_waits(database, world.clock())
+        await forget_old_offers(database, world.clock())
 
     return Service(
         "scheduler",
@@ -82,9 +88,9 @@ def build(settings: Settings) -> Service:
         Store,
         loops=[
             driving,
-            every(0.5, partial(watch_machines, world)),
+            every(0.5, watch, name="watch_machines"),
             every(1.0, tend_waiting_jobs),
-            every(3600, forget, name="forget_old_waits"),
+            every(3600, forget, name="forget_old_waits_and_offers"),
         ],
         after_event=wake,
         database=database,

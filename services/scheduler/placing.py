@@ -82,6 +82,8 @@ def situation(job: Job, now: datetime, settings: Settings, market: Market) -> Si
     spot_policy = SPOT_POLICIES.get(job.spec.spot_policy, SpotPolicy.AUTO)
     if not any(not on_spot(candidate.placement) for candidate in job.plan.candidates):
         spot_policy = SpotPolicy.SPOT  # nothing to fall back on was planned
+    elif not any(on_spot(candidate.placement) for candidate in job.plan.candidates):
+        spot_policy = SpotPolicy.ON_DEMAND  # nothing to wait for was planned
     return Situation(
         elapsed_seconds=(now - job.submitted_at).total_seconds(),
         deadline_seconds=_deadline_seconds(job, restart),
@@ -104,9 +106,11 @@ def choose(job: Job, now: datetime, settings: Settings, market: Market, lookahea
     """The placement that the policy wants."""
     if job.plan is None or not job.plan.candidates:
         return Choice(None, "no-plan", "the optimizer has not answered yet")
-    decision = decide(job, now, settings, market, lookahead)
+    seen = situation(job, now, settings, market)
+    decision = policy.decide(seen, lookahead)
     if decision.action is Action.WAIT:
-        return Choice(None, "waiting-for-spot", "no spot capacity now, and waiting is the cheapest way to the end", 1.0)
+        why = "no spot machine there is likely to last" if seen.has_spot else "no spot capacity now"
+        return Choice(None, "waiting-for-spot", f"{why}, and waiting is the cheapest way to the end", 1.0)
     wanted = events.CAPACITY_TYPE_SPOT if decision.action is Action.SPOT else events.CAPACITY_TYPE_ON_DEMAND
     left = [candidate.placement for candidate in offers_left(job, now, wanted)]
     if not left:

@@ -126,11 +126,20 @@ def decide(s: Situation, lookahead: Lookahead | None = None) -> Decision:
         if rides:
             return Decision(Action.SPOT, "riding spot with one restart in hand", s.running_zone)
         return Decision(Action.ON_DEMAND, "past the point of no return")
-    return (lookahead or shipped()).decide(s)
+    if s.running_on is not Action.SPOT and s.zones and min(zone.price for zone in s.zones) >= s.on_demand_price:
+        return Decision(Action.ON_DEMAND, "no spot is cheaper than on-demand")
+    decision = (lookahead or shipped()).decide(s)
+    if s.deadline_seconds is None and decision.action is Action.WAIT and s.has_spot:
+        return _spot_only(s, "spot is available", lookahead)
+    return decision
 
 
 def _without_deadline(s: Situation, lookahead: Lookahead | None) -> Decision | None:
-    """Nothing is given up for a bound that nobody set: what runs on spot goes on, and spot that is there is taken."""
+    """Nothing is given up for a bound that nobody set: what runs on spot goes on, and spot that is there is taken.
+
+    A short job could save a fraction of a cent by waiting until a machine has proved that it lasts; whoever set no
+    deadline did not mean that.
+    """
     if s.running_on is Action.SPOT:
         return Decision(Action.SPOT, "running", s.running_zone)
     if s.running_on is None and s.has_spot and past_the_point_of_no_return(s):

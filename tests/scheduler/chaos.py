@@ -97,6 +97,8 @@ class Chaos:
             base_url=layout.url("cloud"),
             headers={"Authorization": f"Bearer {layout.secrets.cloud_token}"},
             timeout=30,
+            # A connection that idles may be closed by the cloud in the moment of the next question.
+            limits=httpx2.Limits(max_keepalive_connections=0),
         )
         self._publisher = bus.Publisher(bootstrap, "chaos")
         topics = {

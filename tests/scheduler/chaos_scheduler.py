@@ -1,4 +1,4 @@
-"""The scheduler's process as it is, but for its pods' program and shorter leases: `python -m ... FOLDER LEASE_SECONDS`.
+"""The scheduler's process as it is, but for its pods' program, shorter leases, and that it is forked (chaos_parts.py).
 
 A replica that stands still for longer than its lease wakes up as a zombie whose work somebody else has done; with the
 real 60 s that would take a day to happen often enough.
@@ -6,7 +6,9 @@ real 60 s that would take a day to happen often enough.
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,14 @@ from sskai import claims
 POD = Path(__file__).with_name("chaos_pod.py")
 
 
-def run(folder: str, lease_seconds: float) -> None:
-    local_cluster.POD_COMMAND = [sys.executable, "-I", "-S", str(POD), folder]
+def run(log: Path, environment: Mapping[str, str], folder: Path, lease_seconds: float) -> None:
+    """Until it is killed. Everything that it prints is appended to `log`; pods write below `folder`."""
+    os.setsid()
+    with log.open("ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    os.environ.update(environment)
+    local_cluster.POD_COMMAND = [sys.executable, "-I", "-S", str(POD), str(folder)]
     claim = claims.claim
 
     async def claim_for_a_short_time(*arguments: Any, **options: Any) -> list[Any]:
@@ -25,7 +33,3 @@ def run(folder: str, lease_seconds: float) -> None:
 
     claims.claim = claim_for_a_short_time  # type: ignore[assignment]
     main.main()
-
-
-if __name__ == "__main__":
-    run(sys.argv[1], float(sys.argv[2]))

@@ -209,7 +209,10 @@ async def test_successors_are_tried_three_times_at_most(stage: Stage) -> None:
 async def test_a_successor_is_only_launched_if_the_money_pays_for_both(
     stage: Stage, budget: float, stands_by: bool
 ) -> None:
-    await stage.run_first_attempt(fresh=True, budget_usd=budget)  # 0.36 and 0.40 USD/h: 120 s of both are 0.025 USD
+    # The plan costs 0.022 USD, which both budgets pay for; 120 s at 0.36 and at 0.40 USD/h are 0.025 USD more.
+    await stage.tell(submitted(budget_usd=budget), proposed(total_steps=1, at=stage.now))
+    await stage.turn()
+    assert stage.cluster.running() == [FIRST]
     await stage.tell(notice(stage))
     await stage.turn()
     assert (len(stage.cluster.running()) == 2) is stands_by

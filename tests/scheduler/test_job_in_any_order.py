@@ -29,6 +29,9 @@ MARKET = Market(availability.shipped(), {})
 ENDS = (events.JobSucceeded, events.JobFailed, events.JobCancelled)
 # Who speaks: the attempt with the highest number, or one so far behind it, or (-1) one that does not exist.
 behind = st.sampled_from([0, 0, 1, 1, 2, 5, -1])
+TOLD_REASONS = [EndReason.ERROR, EndReason.OUT_OF_MEMORY] * 8 + [
+    one for one in EndReason if one is not EndReason.NOT_NEEDED
+]
 seconds = st.sampled_from([0.0, 0.5, 3.0, 20.0, 130.0, 700.0, 4000.0])
 
 
@@ -88,6 +91,45 @@ class AJobInAnyOrder(RuleBasedStateMachine):
             stop_by = self.now + timedelta(seconds=120)
             self._decides(lambda job: endings.noticed(job, current, stop_by, self.now))
             self.a_turn_in_which_all_goes_well()
+
+    @rule(
+        end=st.sampled_from(["drained", "lost", "taken over", "succeeded", "failed", "cancelled"]),
+        step=st.integers(0, 100),
+    )
+    def an_end_while_one_stands_by(self, end: str, step: int) -> None:
+        """Left to chance, the two hardly ever meet."""
+        self.a_notice_that_leaves_time()
+        current, successor = self.job.attempt, self.job.successor
+        if current is None or successor is None:
+            return
+        back = self.job.attempts - current.number
+        if end == "drained":
+            self.drained(back, step)
+        elif end == "lost":
+            self.lost(back, EndReason.MACHINE_LOST)
+        elif end == "taken over":
+            self.checkpoint(0, step)
+        elif end == "succeeded":
+            self.finished(back, EndReason.SUCCEEDED)
+        elif end == "failed":
+            self.finished(back, EndReason.NAN_LOSS)
+        else:
+            self.cancel(True)
+        goes_on = end in ("drained", "lost", "taken over")
+        assert self.job.is_current(successor.number) is goes_on
+        assert not self.job.stands_by(successor.number)
+        assert (self.saved[current.number].ended_at is None) is (end == "cancelled"), "asked to save and stop"
+
+    @precondition(lambda self: bool(self.saved))
+    @rule()
+    def every_launch_is_answered_again(self) -> None:
+        """By another machine than the first time, as a list that lags may have it: the first one stands."""
+        before = {number: (one.machine_id, one.launched_at, one.metered_until) for number, one in self.saved.items()}
+        for number, (machine_id, *_rest) in before.items():
+            if machine_id:
+                self._decides(lambda job, number=number: self._started(job, number, Machine("m-other", self.now)))
+                one = self.saved[number]
+                assert (one.machine_id, one.launched_at, one.metered_until) == before[number]
 
     @precondition(lambda self: self.job.state is State.PLANNING and self.job.plan is not None)
     @rule()
@@ -181,7 +223,7 @@ class AJobInAnyOrder(RuleBasedStateMachine):
             reason = job.stop_reason or EndReason.SPOT_INTERRUPTED
             self._decides(lambda _: endings.end_attempt(job, reason, self.now))
 
-    @rule(back=behind, reason=st.sampled_from([EndReason.ERROR, EndReason.OUT_OF_MEMORY] * 8 + list(EndReason)))
+    @rule(back=behind, reason=st.sampled_from(TOLD_REASONS))
     def finished(self, back: int, reason: EndReason) -> None:
         number = self.job.attempts - back
         succeeded = reason is EndReason.SUCCEEDED
@@ -234,6 +276,12 @@ class AJobInAnyOrder(RuleBasedStateMachine):
         assert len(started) == len(set(started))
         lost = [one.attempt for one in self.told if isinstance(one, events.AttemptLost)]
         assert len(lost) == len(set(lost))
+        dropped = [
+            number
+            for number, attempt in self.saved.items()
+            if attempt.end_reason == EndReason.NOT_NEEDED.word and attempt.machine_id
+        ]
+        assert set(dropped) <= set(lost), "whoever follows attempts hears that a successor was not needed"
 
     @invariant()
     def every_second_is_paid_once(self) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from services.scheduler.domain import State
 from sskai.database import Database
 from sskai.events import v1 as events
 from tests.scheduler.examples import progressed
-from tests.scheduler.test_life_of_a_job import Stage
+from tests.scheduler.stage import Stage
 
 SERVICE = "scheduler"
 
@@ -23,10 +21,6 @@ FINISHED = events.AttemptFinished(
 )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="machines are watched before a downtime's events are read: a finished attempt is taken for an error",
-)
 async def test_a_job_that_finished_while_the_scheduler_was_down_is_not_run_again(database: Database) -> None:
     """Exit code 0 says that the broker has `AttemptFinished`: services/trainer/README.md."""
     stage = Stage(database)
@@ -38,7 +32,6 @@ async def test_a_job_that_finished_while_the_scheduler_was_down_is_not_run_again
     assert (await stage.job()).state == State.SUCCEEDED
 
 
-@pytest.mark.xfail(strict=True, reason="a drain whose time is over ends the attempt, whatever its pod's exit code says")
 async def test_a_job_that_finished_within_its_notice_is_not_run_again(database: Database) -> None:
     """Events of machines and of attempts come by topics of their own, so the notice may be read first."""
     stage = Stage(database)
@@ -50,3 +43,16 @@ async def test_a_job_that_finished_within_its_notice_is_not_run_again(database: 
     await stage.turn(seconds=6)
     await stage.tell(FINISHED)
     assert (await stage.job()).state == State.SUCCEEDED
+
+
+async def test_a_last_word_that_never_comes_is_not_waited_for_for_ever(database: Database) -> None:
+    stage = Stage(database)
+    machine = await stage.run_first_attempt()
+    await stage.tell(events.InterruptionNoticed(machine_id=machine, action="terminate", notice_seconds=5))
+    await stage.turn()
+    stage.cluster.exit(machine, 0)
+    for _ in range(8):
+        await stage.turn(seconds=7)
+        assert (await stage.job()).current_attempt == 1
+    await stage.turn(seconds=7)
+    assert [(one.attempt, one.reason) for one in stage.heard(events.JobRequeued)] == [(1, "spot-interrupted")]

@@ -213,9 +213,11 @@ async def test_without_an_optimizer_the_user_is_told_what_the_job_waits_for(stag
 
 
 async def test_the_point_of_no_return_moves_a_job_to_on_demand(stage: Stage) -> None:
+    """One that has made no step yet: past its start-up, spot is ridden with one restart in hand."""
     machine = await stage.run_first_attempt(deadline_hours=1.5)
-    await stage.tell(progressed(1, 5))
-    await stage.turn(0.45 * 3600)
+    await stage.turn(0.2 * 3600)
+    assert stage.cluster.drained == []
+    await stage.turn(0.25 * 3600)
     assert stage.cluster.drained == [machine]
     await stage.tell(events.AttemptDrained(job_id="job_1", tenant_id="tenant_a", attempt=1, step=5))
     await stage.tell(proposed(after_attempt=1))

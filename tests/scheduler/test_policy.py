@@ -62,6 +62,7 @@ NO_SPOT = (zone(available=False),)
         ),
         # Spot that costs as much as on-demand is not worth its interruptions.
         ({"zones": (zone(price=1.0),), "elapsed_seconds": 3 * HOUR}, Action.ON_DEMAND),
+        ({"zones": (zone(price=1.2),), "deadline_seconds": None}, Action.ON_DEMAND),
         # On demand with little work left: no restart for the last minutes.
         ({"running_on": Action.ON_DEMAND, "work_left_seconds": 120}, Action.ON_DEMAND),
         ({"running_on": Action.ON_DEMAND}, Action.SPOT),
@@ -99,6 +100,13 @@ def test_a_running_machine_is_not_left_for_one_that_is_hardly_better() -> None:
 def test_without_a_deadline_the_delay_is_bounded() -> None:
     s = replace(START, deadline_seconds=None, patience_seconds=600)
     assert end_seconds(s) == pytest.approx(1.5 * 5 * HOUR + 2 * 360 + 600)
+
+
+@pytest.mark.parametrize("work_seconds", [36, 600, 3600])
+def test_without_a_deadline_spot_that_is_there_is_taken(work_seconds: float) -> None:
+    s = replace(START, deadline_seconds=None, work_seconds=work_seconds, work_left_seconds=work_seconds)
+    assert decide(s, LOOKAHEAD).action is Action.SPOT
+    assert decide(replace(s, zones=NO_SPOT), LOOKAHEAD).action is not Action.SPOT
 
 
 @st.composite
