@@ -103,7 +103,8 @@ def _situation(rng: np.random.Generator, lookahead: Lookahead) -> Situation:
         zones.append(Zone(f"zone-{number}", available, price * rng.uniform(0.95, 1.2), belief))
     # Of live jobs most run on spot, in a zone that was the cheapest when they were launched.
     up = sorted((zone for zone in zones if zone.available), key=lambda zone: zone.price * rng.uniform(1, 1.1))
-    running = rng.choice([Action.SPOT, Action.ON_DEMAND, None], p=[0.8, 0.1, 0.1]) if up else None
+    kinds = [Action.SPOT, Action.ON_DEMAND, None]
+    running = kinds[int(rng.choice(3, p=[0.8, 0.1, 0.1]))] if up else None
     return Situation(
         elapsed_seconds=work - left,
         deadline_seconds=(work + 3 * restart) * rng.uniform(1.05, 2),

@@ -179,7 +179,7 @@ def ordered(generator: Matrix, ups: int) -> Matrix:
     """The same chain with its states best first (see above); the first `ups` states must be the up ones."""
     model = Model(generator, ups)
     order = np.concatenate([np.argsort(-model.seconds_up), ups + np.argsort(model.seconds_down)])
-    return generator[np.ix_(order, order)]
+    return np.asarray(generator[np.ix_(order, order)])
 
 
 def exponential(matrix: Matrix) -> Matrix:

@@ -31,11 +31,11 @@ SHORTEST_STEP_SECONDS = 1.0
 STEPS_AT_MOST, RESTART_STEPS_AT_MOST = 128, 4
 # A table serves all jobs whose terms round to the same. A zone's own price is put right where it matters most, in the
 # step that is decided on.
-STEP_ROUNDING, PRICE_ROUNDING, RESTART_ROUNDING = 2.0, 1.5, 1.4
-ZONES_AT_MOST = 4
+STEP_ROUNDING, PRICE_ROUNDING, RESTART_ROUNDING = 2.0, 1.5, 1.2
+ZONES_AT_MOST = 8
 # What runs is only changed for a gain of more than this share of what a restart costs: beliefs are not that exact.
 HYSTERESIS = 0.03
-ZONES_LOOKED_AT = 3
+ZONES_LOOKED_AT = 2  # what runs and the most promising other, or the two most promising
 
 
 class Action(StrEnum):
@@ -210,7 +210,7 @@ class Lookahead:
         now = _running(s)
         best = min(options, key=lambda option: options[option])
         margin = HYSTERESIS * s.restart_seconds / 3600 * s.on_demand_price * s.machines
-        if now in options and options[now] <= options[best] + margin:
+        if s.running_on is not None and now in options and options[now] <= options[best] + margin:
             best = now
         action, zone = best
         return Decision(action, _rule(s, action), zone, float(options[best]))

@@ -93,7 +93,8 @@ JOB = Job("job_1", "bot", "running", START, None, None, 10.0, 1.5, 3.0, {1: 420,
 
 
 def marks_of(told: list[Message]) -> dict[str, Mark]:
-    view, marks = JobView(), {}
+    view = JobView()
+    marks: dict[str, Mark] = {}
     for event in told:
         mark = mark_of(view, event)
         view = follow(view, event)

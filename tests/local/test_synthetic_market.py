@@ -53,7 +53,7 @@ def test_a_seed_is_a_market():
 def test_prices_go_up_and_down_within_the_day():
     row = Price("m5.large", "us-east-1", "*", "spot", 0.0326)
     market = Market(prices=(row,), synthetic=Synthetic.parse("price_swing=0.2"), speed=3600)
-    told = [market.price("us-east-1", "*", "m5.large", "spot", hour) for hour in range(24)]
+    told = [market.price("us-east-1", "*", "m5.large", "spot", hour) or 0.0 for hour in range(24)]
     assert 0.0326 * 0.7 < min(told) < 0.0326 * 0.9 < 0.0326 * 1.1 < max(told) < 0.0326 * 1.3
     (shown,) = market.price_rows("spot", now=5)
     assert (shown.price_usd_per_hour, shown.live) == (told[5], True)
