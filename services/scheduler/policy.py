@@ -33,6 +33,9 @@ STEPS_AT_MOST, RESTART_STEPS_AT_MOST = 128, 4
 # step that is decided on.
 STEP_ROUNDING, PRICE_ROUNDING, RESTART_ROUNDING = 2.0, 1.5, 1.2
 ZONES_AT_MOST = 8
+# Slack is looked at as far as so many times the work: more changes no decision, and steps that reach so far
+# would be longer than the work.
+SLACK_OF_WORK_AT_MOST = 12.0
 # What runs is only changed for a gain of more than this share of what a restart costs: beliefs are not that exact.
 HYSTERESIS = 0.03
 ZONES_LOOKED_AT = 2  # what runs and the most promising other, or the two most promising
@@ -203,8 +206,11 @@ class Lookahead:
         """The cheapest of all that can be done at this tick."""
         if (zone := self._rides(s)) is not None:
             return Decision(Action.SPOT, "spot runs, and nothing is cheaper by more than a restart", zone)
-        left = end_seconds(s) - s.elapsed_seconds
-        slack = left - s.work_left_seconds
+        slack = min(
+            end_seconds(s) - s.elapsed_seconds - s.work_left_seconds,
+            SLACK_OF_WORK_AT_MOST * (s.work_left_seconds + s.restart_seconds),
+        )
+        left = s.work_left_seconds + slack
         with self._lock:
             options = self._options(s, self.tables.table(self.terms(s, left)), slack)
         now = _running(s)

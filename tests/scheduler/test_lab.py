@@ -64,7 +64,7 @@ def referee() -> ModuleType:
     slack=st.sampled_from([0.5, 1.0, 4.0]),
     restart=st.sampled_from([0.0, 0.05, 0.2, 0.4]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_lab_agrees_with_the_referee(
     referee: ModuleType, runs: list[list[int]], gap: int, work: float, slack: float, restart: float
 ) -> None:
@@ -111,13 +111,13 @@ def test_the_look_ahead_costs_the_same_by_the_referee(referee: ModuleType) -> No
     assert not again.missed
 
 
-@given(st.text("#.", min_size=8, max_size=8), st.sampled_from([0.0, 0.05, 0.25]))
+@given(st.text("#.", min_size=6, max_size=6), st.sampled_from([0.0, 0.05, 0.25]))
 @settings(max_examples=25, deadline=None)
 def test_the_bound_is_the_cheapest_of_all_schedules(record: str, restart: float) -> None:
     """Every schedule of a short job, tried."""
-    zones, work = made_up(record, gap=600), Work(0.5, 8 / 6, restart)
+    zones, work = made_up(record, gap=600), Work(0.5, 1.0, restart)
     best = math.inf
-    for plan in itertools.product((Action.WAIT, Action.SPOT, Action.ON_DEMAND), repeat=8):
+    for plan in itertools.product((Action.WAIT, Action.SPOT, Action.ON_DEMAND), repeat=6):
 
         def planned(s: Situation, plan: tuple[Action, ...] = plan) -> Decision:
             action = plan[round(s.elapsed_seconds / 600)]
@@ -222,11 +222,13 @@ def test_a_bad_record_is_named(tmp_path: Path, document: object, said: str) -> N
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two zones that were recorded together, a week long."""
+    records = tmp_path / "records"
+    records.mkdir()
     rng = np.random.default_rng(8)
     for zone in synthetic(rng, ticks=1000, gap_seconds=600, mean_up_seconds=[36000], mean_down_seconds=7200, zones=2):
         document = {"metadata": {"gap_seconds": 600}, "data": zone.available.astype(int).tolist()}
-        (tmp_path / f"{zone.name}.json").write_text(json.dumps(document))
-    return tmp_path
+        (records / f"{zone.name}.json").write_text(json.dumps(document))
+    return records
 
 
 def test_lab_replay_prints_one_json_object(folder: Path) -> None:
@@ -272,4 +274,4 @@ def test_lab_compare_draws_and_fit_writes_priors_that_replay_takes(folder: Path,
 def test_wrong_usage_is_told(folder: Path, options: list[str], said: str) -> None:
     answer = CliRunner().invoke(app, ["replay", "--traces", str(folder), *options])
     assert answer.exit_code == 2
-    assert said in answer.output.replace("\n", " ").replace("│", "")
+    assert said in " ".join(answer.output.replace("│", " ").split())

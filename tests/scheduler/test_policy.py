@@ -130,7 +130,7 @@ def markets(draw: st.DrawFn) -> tuple[list[Trace], Work]:
 
 
 @given(markets())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_feasible_deadline_is_met_on_any_market(market: tuple[list[Trace], Work]) -> None:
     zones, work = market
     outcome = simulate(lambda situation: decide(situation, LOOKAHEAD), zones, work, MODEL)
@@ -139,7 +139,7 @@ def test_a_feasible_deadline_is_met_on_any_market(market: tuple[list[Trace], Wor
 
 
 @given(market=markets(), budget=st.floats(0.1, 5.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_on_demand_is_never_begun_past_the_budget(market: tuple[list[Trace], Work], budget: float) -> None:
     zones, work = market
     spent = 0.0
