@@ -167,13 +167,13 @@ def test_better_than_uniform_progress_on_markets_that_were_never_fitted() -> Non
 def test_a_fit_tells_records_as_well_as_the_chain_that_made_them() -> None:
     rng = np.random.default_rng(1)
     shape = {"gap_seconds": 600, "mean_up_seconds": [1800, 72000], "mean_down_seconds": 3600}
-    records = synthetic(rng, ticks=4000, zones=3, **shape)
-    fitted = fitting.fit(records, ups=2, downs=1, turns=40)
+    records = synthetic(rng, ticks=2500, zones=3, **shape)
+    fitted = fitting.fit(records, ups=2, downs=1, turns=25)
     rates = np.array([[0, 0, 1 / 72000], [0, 0, 1 / 1800], [1 / 7200, 1 / 7200, 0]])
     np.fill_diagonal(rates, -rates.sum(axis=1))
     true = availability.Model(rates, 2)
     assert fitted.log_likelihood > fitting.log_likelihood(true, records)
-    other = synthetic(rng, ticks=4000, **shape)
+    other = synthetic(rng, ticks=2500, **shape)
     found = fitting.log_likelihood(fitted.model, other)
     assert found > fitting.log_likelihood(true, other) - 5
     assert found > fitting.log_likelihood(availability.shipped(), other)
