@@ -32,7 +32,7 @@ STEPS_AT_MOST, RESTART_STEPS_AT_MOST = 128, 4
 # A table serves all jobs whose terms round to the same. A zone's own price is put right where it matters most, in the
 # step that is decided on.
 STEP_ROUNDING, PRICE_ROUNDING, RESTART_ROUNDING = 2.0, 1.5, 1.2
-ZONES_AT_MOST = 8
+ZONES_AT_MOST, LEAST_PRICE = 8, 0.02
 # Slack is looked at as far as so many times the work: more changes no decision, and steps that reach so far
 # would be longer than the work.
 SLACK_OF_WORK_AT_MOST = 12.0
@@ -106,20 +106,14 @@ def end_seconds(s: Situation) -> float:
     return s.work_seconds * (1 + DELAY_SHARE) + 2 * s.restart_seconds + s.patience_seconds
 
 
-def point_of_no_return_seconds(s: Situation) -> float:
-    """The last tick at which a fresh on-demand machine still meets the deadline."""
-    ticks = math.floor(end_seconds(s) / s.tick_seconds) - math.ceil(
-        (s.work_left_seconds + s.restart_seconds) / s.tick_seconds
-    )
-    return ticks * s.tick_seconds
-
-
 def decide(s: Situation, lookahead: Lookahead | None = None) -> Decision:
     """What the job should run on from now on, by the priors that are shipped or those of `lookahead`."""
     if s.spot_policy is SpotPolicy.ON_DEMAND:
         return Decision(Action.ON_DEMAND, "spot_policy is on-demand")
     if s.spot_policy is SpotPolicy.SPOT:
         return _spot_only(s, "spot_policy is spot", lookahead)
+    if s.on_demand_price <= 0:
+        return Decision(s.running_on or Action.ON_DEMAND, "on-demand costs nothing", s.running_zone)
     if _passes_budget(s):
         return _spot_only(s, "on-demand to the end would pass the budget", lookahead)
     if s.deadline_seconds is None and (decision := _without_deadline(s, lookahead)) is not None:
@@ -240,7 +234,7 @@ class Lookahead:
             step *= STEP_ROUNDING
         zones = min(2 ** math.ceil(math.log2(max(1, len(s.zones)))), ZONES_AT_MOST)
         # Only the proportion of the prices matters to what is chosen.
-        price = _rounded(_usual_price(s) / s.on_demand_price, PRICE_ROUNDING)
+        price = _rounded(max(LEAST_PRICE, _usual_price(s) / s.on_demand_price), PRICE_ROUNDING)
         return Terms(step, restart, price, 1.0, zones, step * STEPS_AT_MOST)
 
     def _options(self, s: Situation, table: Table, slack: float) -> dict[tuple[Action, str], float]:

@@ -66,6 +66,9 @@ NO_SPOT = (zone(available=False),)
         # On demand with little work left: no restart for the last minutes.
         ({"running_on": Action.ON_DEMAND, "work_left_seconds": 120}, Action.ON_DEMAND),
         ({"running_on": Action.ON_DEMAND}, Action.SPOT),
+        # What costs nothing: no proportion of prices to decide by.
+        ({"zones": (zone(price=0.0),)}, Action.SPOT),
+        ({"zones": (zone(price=0.0),), "on_demand_price": 0.0}, Action.ON_DEMAND),
         ({"spot_policy": SpotPolicy.ON_DEMAND}, Action.ON_DEMAND),
         ({"spot_policy": SpotPolicy.SPOT, "zones": NO_SPOT, "elapsed_seconds": 9 * HOUR}, Action.WAIT),
         ({"deadline_seconds": None}, Action.SPOT),

@@ -24,7 +24,7 @@ from services.scheduler.lab.replaying import LOOKAHEAD, POLICIES, UNIFORM, Resul
 from services.scheduler.lab.simulator import Work
 from services.scheduler.lab.traces import Trace, TraceError, read_all
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 out, err = Console(), Console(stderr=True)
 
 
