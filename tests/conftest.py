@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import pytest
+from hypothesis import settings
 
 from sskai import bus, contract
 from sskai.database import Database
@@ -16,6 +17,10 @@ from sskai.local.objectstore import ObjectStore
 from sskai.local.postgres import Postgres
 from sskai.objects import Objects
 from sskai.testing import fresh_database
+
+# Machines are shared: how long an example takes says nothing about the code. Speed is a matter of benchmarks/.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")

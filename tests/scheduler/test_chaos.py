@@ -9,7 +9,7 @@ import pytest
 from tests.scheduler.chaos import Storm, chaos
 from tests.scheduler.chaos_checks import Record, false_recoveries, violations
 
-FAULTS = 20
+FAULTS = 12
 FAILED_STATUS_CALLS = 5  # benchmarks/scheduler_chaos.py waits for 25, which takes the loops' own patience
 
 
