@@ -73,7 +73,7 @@ def picture(rows: Sequence[dict[str, Any]], policies: Sequence[str], title: str,
     axes.set_ylabel("mean cost over on-demand")
     axes.set_ylim(0, 1.05)
     axes.set_title(title, fontsize=11)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=5, frameon=False, fontsize=9)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     written = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     for path in written:
