@@ -25,7 +25,8 @@ def job_file(dataset: dict[str, object], base_model: str, **changes: object) -> 
         "name": "by-hand",
         "model": {"base": base_model, "method": "lora", "rank": 4},
         "dataset": {"uri": f"dataset://{dataset['name']}/{dataset['version']}"},
-        "hyperparameters": {"max_steps": 500, "batch_size": 8, "sequence_length": 64},
+        # Longer than three Java programs take to be compiled and run.
+        "hyperparameters": {"n_epochs": 200, "max_steps": 3000, "batch_size": 8, "sequence_length": 64},
         "budget": {"total_usd": 1},
     }
     return job | changes
