@@ -61,7 +61,7 @@ proto-baseline: setup ## At a release: what is published now must not change any
 	@$(PY) -m grpc_tools.protoc -I proto --include_imports --descriptor_set_out=proto/baseline-v1.binpb proto/sskai/events/v1/*.proto
 
 bench: setup ## make bench NAME=x runs benchmarks/x.py and prints one JSON object
-	@test -n "$(NAME)" || { echo "say which: make bench NAME=<$$(ls benchmarks | grep -v __pycache__ | sed 's/\.py$$//' | paste -sd'|')>"; exit 2; }
+	@test -n "$(NAME)" || { echo "say which: make bench NAME=<$$(ls benchmarks | grep -v -e __pycache__ -e figures | sed 's/\.py$$//' | paste -sd'|')>"; exit 2; }
 	@$(PY) -m benchmarks.$(NAME) $(ARGS)
 
 clean: ## Remove what was built (not the stack's data: sskai down --purge)

@@ -12,15 +12,12 @@ model of SmolLM2-135M's shape; `serving_rates.STEP_SHARE_ON_PROCESSORS` is plann
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
+from benchmarks.figures import Figure, figure, print_report
 from services.optimizer import catalogue, serving
 from services.optimizer.charges import HOURS_PER_MONTH
 from services.optimizer.serving_rates import STEP_SHARE_ON_PROCESSORS, ServingProfile
@@ -56,12 +53,7 @@ def decide(spec: Spec, profile: ServingProfile) -> EndpointPlan:
     return outcome
 
 
-def figure(name: str, value: float, unit: str, goal: float | None, better: str, **more: Any) -> dict[str, Any]:
-    met = None if goal is None else (value <= goal if better == "lower" else value >= goal)
-    return {"name": name, "value": round(value, 4), "unit": unit, "goal": goal, "better": better, "met": met, **more}
-
-
-def latency() -> list[dict[str, Any]]:
+def latency() -> list[Figure]:
     spec = replace(SPEC, p95_latency_seconds=20.0, base_is_running=True, adapter_rank=8)
     profile = MODELS["8 billion parameters"]
     taken = []
@@ -77,7 +69,7 @@ def latency() -> list[dict[str, Any]]:
     ]
 
 
-def costs() -> list[dict[str, Any]]:
+def costs() -> list[Figure]:
     figures = []
     for model, profile in MODELS.items():
         for requests in REQUESTS_PER_DAY:
@@ -108,7 +100,7 @@ def always_on(spec: Spec, profile: ServingProfile) -> tuple[float, str]:
     return usd, f"always on: {count} x {PEER} in {option.offer.region}, on demand, {usd:.2f} USD a month"
 
 
-def thin_products() -> list[dict[str, Any]]:
+def thin_products() -> list[Figure]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -160,12 +152,7 @@ def described(option: Option) -> str:
 
 
 def main() -> None:
-    report = {
-        "benchmark": "endpoint_plans",
-        "figures": latency() + costs() + thin_products(),
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
-    }
-    print(json.dumps(report, indent=2))
+    print_report("endpoint_plans", latency() + costs() + thin_products())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -26,9 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
 
-from benchmarks.optimizer.figures import Figure, figure
+from benchmarks.figures import Figure, figure, print_report
 from sskai.client import Client, Document
 from sskai.demo.observer import Observer
 from sskai.local import stack
@@ -187,18 +185,7 @@ def main() -> None:
             *(one for kind, all_ in bench.recoveries(arguments.interruptions).items() for one in _recovery(kind, all_)),
             *_submission(*bench.submissions(arguments.submissions)),
         ]
-    report = {
-        "benchmark": "recovery",
-        "figures": figures,
-        "machine": {
-            "cpus": os.cpu_count(),
-            "load_average": round(os.getloadavg()[0], 1),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-        },
-    }
-    print(json.dumps(report, indent=2))
+    print_report("recovery", figures)
 
 
 def _recovery(kind: str, measured: list[Recovery]) -> list[Figure]:

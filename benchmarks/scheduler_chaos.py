@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import sys
 import tempfile
 from pathlib import Path
 
-import psutil
-
-from benchmarks.optimizer.figures import figure
+from benchmarks.figures import Figure, figure, print_report
 from tests.scheduler.chaos import LEASE_SECONDS, ORPHANS_LIMIT_SECONDS, REPLICAS, Report, Storm, chaos
 
 FAILED_STATUS_CALLS = 25
@@ -33,7 +28,7 @@ def main() -> None:
         away, storm = asyncio.run(_run(Path(folder), arguments.faults, arguments.seed))
     for violation in storm.violations:
         _say(violation)
-    print(json.dumps(_report(away, storm), indent=2))
+    print_report("scheduler_chaos", _figures(away, storm), violations=storm.violations[:50])
 
 
 async def _run(folder: Path, faults: int, seed: int) -> tuple[Report, Report]:
@@ -44,32 +39,20 @@ async def _run(folder: Path, faults: int, seed: int) -> tuple[Report, Report]:
         return away, await world.blow(Storm(faults, seed))
 
 
-def _report(away: Report, storm: Report) -> dict[str, object]:
+def _figures(away: Report, storm: Report) -> list[Figure]:
     how = (
         f"{storm.kills} kill -9 and {storm.stops} SIGSTOP on {REPLICAS} replicas with leases of {LEASE_SECONDS:g} s; "
         f"{storm.jobs} jobs, {storm.attempts} attempts, {storm.interruptions} machines taken by the market"
     )
-    two_writers = [one for one in storm.violations if " wrote " in one or " was alive " in one or "twice" in one]
     away_how = f"{away.failed_status_calls} status calls answered with 503 while {away.jobs} jobs ran"
-    return {
-        "benchmark": "scheduler_chaos",
-        "figures": [
-            figure("faults", storm.kills + storm.stops, "faults", None, "higher", how=how),
-            figure("violations", len(storm.violations), "violations", 0, "equal", how=how),
-            figure("attempts-of-one-job-writing-at-once", len(two_writers), "attempts", 0, "equal", how=how),
-            figure("attempts-after-the-work-was-done", len(storm.false_recoveries), "attempts", 0, "equal", how=how),
-            figure("orphans-gone-after", storm.orphans_gone_seconds, "s", ORPHANS_LIMIT_SECONDS, "lower", how=how),
-            figure("relaunches-after-failed-status-calls", away.relaunches_while_away, "", 0, "equal", how=away_how),
-        ],
-        "violations": storm.violations[:50],
-        "machine": {
-            "cpus": os.cpu_count(),
-            "load_average": round(os.getloadavg()[0], 1),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-        },
-    }
+    return [
+        figure("faults", storm.kills + storm.stops, "faults", None, "higher", how=how),
+        figure("violations", len(storm.violations), "violations", 0, "equal", how=how),
+        figure("attempts-of-one-job-writing-at-once", len(storm.overlaps), "attempts", 0, "equal", how=how),
+        figure("attempts-after-the-work-was-done", len(storm.false_recoveries), "attempts", 0, "equal", how=how),
+        figure("orphans-gone-after", storm.orphans_gone_seconds, "s", ORPHANS_LIMIT_SECONDS, "lower", how=how),
+        figure("relaunches-after-failed-status-calls", away.relaunches_while_away, "", 0, "equal", how=away_how),
+    ]
 
 
 def _say(text: str) -> None:

@@ -9,9 +9,7 @@ windows lie in the second half. No policy sees anything from before its window. 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -19,9 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import psutil
 
-from benchmarks.optimizer.figures import Figure, figure
+from benchmarks.figures import Figure, figure, print_report
 from services.scheduler import availability
 from services.scheduler.lab import comparing, replaying
 from services.scheduler.lab.replaying import GREEDY, LOOKAHEAD, ON_DEMAND, UNIFORM, Result
@@ -199,18 +196,7 @@ def main() -> None:
         parser.error(f"no part {', '.join(unknown)}: choose from {', '.join(parts)}")
     if not RECORDS.is_dir() and set(wanted) != {"speed"}:
         sys.exit(f"no records at {RECORDS}: say where they are with SSKAI_SPOT_RECORDS, or measure only `speed`")
-    report = {
-        "benchmark": "spot_policy",
-        "figures": [one for part in wanted for one in parts[part]()],
-        "machine": {
-            "cpus": os.cpu_count(),
-            "load_average": round(os.getloadavg()[0], 1),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-        },
-    }
-    print(json.dumps(report, indent=2))
+    print_report("spot_policy", [one for part in wanted for one in parts[part]()])
 
 
 if __name__ == "__main__":

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 from collections.abc import Callable
 
-import psutil
-
+from benchmarks.figures import Figure, print_report
 from benchmarks.optimizer import memory, savings, speed, steps
-from benchmarks.optimizer.figures import Figure
 
 THREADS = min(os.cpu_count() or 1, 2)
 PARTS: dict[str, Callable[[], list[Figure]]] = {
@@ -29,18 +25,7 @@ def main() -> None:
     unknown = sorted(set(wanted) - PARTS.keys())
     if unknown:
         parser.error(f"no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
-    report = {
-        "benchmark": "optimizer",
-        "figures": [one for part in wanted for one in PARTS[part]()],
-        "machine": {
-            "cpus": os.cpu_count(),
-            "load_average": round(os.getloadavg()[0], 1),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-        },
-    }
-    print(json.dumps(report, indent=2))
+    print_report("optimizer", [one for part in wanted for one in PARTS[part]()])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from benchmarks.optimizer.figures import Figure, figure
+from benchmarks.figures import Figure, figure
 from services.optimizer import memory, profile
 from services.optimizer.memory import ModelProfile
 from services.optimizer.profiles import model_profile

@@ -10,7 +10,7 @@ import statistics
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from benchmarks.optimizer.figures import Figure, figure
+from benchmarks.figures import Figure, figure
 from benchmarks.optimizer.memory import configs, counted
 from services.optimizer import catalogue, replay
 from services.optimizer.memory import ModelProfile

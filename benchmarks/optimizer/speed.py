@@ -8,7 +8,7 @@ import statistics
 import time
 from dataclasses import replace
 
-from benchmarks.optimizer.figures import Figure, figure
+from benchmarks.figures import Figure, figure
 from benchmarks.optimizer.savings import NOW, REQUEST, market
 from services.optimizer import domain, messages, replay, snapshot
 from services.optimizer.memory import ModelProfile

@@ -23,7 +23,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from benchmarks.optimizer.figures import Figure, figure
+from benchmarks.figures import Figure, figure
 from benchmarks.optimizer.memory import QWEN3, RANK, SMOLLM2, counted
 from services.optimizer import catalogue, completion, throughput, work
 from services.optimizer.catalogue import ThisComputer

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from services.scheduler import endings, standby, transitions
 from services.scheduler.domain import EndReason, Job, State
 from services.scheduler.store import Store
+from services.scheduler.watching import LAST_WORD_SECONDS
 from sskai import telemetry
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
@@ -144,16 +145,20 @@ async def drain_interrupted_job(event: events.InterruptionNoticed, store: Store,
 
 
 async def requeue_lost_job(event: events.MachineLost, store: Store, now: datetime) -> list[Message]:
-    """The cloud says that the machine is no more; of a gang, one machine is enough."""
+    """The cloud says that the machine is no more; of a gang, one machine is enough.
+
+    A machine that ended because its pod had finished is lost, too, and the pod's last word comes by another topic: the
+    attempt has as long as that takes.
+    """
     found = await store.on_machine(event.machine_id)
     if found is None:
         return []
     job, attempt = found
     if job.stands_by(attempt.number):
         return await _end_successor(job, EndReason.MACHINE_LOST, store, now)
-    job, told = endings.end_attempt(job, EndReason.MACHINE_LOST, now)
-    await store.save(job)
-    return told
+    stop_by = now + timedelta(seconds=LAST_WORD_SECONDS)
+    await store.save(transitions.drain(job, EndReason.MACHINE_LOST, now, stop_by))
+    return []
 
 
 async def _end_successor(job: Job, reason: EndReason, store: Store, now: datetime) -> list[Message]:

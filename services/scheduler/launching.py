@@ -30,13 +30,6 @@ def hold(job: Job, rule: str, detail: str, now: datetime, seconds: float) -> tup
     return replace(job, held_rule=rule, due_at=now + timedelta(seconds=seconds)), told
 
 
-def candidate_of(job: Job, placement: events.Placement) -> events.Candidate:
-    """What was planned for the placement that `placing.choose` took: the best candidate there."""
-    assert job.plan is not None
-    offer = domain.offer_of(placement)
-    return next(candidate for candidate in job.plan.candidates if domain.offer_of(candidate.placement) == offer)
-
-
 def planned_for(job: Job, attempt: Attempt) -> events.Candidate:
     """What the attempt was chosen by, whatever newer plans say."""
     if attempt.planned is not None:

@@ -42,18 +42,17 @@ Layer = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a table depends on. Prices in USD per hour of all machines of the job; seconds."""
+    """What a table depends on. `spot_price`: over that of on-demand, for only the proportion matters; seconds."""
 
     step_seconds: float
     restart_seconds: float
     spot_price: float
-    on_demand_price: float
     zones: int
     slack_seconds: float  # how far the table reaches
 
 
 class Table:
-    """Expected USD to the end. Layers are made as far as they are asked for."""
+    """Expected cost to the end, in hours of on-demand. Layers are made as far as they are asked for."""
 
     def __init__(self, model: Model, terms: Terms) -> None:
         self.model, self.terms = model, terms
@@ -130,7 +129,7 @@ class Table:
         """Make layers until so many steps of time left are known."""
         terms, model = self.terms, self.model
         hour = self._step / 3600
-        spot_usd, on_demand_usd = np.float32(terms.spot_price * hour), np.float32(terms.on_demand_price * hour)
+        spot_cost, on_demand_cost = np.float32(terms.spot_price * hour), np.float32(hour)
         ups, places, last = model.ups, self._places, self._restart_steps - 1
         for number in range(self._made + 1, steps + 1):
             left = number * self._step
@@ -143,22 +142,22 @@ class Table:
             done = work <= DONE_SECONDS
             forced = work + terms.restart_seconds > left - self._step + 1e-6
             # spot[i] has i+1 steps of restart behind it; the last one is past its restart.
-            launch_on_demand = on_demand_usd + self._shifted(on_demand, self._after_restart)
-            wait = self._shifted(idle, self._after_waiting) + on_demand_usd * np.float32(WAITING_SHARE)
+            launch_on_demand = on_demand_cost + self._shifted(on_demand, self._after_restart)
+            wait = self._shifted(idle, self._after_waiting) + on_demand_cost * np.float32(WAITING_SHARE)
             first = self._shifted(spot[0], self._after_restart_step[0])
             launch_spot = np.full_like(wait, NEVER)
             by_place = first.reshape(len(first), ups, places)
-            launch_spot[:, :ups] = spot_usd + np.einsum("sxo,xo->sx", by_place, self._rest)
+            launch_spot[:, :ups] = spot_cost + np.einsum("sxo,xo->sx", by_place, self._rest)
             otherwise = np.minimum(wait, launch_spot)
             otherwise[forced] = NEVER
             from_idle = np.minimum(launch_on_demand, otherwise)
-            from_on_demand = np.minimum(on_demand_usd + on_demand, otherwise)
+            from_on_demand = np.minimum(on_demand_cost + on_demand, otherwise)
             move = from_idle[:, self._best_place]
             from_spot = np.empty_like(spot)
-            from_spot[last] = spot_usd + spot[last]
+            from_spot[last] = spot_cost + spot[last]
             from_spot[last][~forced] = np.minimum(from_spot[last], move)[~forced]
             for paid in range(last):
-                ride = spot_usd + self._shifted(spot[paid + 1], self._after_restart_step[paid + 1])
+                ride = spot_cost + self._shifted(spot[paid + 1], self._after_restart_step[paid + 1])
                 ride[forced] = NEVER
                 from_spot[paid] = np.minimum(ride, move)
             from_idle[done] = self._idle_when_done
@@ -170,7 +169,7 @@ class Table:
                 self._layers.append(self._newest)
 
     def __call__(self, mode: Mode, work_seconds: float, slack_seconds: float) -> Vector:
-        """Expected USD to the end with so much work and slack left, per state; about `NEVER` where it cannot be done.
+        """Expected cost to the end with so much work and slack left, per state; about `NEVER` where it cannot be done.
 
         Idle and on demand: by the best state among the zones, (states,). Spot: (up states, places of the others).
         """

@@ -137,10 +137,10 @@ async def _launch_queued(world: World, row: JobRow) -> None:
             failed = replace(job.to(State.FAILED), due_at=None)
             return failed, [*told, fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
         choice = await world.choose(job, store, now)
-        if choice.placement is None:
+        if choice.candidate is None:
             job, held = await queue.hold(job, choice.rule, choice.detail, choice.again_in_seconds)
             return job, [*told, *held]
-        return transitions.begin_attempt(job, launching.candidate_of(job, choice.placement), now), told
+        return transitions.begin_attempt(job, choice.candidate, now), told
 
     job = await _record(world, row, change, keeps_claim=lambda job: job.state is State.LAUNCHING)
     if job is not None and job.state is State.LAUNCHING and job.attempt is not None:
@@ -263,12 +263,11 @@ async def _with_successor(job: Job, store: Store, now: datetime, world: World) -
     if not standby.is_wanted(job, now):
         return job if job.successor is None or job.successor.machine_id else replace(job, due_at=now)
     choice = await world.choose(standby.as_if_free(job, now), store, now)
-    if choice.placement is None:
+    if choice.candidate is None:
         return job
-    candidate = launching.candidate_of(job, choice.placement)
-    if not standby.is_affordable(job, candidate, now, world.settings.metering_seconds):
+    if not standby.is_affordable(job, choice.candidate, now, world.settings.metering_seconds):
         return job
-    return standby.reserved(job, candidate, now)
+    return standby.reserved(job, choice.candidate, now)
 
 
 async def _adopt_or_end(world: World, row: JobRow, number: int) -> None:

@@ -12,7 +12,7 @@ from services.scheduler import endings, placing, starting, transitions
 from services.scheduler.cluster import ClusterUnavailableError, Machine, Observation, PodState
 from services.scheduler.domain import Attempt, EndReason, Job
 from services.scheduler.store import Live, Store
-from services.scheduler.watching import MAX_DELETES_PER_TURN
+from services.scheduler.watching import LAST_WORD_SECONDS, MAX_DELETES_PER_TURN
 from services.scheduler.world import World
 from sskai import telemetry
 from sskai.delivery import tell
@@ -20,8 +20,6 @@ from sskai.events import v1 as events
 
 log = structlog.get_logger()
 
-# The trainer's own last word travels through the broker; the cluster's must not overtake it.
-LAST_WORD_SECONDS = 3.0
 # A drained attempt's very last act, by which its successor knows that it has ended, may follow the word to us.
 LAST_ACT_SECONDS = 5.0
 # Exit code 0 says that the broker has the pod's last word (services/trainer/README.md): it only has to be read, which

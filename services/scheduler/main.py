@@ -7,12 +7,15 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from services.scheduler import policy
+from services.scheduler.availability import read_priors
 from services.scheduler.cluster import Cluster, Machine, Observation, Pod
 from services.scheduler.handlers import HANDLERS
 from services.scheduler.local_cluster import LocalCluster
 from services.scheduler.loops import drive_jobs, tend_queue
 from services.scheduler.machines_loop import watch_machines
 from services.scheduler.market_store import forget_old_offers
+from services.scheduler.policy import Lookahead
 from services.scheduler.queueing import forget_old_waits
 from services.scheduler.settings import Settings
 from services.scheduler.store import Store
@@ -63,7 +66,9 @@ def cluster_of(settings: Settings) -> Cluster:
 
 def build(settings: Settings) -> Service:
     database = Database(settings.database_url.get_secret_value(), "scheduler")
-    world = World(database, cluster_of(settings), settings)
+    priors = settings.spot_priors
+    lookahead = policy.shipped() if priors is None else Lookahead(read_priors(priors))
+    world = World(database, cluster_of(settings), settings, lookahead=lookahead)
     driving = every(0.5, partial(drive_jobs, world))
 
     def wake(_event: Message, _told: list[Any]) -> None:

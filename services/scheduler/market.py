@@ -37,7 +37,8 @@ class Market:
         sight = self.sights.get(offer)
         if sight is None:
             return self.model.stationary
-        return self.model.moved(sight.belief, (now - sight.seen_at).total_seconds(), now.hour)
+        seconds = (now - sight.seen_at).total_seconds()
+        return self.model.moved(sight.belief, seconds, now.hour if seconds <= 3600 else None)
 
     def chance_up(self, offer: str, now: datetime) -> float:
         """The probability that an offer has machines at a moment."""

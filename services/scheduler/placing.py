@@ -1,5 +1,5 @@
 """The policy's question about one job, put together from its plan, its progress and the market; and its answer as a
-placement. Pure.
+candidate of the plan. Pure.
 
 Candidates differ in speed, and the policy counts one kind of work. So work is counted in seconds of the machine that a
 job falls back on (the plan's best on-demand candidate), and the price of every other candidate is that of as much work.
@@ -26,9 +26,9 @@ SHORTEST_TICK_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A placement to launch on, or the rule that holds the job."""
+    """A candidate of the plan to launch on, or the rule that holds the job."""
 
-    placement: events.Placement | None
+    candidate: events.Candidate | None
     rule: str
     detail: str = ""
     again_in_seconds: float = 5.0
@@ -103,7 +103,7 @@ def situation(job: Job, now: datetime, settings: Settings, market: Market) -> Si
 
 
 def choose(job: Job, now: datetime, settings: Settings, market: Market, lookahead: Lookahead) -> Choice:
-    """The placement that the policy wants."""
+    """The candidate that the policy wants."""
     if job.plan is None or not job.plan.candidates:
         return Choice(None, "no-plan", "the optimizer has not answered yet")
     seen = situation(job, now, settings, market)
@@ -112,10 +112,10 @@ def choose(job: Job, now: datetime, settings: Settings, market: Market, lookahea
         why = "no spot machine there is likely to last" if seen.has_spot else "no spot capacity now"
         return Choice(None, "waiting-for-spot", f"{why}, and waiting is the cheapest way to the end", 1.0)
     wanted = events.CAPACITY_TYPE_SPOT if decision.action is Action.SPOT else events.CAPACITY_TYPE_ON_DEMAND
-    left = [candidate.placement for candidate in offers_left(job, now, wanted)]
+    left = offers_left(job, now, wanted)
     if not left:
         return Choice(None, "no-capacity", f"every planned {decision.action} offer was denied; trying again", 5.0)
-    named = next((one for one in left if domain.offer_of(one) == decision.zone), left[0])
+    named = next((one for one in left if domain.offer_of(one.placement) == decision.zone), left[0])
     return Choice(named, decision.rule)
 
 

@@ -60,7 +60,7 @@ class Zone:
 
     name: str
     available: bool  # as far as is known; a launch may still be denied
-    price: float  # USD per hour of one machine
+    price: float  # USD per hour, of all machines of the job
     belief: Vector | None = None
 
 
@@ -75,14 +75,13 @@ class Situation:
     restart_seconds: float  # start-up and restore after any launch
     running_on: Action | None  # SPOT or ON_DEMAND while an attempt runs
     zones: tuple[Zone, ...] = ()
-    on_demand_price: float = 1.0  # USD per hour of one machine
+    on_demand_price: float = 1.0  # USD per hour, of all machines of the job
     running_zone: str = ""
     restart_left_seconds: float = 0.0  # of the running attempt's start-up
     spot_policy: SpotPolicy = SpotPolicy.AUTO
     patience_seconds: float = 600.0
     tick_seconds: float = 60.0  # until the next decision
     budget_left_usd: float | None = None  # less what the last checkpoint and the export need
-    machines: int = 1
 
     @property
     def has_spot(self) -> bool:
@@ -96,7 +95,6 @@ class Decision:
     action: Action
     rule: str
     zone: str = ""
-    expected_usd: float | None = None  # from here to the end, where a look ahead was made
 
 
 def end_seconds(s: Situation) -> float:
@@ -154,7 +152,7 @@ def _passes_budget(s: Situation) -> bool:
     if s.budget_left_usd is None:
         return False
     restart = 0.0 if s.running_on is Action.ON_DEMAND else s.restart_seconds
-    return (s.work_left_seconds + restart) / 3600 * s.on_demand_price * s.machines > s.budget_left_usd
+    return (s.work_left_seconds + restart) / 3600 * s.on_demand_price > s.budget_left_usd
 
 
 def _spot_only(s: Situation, rule: str, lookahead: Lookahead | None) -> Decision:
@@ -209,11 +207,11 @@ class Lookahead:
             options = self._options(s, self.tables.table(self.terms(s, left)), slack)
         now = _running(s)
         best = min(options, key=lambda option: options[option])
-        margin = HYSTERESIS * s.restart_seconds / 3600 * s.on_demand_price * s.machines
+        margin = HYSTERESIS * s.restart_seconds / 3600
         if s.running_on is not None and now in options and options[now] <= options[best] + margin:
             best = now
         action, zone = best
-        return Decision(action, _rule(s, action), zone, float(options[best]))
+        return Decision(action, _rule(s, action), zone)
 
     @staticmethod
     def _rides(s: Situation) -> str | None:
@@ -235,12 +233,12 @@ class Lookahead:
         zones = min(2 ** math.ceil(math.log2(max(1, len(s.zones)))), ZONES_AT_MOST)
         # Only the proportion of the prices matters to what is chosen.
         price = _rounded(max(LEAST_PRICE, _usual_price(s) / s.on_demand_price), PRICE_ROUNDING)
-        return Terms(step, restart, price, 1.0, zones, step * STEPS_AT_MOST)
+        return Terms(step, restart, price, zones, step * STEPS_AT_MOST)
 
     def _options(self, s: Situation, table: Table, slack: float) -> dict[tuple[Action, str], float]:
+        """What finishing costs after each thing that can be done now, in hours of on-demand."""
         terms, model, work = table.terms, self.model, s.work_left_seconds
-        step, hour = terms.step_seconds, terms.step_seconds / 3600
-        unit = terms.on_demand_price / (s.on_demand_price * s.machines)
+        step = terms.step_seconds
         usual = _usual_price(s)
         beliefs = {zone.name: model.moved(_belief(zone, model), step) for zone in s.zones}
         everywhere = best_of(list(beliefs.values()), model.zone_correlation) if beliefs else model.stationary
@@ -248,10 +246,10 @@ class Lookahead:
         # table's, so that what is done now and what is done later cost alike.
         restart = s.restart_left_seconds if s.running_on is Action.ON_DEMAND else terms.restart_seconds
         on_demand = table(Mode("on-demand"), work - (step - restart), slack - restart)
-        now = terms.on_demand_price * min(step, restart + work) / 3600
+        now = min(step, restart + work) / 3600
         options = {(Action.ON_DEMAND, ""): now + float(everywhere @ on_demand)}
         if slack >= step + s.restart_seconds:
-            waiting = terms.on_demand_price * hour * WAITING_SHARE
+            waiting = WAITING_SHARE * step / 3600
             options[(Action.WAIT, "")] = waiting + float(everywhere @ table(Mode("idle"), work, slack - step))
         for zone in self._worth_looking_at(s):
             runs = s.running_on is Action.SPOT and zone.name == s.running_zone
@@ -268,14 +266,14 @@ class Lookahead:
             falls = float(fallen.sum())
             after = best_of([fallen / falls, rest]) * falls if others and falls > 0 else fallen
             survives = here[: model.ups] @ table(Mode("spot", restart - loss), work_after, slack_after) @ rest
-            usd = float(survives + after @ table(Mode("idle"), work_after, slack_after))
+            then = float(survives + after @ table(Mode("idle"), work_after, slack_after))
             # The table knows one price; what this zone is dearer or cheaper than the others counts for as long as the
             # job may stay.
             stay = max(step, min(_stay_seconds(zone, model), s.work_left_seconds))
-            premium = (zone.price - usual) * s.machines * unit * stay / 3600
+            premium = (zone.price - usual) / s.on_demand_price * stay / 3600
             now = terms.spot_price * min(step, restart + work) / 3600
-            options[(Action.SPOT, zone.name)] = now + premium + usd
-        return {option: usd / unit for option, usd in options.items() if usd < NEVER / 2}
+            options[(Action.SPOT, zone.name)] = now + premium + then
+        return {option: cost for option, cost in options.items() if cost < NEVER / 2}
 
     def _worth_looking_at(self, s: Situation) -> list[Zone]:
         """The zone that runs, and of the available others the most promising."""
@@ -293,7 +291,7 @@ def shipped() -> Lookahead:
 
 
 def _usual_price(s: Situation) -> float:
-    """USD per hour of one spot machine, the median of the zones."""
+    """USD per hour of spot, the median of the zones."""
     prices = sorted(zone.price for zone in s.zones) or [s.on_demand_price]
     return prices[len(prices) // 2]
 

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 from services.scheduler.domain import Attempt, EndReason
 
+# The trainer's own last word travels through the broker; the cluster's, or the cloud's, must not overtake it.
+LAST_WORD_SECONDS = 3.0
 # A cluster's list may lag behind a launch, and behind itself: an attempt is gone when two lists in a row lack it, this
 # far apart, and its launch is not that young.
 MISSING_SECONDS = 1.0

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from services.scheduler import placing
-from services.scheduler.availability import read_priors
 from services.scheduler.cluster import Cluster
 from services.scheduler.domain import Job, offer_of
 from services.scheduler.market_store import MarketStore
@@ -24,33 +23,25 @@ from sskai.events import v1 as events
 
 @dataclass
 class World:
-    """A restart forgets `watch`, which only makes the scheduler more patient."""
+    """`lookahead`: what the spot policy decides by. A restart forgets `watch`, which only makes it more patient."""
 
     database: Database
     cluster: Cluster
     settings: Settings
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    lookahead: Lookahead = field(default_factory=shipped)
     watch: Watch = field(default_factory=Watch)
     last_decision: LastDecision = field(default_factory=LastDecision)
-
-    lookahead: Lookahead | None = None  # of the settings' priors; None: of those that are shipped
-
-    @property
-    def policy(self) -> Lookahead:
-        if self.lookahead is None:
-            priors = self.settings.spot_priors
-            self.lookahead = shipped() if priors is None else Lookahead(read_priors(priors))
-        return self.lookahead
 
     async def decide(self, job: Job, store: Store, now: datetime) -> Decision:
         """Spot, on-demand or wait, as the store's transaction sees job and market."""
         market = await self._market(store).market(placing.spot_offers(job))
-        return await asyncio.to_thread(placing.decide, job, now, self.settings, market, self.policy)
+        return await asyncio.to_thread(placing.decide, job, now, self.settings, market, self.lookahead)
 
     async def choose(self, job: Job, store: Store, now: datetime) -> Choice:
-        """A placement, or the rule that holds the job."""
+        """A candidate of the plan, or the rule that holds the job."""
         market = await self._market(store).market(placing.spot_offers(job))
-        return await asyncio.to_thread(placing.choose, job, now, self.settings, market, self.policy)
+        return await asyncio.to_thread(placing.choose, job, now, self.settings, market, self.lookahead)
 
     async def saw(
         self, store: Store, placement: events.Placement, available: bool, now: datetime, *, all_the_while: bool = False
@@ -60,7 +51,7 @@ class World:
             await self._market(store).saw(offer_of(placement), available, now, all_the_while=all_the_while)
 
     def _market(self, store: Store) -> MarketStore:
-        return MarketStore(store.session, self.policy.model)
+        return MarketStore(store.session, self.lookahead.model)
 
     def queue(self, store: Store, now: datetime) -> Queue:
         """The line of waiting jobs, as the store's transaction sees it."""

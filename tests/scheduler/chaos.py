@@ -30,7 +30,7 @@ from sskai.local.layout import Layout
 from sskai.local.postgres import Postgres
 from sskai.local.processes import Child
 from sskai.testing import envelope, fresh_database, wait_for
-from tests.scheduler.chaos_checks import Record, false_recoveries, violations
+from tests.scheduler.chaos_checks import Record, false_recoveries, overlaps, violations
 from tests.scheduler.chaos_parts import Door, Replica, wait_ready
 
 TENANT = "tenant_chaos"
@@ -77,6 +77,7 @@ class Report:
     failed_status_calls: int
     relaunches_while_away: int
     violations: list[str]
+    overlaps: list[str]  # of them: two attempts of one job at once
     false_recoveries: list[str]
 
 
@@ -286,6 +287,7 @@ class Chaos:
             failed_status_calls=failed,
             relaunches_while_away=relaunches,
             violations=violations(self.record, self.folder / "jobs"),
+            overlaps=overlaps(self.record, self.folder / "jobs"),
             false_recoveries=false_recoveries(self.record, self.folder / "jobs"),
         )
 

@@ -44,21 +44,28 @@ def violations(record: Record, logs: Path) -> list[str]:
     found = [f"a machine stands without a live attempt: {one}" for one in record.standing]
     found += [f"an event was set aside: {one}" for one in record.set_aside]
     for job_id in record.submitted:
-        log = logs / job_id / "log"
-        lines = log.read_text().splitlines() if log.exists() else []
-        found += [f"{job_id}: {what}" for what in (*_life(record, job_id), *_writers(lines), *_money(record, job_id))]
-    return found
+        found += [f"{job_id}: {what}" for what in (*_life(record, job_id), *_money(record, job_id))]
+    return found + overlaps(record, logs)
+
+
+def overlaps(record: Record, logs: Path) -> list[str]:
+    """Of the violations those in which two attempts of one job wrote, or might have."""
+    return [f"{job_id}: {what}" for job_id in record.submitted for what in _writers(_log(logs, job_id))]
 
 
 def false_recoveries(record: Record, logs: Path) -> list[str]:
     """Attempts that began although an earlier one had done all the work and said so: no harm, but money."""
     found = []
     for job_id in record.submitted:
-        log = logs / job_id / "log"
-        words = [line.split()[:2] for line in log.read_text().splitlines()] if log.exists() else []
+        words = [line.split()[:2] for line in _log(logs, job_id)]
         done = next((index for index, (_, word) in enumerate(words) if word == "done"), len(words))
         found += [f"{job_id}: attempt {attempt}" for attempt, word in words[done:] if word == "began"]
     return found
+
+
+def _log(logs: Path, job_id: str) -> list[str]:
+    log = logs / job_id / "log"
+    return log.read_text().splitlines() if log.exists() else []
 
 
 def _life(record: Record, job_id: str) -> list[str]:

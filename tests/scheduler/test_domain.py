@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler import launching, money, transitions
+from services.scheduler import launching, money, placing, transitions
 from services.scheduler.domain import NEXT_STATES, EndReason, IllegalTransitionError, State
+from services.scheduler.market import Market
+from services.scheduler.policy import shipped
 from services.scheduler.settings import Settings
 from sskai.events import v1 as events
 from tests.scheduler.examples import START, candidate, placement, proposed, running_job, submitted
@@ -83,7 +85,9 @@ def test_a_gang_is_planned_by_its_offer_and_its_number_of_machines() -> None:
         del plan.candidates[:]
         plan.candidates.extend([best, other])
         planned = transitions.planned(job, plan, START)
-        begun = transitions.begin_attempt(planned, launching.candidate_of(planned, placement()), START)
+        chosen = placing.choose(planned, START, Settings(), Market(shipped().model, {}), shipped())
+        assert chosen.candidate is not None
+        begun = transitions.begin_attempt(planned, chosen.candidate, START)
         begun = replace(begun, plan=proposed())
         assert begun.attempt is not None
         pod = launching.pod(begun, begun.attempt, Settings())

@@ -108,6 +108,7 @@ async def test_an_attempt_that_ends_without_a_drain_hands_over_too(stage: Stage,
         await stage.turn(1)
     elif way == "vanished":
         await stage.tell(events.MachineLost(machine_id=FIRST))
+        await stage.turn(4)
     else:
         await stage.turn(121)
     job = await stage.job()

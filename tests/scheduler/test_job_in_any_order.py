@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.scheduler import availability, endings, launching, money, placing, standby, starting, transitions
+from services.scheduler import availability, endings, money, placing, standby, starting, transitions
 from services.scheduler.cluster import Machine
 from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.market import Market
@@ -143,8 +143,8 @@ class AJobInAnyOrder(RuleBasedStateMachine):
         if self.job.not_before is not None and self.job.not_before > self.now:
             return
         choice = placing.choose(self.job, self.now, SETTINGS, MARKET, LOOKAHEAD)
-        if choice.placement is not None:
-            candidate = launching.candidate_of(self.job, choice.placement)
+        if choice.candidate is not None:
+            candidate = choice.candidate
             self._becomes(transitions.begin_attempt(self.job, candidate, self.now))
 
     @precondition(lambda self: bool(self.fences))
@@ -189,8 +189,8 @@ class AJobInAnyOrder(RuleBasedStateMachine):
         job = money.stop_within_budget(transitions.drain_signalled(job), self.now)
         if standby.is_wanted(job, self.now):
             choice = placing.choose(standby.as_if_free(job, self.now), self.now, SETTINGS, MARKET, LOOKAHEAD)
-            if choice.placement is not None:
-                candidate = launching.candidate_of(job, choice.placement)
+            if choice.candidate is not None:
+                candidate = choice.candidate
                 assert candidate.placement != self.job.attempt.placement  # type: ignore[union-attr]
                 if standby.is_affordable(job, candidate, self.now, SETTINGS.metering_seconds):
                     job = standby.reserved(job, candidate, self.now)

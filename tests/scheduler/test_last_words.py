@@ -56,3 +56,16 @@ async def test_a_last_word_that_never_comes_is_not_waited_for_for_ever(database:
         assert (await stage.job()).current_attempt == 1
     await stage.turn(seconds=7)
     assert [(one.attempt, one.reason) for one in stage.heard(events.JobRequeued)] == [(1, "spot-interrupted")]
+
+
+async def test_a_machine_that_ended_with_its_finished_pod_is_no_loss(database: Database) -> None:
+    """EC2 tells the end of every machine, also of one that shut itself down when its pod was done."""
+    stage = Stage(database)
+    machine = await stage.run_first_attempt()
+    await stage.tell(progressed(1, 99))
+    stage.cluster.exit(machine, 0)
+    await stage.tell(events.MachineLost(machine_id=machine, reason="terminated"))
+    for _ in range(5):
+        await stage.turn(seconds=5)
+    await stage.tell(FINISHED)
+    assert (await stage.job()).state == State.SUCCEEDED

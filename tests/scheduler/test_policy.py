@@ -78,7 +78,6 @@ NO_SPOT = (zone(available=False),)
         ({"budget_left_usd": 4.0, "elapsed_seconds": 4.9 * HOUR}, Action.SPOT),
         ({"budget_left_usd": 4.0, "elapsed_seconds": 4.9 * HOUR, "zones": NO_SPOT}, Action.WAIT),
         ({"budget_left_usd": 6.0, "elapsed_seconds": 4.9 * HOUR}, Action.ON_DEMAND),
-        ({"budget_left_usd": 6.0, "elapsed_seconds": 4.9 * HOUR, "machines": 2}, Action.SPOT),
     ],
 )
 def test_what_is_decided(change: dict[str, object], action: Action) -> None:
