@@ -95,6 +95,6 @@ async def test_the_scheduler_learns_from_launches_denials_and_losses(database: D
     await stage.turn(1)
     assert await known() == {OFFER: False, SECOND: True}
     (machine,) = stage.cluster.running()
-    await stage.tell(events.InterruptionNoticed(machine_id=machine, action="terminate", notice_SECONDs=120))
+    await stage.tell(events.InterruptionNoticed(machine_id=machine, action="terminate", notice_seconds=120))
     await stage.turn()
     assert await known() == {OFFER: False, SECOND: False}
