@@ -30,7 +30,9 @@ from services.trainer import finetune
 from services.trainer.checkpoints import Checkpoints
 from services.trainer.datasets import encode
 from services.trainer.domain import Recipe
+from services.trainer.randomness import make_deterministic
 from services.trainer.saving import Save, Saver
+from services.trainer.training import Training
 from sskai.events import v1 as events
 from sskai.local.objectstore import ObjectStore
 from sskai.local.paths import cache_folder
@@ -89,25 +91,26 @@ def _default_model(folder: Path) -> Path:
 
 
 def _save_and_restore(model: Path, objects: Objects, folder: Path) -> dict[str, Any]:
-    finetune.make_deterministic(os.cpu_count() or 1)
-    base, tokenizer = finetune.load_base(model, torch.device("cpu"))
-    tuning = finetune.FineTuning(base, model.name, RECIPE, torch.device("cpu"), tokenizer.eos_token_id)
-    rows = encode(ROWS, "prompt-completion", tokenizer)
+    make_deterministic(os.cpu_count() or 1)
+    base = finetune.load_base(model, torch.device("cpu"))
+    rows = encode(ROWS, "prompt-completion", base.tokenizer)
+    task = finetune.LanguageModel(base, RECIPE, model.name, rows, [])
+    training = Training(task, RECIPE, base.device)
     checkpoints = Checkpoints(objects, "jobs/benchmark", "benchmark", 1)
     checkpoints.take_over(folder / "restored")
     saves: list[Save] = []
     saver = Saver(checkpoints, folder / "saving", 3, finetune.versions(), saves.append)
     plain_seconds = []
     for _ in range(RUNS):
-        tuning.learn(rows[:2], 1e-4, nullcontext)
-        saver.begin(lambda: tuning.snapshot({}, b""), "interval")
+        training.learn(range(2), 1e-4, nullcontext)
+        saver.begin(lambda: training.snapshot({}, b""), "interval")
         _wait_for(lambda: not saver.busy)
-        plain_seconds.append(_seconds(lambda: _save_plainly(tuning, objects, folder)))
+        plain_seconds.append(_seconds(lambda: _save_plainly(training, objects, folder)))
     saver.close()
     restored: list[float] = []
     for attempt in range(2, 2 + RUNS):
         next_attempt = Checkpoints(objects, "jobs/benchmark", "benchmark", attempt)
-        restored.append(_seconds(partial(_restore, tuning, next_attempt, folder / f"restored-{attempt}")))
+        restored.append(_seconds(partial(_restore, training, next_attempt, folder / f"restored-{attempt}")))
     return {
         "checkpoint_bytes": saves[-1].bytes,
         "save_seconds": _median([save.save_seconds for save in saves]),
@@ -117,18 +120,17 @@ def _save_and_restore(model: Path, objects: Objects, folder: Path) -> dict[str, 
     }
 
 
-def _save_plainly(tuning: finetune.FineTuning, objects: Objects, folder: Path) -> None:
-    state = tuning.snapshot({}, b"")
+def _save_plainly(training: Training, objects: Objects, folder: Path) -> None:
     path = folder / "plain.pt"
-    torch.save({"adapter": state.adapter, "optimizer": state.optimizer, "random": state.random}, path)
+    torch.save(training.snapshot({}, b"").tensors, path)
     objects.put_file("jobs/benchmark/plain.pt", path)
 
 
-def _restore(tuning: finetune.FineTuning, checkpoints: Checkpoints, folder: Path) -> None:
+def _restore(training: Training, checkpoints: Checkpoints, folder: Path) -> None:
     restored = checkpoints.take_over(folder)
     if restored is None:
         raise RuntimeError("there is no checkpoint to restore")
-    tuning.restore(restored.folder)
+    training.restore(restored.folder)
 
 
 def _start_to_first_step(model: Path, store: ObjectStore, objects: Objects, folder: Path) -> dict[str, float]:

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from services.trainer import finetune
 from services.trainer.datasets import Row
 from services.trainer.domain import Recipe
+from services.trainer.training import Training
 
 STEPS = 3
 TINY = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 256}
@@ -69,9 +70,10 @@ def _lora_step(model: Any, case: dict[str, Any]) -> Any:
         alpha=2 * case["rank"],
         gradient_checkpointing=case["checkpointing"],
     )
-    tuning = finetune.FineTuning(model, "model", recipe, torch.device("cpu"), 0)
     rows = [Row(n, tokens, np.ones(len(tokens), dtype=bool)) for n, tokens in enumerate(_tokens(case))]
-    return lambda: tuning.learn(rows, 1e-4, nullcontext)
+    base = finetune.Base.without_tokenizer(model)
+    training = Training(finetune.LanguageModel(base, recipe, "model", rows, []), recipe, base.device)
+    return lambda: training.learn(range(len(rows)), 1e-4, nullcontext)
 
 
 def _full_step(model: Any, case: dict[str, Any]) -> Any:

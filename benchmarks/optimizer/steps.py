@@ -33,6 +33,8 @@ from services.optimizer.work import Request
 from services.trainer import finetune
 from services.trainer.datasets import Row
 from services.trainer.domain import Recipe
+from services.trainer.randomness import make_deterministic
+from services.trainer.training import Training
 
 # Micro-batch and length by model: what people run on two processors.
 SHAPES: dict[str, list[tuple[int, int]]] = {
@@ -64,7 +66,7 @@ class Attempt:
 def figures(threads: int) -> list[Figure]:
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
-    finetune.make_deterministic(threads)
+    make_deterministic(threads)
     machine = _this_machine(threads)
     attempts = _attempts(machine)
     errors, inside = [], []
@@ -112,7 +114,7 @@ def _this_machine(threads: int) -> Machine:
 
 def _attempts(machine: Machine) -> list[Attempt]:
     profiles: dict[tuple[str, int], ModelProfile] = {}
-    tunings: dict[tuple[str, int], finetune.FineTuning] = {}
+    tunings: dict[tuple[str, int], Training] = {}
     attempts = []
     for _ in range(ROUNDS):
         for name, micro_batch, length in ((name, *shape) for name, shapes in SHAPES.items() for shape in shapes):
@@ -127,23 +129,24 @@ def _attempts(machine: Machine) -> list[Attempt]:
     return attempts
 
 
-def _tuning(fields: dict[str, Any], batch: int) -> finetune.FineTuning:
+def _tuning(fields: dict[str, Any], batch: int) -> Training:
     fields = dict(fields)
     config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.config.use_cache = False
     recipe = Recipe(1, batch, batch, 1, 1e-4, 1, 1, 1, 1, 0, RANK, 2 * RANK)
-    return finetune.FineTuning(model, "model", recipe, torch.device("cpu"), 0)
+    base = finetune.Base.without_tokenizer(model)
+    return Training(finetune.LanguageModel(base, recipe, "model", [], []), recipe, base.device)
 
 
-def _seconds(tuning: finetune.FineTuning, batch: int, length: int, vocabulary: int) -> float:
+def _seconds(training: Training, batch: int, length: int, vocabulary: int) -> float:
     tokens = np.random.default_rng(0).integers(1, vocabulary, (batch, length), dtype=np.int32)
-    rows = [Row(n, each, np.ones(length, dtype=bool)) for n, each in enumerate(tokens)]
-    tuning.learn(rows, 1e-4, nullcontext)
+    training.task.training = [Row(n, each, np.ones(length, dtype=bool)) for n, each in enumerate(tokens)]
+    training.learn(range(batch), 1e-4, nullcontext)
     taken = []
     for _ in range(STEPS):
         began = time.perf_counter()
-        tuning.learn(rows, 1e-4, nullcontext)
+        training.learn(range(batch), 1e-4, nullcontext)
         taken.append(time.perf_counter() - began)
     return statistics.median(taken)
 

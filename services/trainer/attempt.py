@@ -6,7 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -16,14 +16,11 @@ from services.trainer.domain import Point
 from services.trainer.interruption import Interruption, NoticeError
 from services.trainer.loading import CURVE, Loaded, load
 from services.trainer.progress import Progress
-from services.trainer.saving import Save, Saver
+from services.trainer.saving import Save, Saver, Snapshot
 from services.trainer.settings import PodSettings
 from sskai import contract, telemetry
 from sskai.events import v1 as events
 from sskai.objects import ObjectsUnavailableError
-
-if TYPE_CHECKING:
-    from services.trainer.finetune import Snapshot
 
 log = structlog.get_logger()
 
@@ -73,18 +70,18 @@ class Attempt:
         self._interruption = interruption
         self._folder = folder
         self._loaded = loaded
-        self._tuning = loaded.tuning
+        self._training = loaded.training
         self._running = loaded.running
         self._about = _about(settings)
         self._saver = Saver(
-            checkpoints, folder / "saving", self._tuning.recipe.keep_checkpoints, loaded.versions, self._tell_saved
+            checkpoints, folder / "saving", self._training.recipe.keep_checkpoints, loaded.versions, self._tell_saved
         )
-        self._saver.saved_step = self._tuning.step
+        self._saver.saved_step = self._training.step
 
     def run(self) -> None:
-        recipe = self._tuning.recipe
-        log.info("loaded", step=self._tuning.step, recipe=recipe.to_json(), rows=len(self._loaded.data.rows))
-        self._progress.phase("starting", step=self._tuning.step, total_steps=recipe.total_steps)
+        recipe = self._training.recipe
+        log.info("loaded", step=self._training.step, recipe=recipe.to_json(), rows=len(self._loaded.data.rows))
+        self._progress.phase("starting", step=self._training.step, total_steps=recipe.total_steps)
         self._interruption.watch_fence(self._checkpoints.check_fence)
         try:
             eval_loss_after = self._evaluate_and_train()
@@ -98,40 +95,43 @@ class Attempt:
 
     def _evaluate_and_train(self) -> float:
         """Returns the second evaluation's loss."""
-        tuning, running = self._tuning, self._running
+        training, running = self._training, self._running
         if self._loaded.restored is None:
             running.eval_loss_before = self._evaluate("evaluate before")
         self._progress.phase("training")
-        with telemetry.tracer().start_as_current_span("train", attributes={"sskai.from_step": tuning.step}):
-            while tuning.step < tuning.recipe.total_steps:
+        with telemetry.tracer().start_as_current_span("train", attributes={"sskai.from_step": training.step}):
+            while training.step < training.recipe.total_steps:
                 self._make_step()
-                if domain.should_save(tuning.step, self._saver.saved_step, tuning.recipe) and not self._saver.busy:
+                if domain.should_save(training.step, self._saver.saved_step, training.recipe) and not self._saver.busy:
                     self._saver.begin(self._snapshot, "interval")
         self._progress.phase("saving")
-        self._saver.now(self._snapshot, tuning.step, "final")
+        self._saver.now(self._snapshot, training.step, "final")
         return self._evaluate("evaluate after")
 
     def _evaluate(self, name: str) -> float:
         self._progress.phase("evaluating")
         started = time.perf_counter()
-        with telemetry.tracer().start_as_current_span(name, attributes={"sskai.rows": len(self._loaded.held_out)}):
-            loss = self._tuning.evaluate(self._loaded.held_out, self._interruption.stoppable)
+        with telemetry.tracer().start_as_current_span(
+            name, attributes={"sskai.rows": len(self._training.task.held_out)}
+        ):
+            loss = self._training.evaluate(self._interruption.stoppable)
         self._running.evaluation_seconds = time.perf_counter() - started
         return loss
 
     def _make_step(self) -> None:
-        tuning, running, recipe = self._tuning, self._running, self._tuning.recipe
-        training = self._loaded.training
-        chosen = domain.batch(tuning.step * recipe.batch_size, recipe.batch_size, len(training), recipe.seed)
-        rate = domain.learning_rate(tuning.step + 1, recipe)
+        training, running, recipe = self._training, self._running, self._training.recipe
+        chosen = domain.batch(
+            training.step * recipe.batch_size, recipe.batch_size, len(training.task.training), recipe.seed
+        )
+        rate = domain.learning_rate(training.step + 1, recipe)
         started = time.perf_counter()
-        made = tuning.learn([training[index] for index in chosen], rate, self._interruption.stoppable)
+        made = training.learn(chosen, rate, self._interruption.stoppable)
         seconds = time.perf_counter() - started
         running.tokens += made.tokens
         running.train_seconds += seconds
         running.step_seconds.append(seconds)
         entry = {
-            "step": tuning.step,
+            "step": training.step,
             "loss": made.loss,
             "learning_rate": rate,
             "tokens": made.tokens,
@@ -143,16 +143,16 @@ class Attempt:
         with (self._folder / CURVE).open("ab") as curve:
             curve.write(line)
         if len(running.step_seconds) == 1:
-            log.info("first step", step=tuning.step)
+            log.info("first step", step=training.step)
             self._tell_resumed()
         step_seconds = domain.median(running.step_seconds)
         self._progress.stepped(
-            tuning.step,
+            training.step,
             loss=made.loss,
             learning_rate=rate,
             step_seconds=step_seconds,
             tokens_per_second=made.tokens / seconds,
-            eta_seconds=domain.eta_seconds(tuning.step, recipe.total_steps, step_seconds, running.evaluation_seconds),
+            eta_seconds=domain.eta_seconds(training.step, recipe.total_steps, step_seconds, running.evaluation_seconds),
         )
 
     def _tell_resumed(self) -> None:
@@ -173,7 +173,7 @@ class Attempt:
         )
 
     def _snapshot(self) -> Snapshot:
-        return self._tuning.snapshot(self._running.to_json(), self._running.curve)
+        return self._training.snapshot(self._running.to_json(), self._running.curve)
 
     def _tell_saved(self, save: Save) -> None:
         log.info("checkpoint committed", step=save.step, cause=save.cause, seconds=round(save.save_seconds, 3))
@@ -193,12 +193,12 @@ class Attempt:
     def _drain(self) -> None:
         """Answer the notice: save what is not saved, say so."""
         self._progress.phase("saving")
-        self._saver.now(self._snapshot, self._tuning.step, "notice")
-        self._progress.tell(_drained(self._settings, self._tuning.step))
+        self._saver.now(self._snapshot, self._training.step, "notice")
+        self._progress.tell(_drained(self._settings, self._training.step))
 
     def _publish(self, eval_loss_after: float) -> None:
         self._progress.phase("publishing")
-        tuning, running = self._tuning, self._running
+        training, running = self._training, self._running
         with telemetry.tracer().start_as_current_span("publish"):
             stored = self._store_artifact(eval_loss_after)
         self._progress.tell(
@@ -206,13 +206,13 @@ class Attempt:
                 **self._about,
                 succeeded=True,
                 artifact_uri=stored.uri,
-                steps=tuning.step,
+                steps=training.step,
                 tokens=running.tokens,
                 train_seconds=running.train_seconds,
                 eval_loss_before=running.eval_loss_before,
                 eval_loss_after=eval_loss_after,
                 median_step_seconds=domain.median(running.step_seconds),
-                peak_memory_bytes=tuning.peak_memory_bytes(),
+                peak_memory_bytes=training.peak_memory_bytes(),
                 at=contract.timestamp(datetime.now(UTC)),
             )
         )
@@ -220,8 +220,8 @@ class Attempt:
     def _store_artifact(self, eval_loss_after: float) -> Stored:
         folder = self._folder / "artifact"
         losses = self._running.losses()
-        training = modelcard.Training(
-            steps=self._tuning.step,
+        told = modelcard.Training(
+            steps=self._training.step,
             tokens=self._running.tokens,
             seconds=self._running.train_seconds,
             first_loss=losses[0],
@@ -232,14 +232,14 @@ class Attempt:
             rows_without_target=self._loaded.data.rows_without_target,
             lineage=tuple(self._running.lineage),
         )
-        card = modelcard.write(self._settings.job_id, self._spec, self._tuning.recipe, training)
-        self._tuning.write_adapter(folder)
+        card = modelcard.write(self._settings.job_id, self._spec, self._training.recipe, told)
+        self._training.task.weights.write(folder)
         (folder / "README.md").write_text(card)
         (folder / "training_curve.jsonl").write_bytes(self._running.curve)
         give_up_at = time.monotonic() + self._settings.unavailable_seconds
         while True:
             try:
-                return self._checkpoints.publish(self._tuning.step, folder, self._loaded.versions)
+                return self._checkpoints.publish(self._training.step, folder, self._loaded.versions)
             except ObjectsUnavailableError as error:
                 if time.monotonic() > give_up_at:
                     raise

@@ -7,7 +7,7 @@ completion after its prompt. Nothing is repaired: a row that is wrong ends the j
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,20 @@ MAX_ROW_CHARACTERS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`number`: its line in the file, from 1. `tokens` int32 (n,); `learnt` bool (n,): which of them are targets."""
+    """`number`: its line in the file, from 1. `tokens` int32 (n,); `learnt` bool (n,): which of them are targets.
+
+    A packed row holds several of the dataset's: `positions` int32 (n,) begin again at each, `others` are their numbers.
+    """
 
     number: int
     tokens: NDArray[np.int32]
     learnt: NDArray[np.bool_]
+    positions: NDArray[np.int32] | None = None
+    others: tuple[int, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (self.number, *self.others)
 
     @property
     def targets(self) -> int:
@@ -40,41 +49,84 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class PreferenceRow:
+    """Two answers to one prompt; what is learnt of each is the answer."""
+
+    number: int
+    chosen: Row
+    rejected: Row
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRow:
+    """A text and the number of its class."""
+
+    number: int
+    tokens: NDArray[np.int32]
+    label: int
+
+
+AnyRow = Row | PreferenceRow | LabelledRow
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """The rows of a dataset at one length, and what the cut cost."""
 
-    rows: list[Row]
+    rows: list[AnyRow]
     truncated_rows: int
     rows_without_target: int  # left out: the cut took all that they teach
 
 
-def encode(lines: Iterable[bytes], format_name: str, tokenizer: Any) -> list[Row]:
+def encode(lines: Iterable[bytes], format_name: str, tokenizer: Any, *, labels: Sequence[str] = ()) -> list[AnyRow]:
     """Tokenise a whole dataset. Raises TrainingFailedError("dataset")."""
     encoders = {"text": _encode_texts, "messages": _encode_messages, "prompt-completion": _encode_completions}
     if format_name not in encoders:
         raise TrainingFailedError("dataset", f"format {format_name!r} is not one of {', '.join(encoders)}")
     if format_name == "messages" and not tokenizer.chat_template:
         raise TrainingFailedError("dataset", "the model has no chat template; use the format text or prompt-completion")
-    rows: list[Row] = []
+    rows: list[AnyRow] = []
     for numbered in _chunks(_documents(lines)):
         rows += encoders[format_name](numbered, tokenizer)
     return rows
 
 
-def cut(rows: Iterable[Row], sequence_length: int) -> Prepared:
+def longest(rows: Iterable[AnyRow]) -> int:
+    """Tokens of the longest row; 0 for none."""
+    return max((len(part.tokens) for row in rows for part in _parts(row)), default=0)
+
+
+def cut(rows: Iterable[AnyRow], sequence_length: int, *, packing: bool = False) -> Prepared:
     """Keep the first `sequence_length` tokens of each row; count what that changed."""
-    kept: list[Row] = []
+    kept: list[AnyRow] = []
     truncated = without_target = 0
     for row in rows:
-        shorter = row
-        if len(row.tokens) > sequence_length:
-            truncated += 1
-            shorter = Row(row.number, row.tokens[:sequence_length], row.learnt[:sequence_length])
-        if shorter.targets:
+        shorter = _shortened(row, sequence_length)
+        truncated += shorter is not row
+        if _teaches(shorter):
             kept.append(shorter)
         else:
             without_target += 1
     return Prepared(kept, truncated, without_target)
+
+
+def _parts(row: AnyRow) -> tuple[Row | LabelledRow, ...]:
+    return (row.chosen, row.rejected) if isinstance(row, PreferenceRow) else (row,)
+
+
+def _teaches(row: AnyRow) -> bool:
+    return isinstance(row, LabelledRow) or all(part.targets for part in _parts(row) if isinstance(part, Row))
+
+
+def _shortened(row: AnyRow, length: int) -> AnyRow:
+    if all(len(part.tokens) <= length for part in _parts(row)):
+        return row
+    if isinstance(row, PreferenceRow):
+        chosen, rejected = (Row(it.number, it.tokens[:length], it.learnt[:length]) for it in (row.chosen, row.rejected))
+        return PreferenceRow(row.number, chosen, rejected)
+    if isinstance(row, LabelledRow):
+        return LabelledRow(row.number, row.tokens[:length], row.label)
+    return Row(row.number, row.tokens[:length], row.learnt[:length])
 
 
 def _documents(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -8,18 +8,22 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from sskai.events import v1 as events
+
+Number = TypeVar("Number", int, float)
 
 MIN_TRAINING_ROWS = 1
 MAX_EVALUATION_ROWS = 64  # evaluation runs twice and, on a CPU, must stay a small part of the job
 DEFAULT_EVALUATION_FRACTION = 0.05
 DEFAULT_KEPT_CHECKPOINTS = 3
+WHOLE = ("full", "scratch")  # methods that learn every weight; the others learn an adapter
+CLASSIFICATION, PREFERENCE = "classification", "preference"  # formats of datasets that are no language modelling
 
 
 class Exit(IntEnum):
@@ -93,13 +97,21 @@ class Recipe:
     keep_checkpoints: int
     evaluation_rows: int
     seed: int
-    rank: int
+    rank: int  # of the adapter; 0: none, every weight learns
     alpha: int
+    method: str = "lora"
+    dora: bool = False
+    rslora: bool = False
     target_modules: tuple[str, ...] = ()  # empty: all linear layers but the head
+    optimizer: str = "adamw"
+    precision: str = "float32"  # computed in; see finetune.precision
+    packing: bool = False  # several rows of the dataset in one sequence
+    dpo_beta: float = 0.1
     dropout: float = 0.0
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
     gradient_checkpointing: bool = False  # activations are computed again instead of kept: less memory, more time
+    reasons: Mapping[str, str] = field(default_factory=dict)  # of each figure that was "auto"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -117,31 +129,48 @@ def resolve(
     sequence_length: int,
     parameters: int,
     dropout: float = 0.0,
+    precision: str = "float32",
 ) -> Recipe:
-    """Settle every hyperparameter: the plan's figure, else the user's, else ours ("auto", reasons beside each).
+    """Settle every hyperparameter: the plan's figure, else the user's, else ours ("auto", with its reason).
 
     Raises TrainingFailedError("dataset") if there are too few rows to train on and to evaluate with.
     """
     given = spec.hyperparameters
+    method = spec.model.method or "lora"
     held_out = evaluation_rows(rows, spec.dataset.eval_fraction)
     training_rows = rows - held_out
-    # 8 sequences: small enough for hundreds of updates on a small dataset, large enough to average a few users' styles.
-    batch_size = plan.batch_size or given.batch_size or 8
-    batch_size = min(batch_size, training_rows)
-    # 3 epochs: what hosted fine-tuning services start with for small datasets; more mostly memorises.
+    auto = _Auto()
+    batch_size = (
+        plan.batch_size
+        or given.batch_size
+        or auto(
+            "batch_size",
+            8,
+            "small enough for hundreds of updates on a small dataset, large enough to average users' styles",
+        )
+    )
+    if batch_size > training_rows:
+        batch_size = auto("batch_size", training_rows, "there are no more rows")
     epochs = given.n_epochs or 3.0
-    total_steps = plan.total_steps or given.max_steps or max(1, math.ceil(training_rows * epochs / batch_size))
+    total_steps = plan.total_steps or given.max_steps
+    if not total_steps:
+        total_steps = max(1, math.ceil(training_rows * epochs / batch_size))
+        if not given.n_epochs:
+            auto("n_epochs", 3, "what hosted services begin with for small datasets; more mostly memorises")
     interval = plan.checkpoint_interval_steps or spec.checkpoint.interval_steps or max(1, total_steps // 10)
     if spec.checkpoint.disabled:
         interval = total_steps  # no interval is over before the end
-    rank = spec.model.rank or 8  # Hu et al. 2021 (LoRA), section 7.2: ranks from 1 to 64 differ little
+    rank = 0
+    if method not in WHOLE:
+        rank = spec.model.rank or auto("rank", 8, "ranks from 1 to 64 differ little (Hu et al. 2021, section 7.2)")
+    rate, why = auto_learning_rate(parameters, method, spec.dataset.format)
     return Recipe(
         total_steps=total_steps,
         batch_size=batch_size,
         # One sequence of 1,024 tokens has some 100 MB of logits in float32 for a vocabulary of 32,000: four at a time.
         micro_batch_size=min(plan.micro_batch_size or 4, batch_size),
         sequence_length=sequence_length,
-        learning_rate=plan.learning_rate or given.learning_rate or auto_learning_rate(parameters),
+        learning_rate=plan.learning_rate or given.learning_rate or auto("learning_rate", rate, why),
         # 3 % as in the QLoRA paper's recipes; bounded, because AdamW's second moment settles within 100 steps.
         warmup_steps=min(100, math.ceil(total_steps * 0.03)),
         checkpoint_interval_steps=interval,
@@ -149,11 +178,29 @@ def resolve(
         evaluation_rows=held_out,
         seed=given.seed,
         rank=rank,
-        alpha=spec.model.alpha or 2 * rank,
+        alpha=(spec.model.alpha or 2 * rank) if rank else 0,
+        method=method,
+        dora=spec.model.dora,
+        rslora=spec.model.rslora,
         target_modules=tuple(spec.model.target_modules),
+        precision=precision,
+        packing=given.packing,
+        dpo_beta=given.dpo_beta or 0.1,
         dropout=dropout,
         gradient_checkpointing=plan.gradient_checkpointing or given.gradient_checkpointing,
+        reasons=auto.reasons,
     )
+
+
+class _Auto:
+    """Takes a figure that nobody gave, and remembers why."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def __call__(self, name: str, value: Number, reason: str) -> Number:
+        self.reasons[name] = reason
+        return value
 
 
 def sequence_length(spec: events.JobSpec, plan: Plan, *, longest_row_tokens: int, context_tokens: int) -> int:
@@ -166,14 +213,18 @@ def sequence_length(spec: events.JobSpec, plan: Plan, *, longest_row_tokens: int
     return min(wanted, context_tokens) if context_tokens else wanted
 
 
-def auto_learning_rate(parameters: int) -> float:
-    """Peak rate for LoRA: 2e-4 up to 13 billion parameters and 1e-4 above (Dettmers et al. 2023, QLoRA, table 9).
-
-    Below a billion we take 5e-4: smaller models stand, and need, larger steps.
-    """
+def auto_learning_rate(parameters: int, method: str, format_name: str) -> tuple[float, str]:
+    """(peak rate, why) of AdamW for this many parameters."""
+    if format_name == PREFERENCE:
+        # Rafailov et al. 2023 (DPO), appendix B: 1e-6 for all weights; adapters stand about ten times that.
+        return (1e-6, "DPO of all weights") if method in WHOLE else (1e-5, "DPO of an adapter")
+    if method in WHOLE:
+        # Ouyang et al. 2022 (InstructGPT), appendix C: 1e-5 and less for billions of parameters.
+        return (2e-5, "all weights of under a billion parameters") if parameters < 1e9 else (1e-5, "all weights")
     if parameters < 1e9:
-        return 5e-4
-    return 2e-4 if parameters <= 13e9 else 1e-4
+        return 5e-4, "an adapter on under a billion parameters: smaller models stand, and need, larger steps"
+    why = "an adapter (Dettmers et al. 2023, QLoRA, table 9)"
+    return (2e-4, why) if parameters <= 13e9 else (1e-4, why)
 
 
 def resumed(saved: Recipe, planned: Recipe) -> Recipe:

@@ -1,310 +1,340 @@
-"""LoRA on a causal language model: the model, one optimizer step, evaluation, and the exact state between two steps.
-
-On a CPU everything is deterministic: same recipe, same rows, same number of threads, same kind of processor give the
-same bits. A snapshot holds all that the next step depends on, so a resumed run's losses equal the uninterrupted run's.
-"""
+"""Transformers models as tasks: a causal language model, a classifier or preferences, by an adapter or as a whole."""
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import resource
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Deterministic cuBLAS needs it before CUDA starts: https://docs.nvidia.com/cuda/cublas/#results-reproducibility
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from peft import LoraConfig, get_peft_model
 
-from services.trainer.datasets import IGNORED, Row
-from services.trainer.domain import Recipe, TrainingFailedError
+from services.trainer.datasets import IGNORED, LabelledRow, PreferenceRow, Row
+from services.trainer.domain import WHOLE, Recipe, TrainingFailedError
+from services.trainer.randomness import seed_all
+from services.trainer.weights import AdapterWeights, FullWeights, Weights
 
-Tensors = dict[str, torch.Tensor]
-# Entered around work that may be dropped at any point; raises when it has to be.
-Stoppable = Callable[[], AbstractContextManager[None]]
+# Those whose logits are their head on their last hidden states and nothing else, so that only what is learnt need be
+# computed. Others scale, cap or divide their logits.
+PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 
-ADAPTER = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-OPTIMIZER = "optimizer.safetensors"
-RANDOM = "random.safetensors"
-STATE = "state.json"
-CURVE = "losses.jsonl"
-PYTORCH_METADATA = {"format": "pt"}
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A transformers folder in memory."""
+
+    model: Any
+    tokenizer: Any
+    folder: Path
+    device: torch.device
+    pad_token: int
+
+    @classmethod
+    def without_tokenizer(cls, model: Any) -> Base:
+        """A model that comes from no folder, on the CPU."""
+        return cls(model, None, Path(), torch.device("cpu"), 0)
 
 
 def device_of_this_machine() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_deterministic(threads: int) -> None:
-    """Sums are split by thread, so the number of threads is part of the result."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+def load_base(
+    folder: Path, device: torch.device, *, method: str = "lora", labels: Sequence[str] = (), seed: int = 0
+) -> Base:
+    """A transformers folder: safetensors only, no code of the model's own, nothing fetched.
 
-
-def load_base(folder: Path, device: torch.device) -> tuple[Any, Any]:
-    """(model, tokenizer) of a transformers folder: safetensors only, no code of the model's own, nothing fetched.
-
-    float32 on a CPU, bfloat16 on a GPU (the adapter is float32 on both). Raises TrainingFailedError("user-error").
+    float32 on a CPU; on a GPU bfloat16 under an adapter (itself float32), and float32 for full fine-tuning, computed in
+    bfloat16. `labels`: a classifier of these. Raises TrainingFailedError("user-error").
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    given: dict[str, Any] = {"use_safetensors": True, "dtype": _type_of_weights(device, method), **local}
+    if method == "qlora":
+        given |= _four_bits(device)
+    if labels:
+        # A new head is drawn from the generators: the same one for the same seed.
+        seed_all(seed)
+        given |= {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
+        given |= {"label2id": {name: index for index, name in enumerate(labels)}}
+    kind = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16, **local
-        )
+        if method == "scratch":
+            seed_all(seed)
+            model = kind.from_config(AutoConfig.from_pretrained(folder, **local), dtype=torch.float32)
+        else:
+            model = kind.from_pretrained(folder, **given)
     except (OSError, ValueError, KeyError) as error:
         raise TrainingFailedError("user-error", f"model: {folder.name} cannot be loaded: {error}") from error
     model.config.use_cache = False
-    return model.to(device), tokenizer
+    pad_token = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+    if labels and model.config.pad_token_id is None:
+        model.config.pad_token_id = pad_token
+    return Base(model if method == "qlora" else model.to(device), tokenizer, folder, device, pad_token)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """`loss`: mean over the targets, nats; `tokens`: all that were read."""
+class LanguageModel:
+    """Predicts the learnt tokens of rows."""
 
-    loss: float
-    tokens: int
+    def __init__(self, base: Base, recipe: Recipe, base_name: str, training: Sequence[Row], held_out: Sequence[Row]):
+        self.training, self.held_out = training, held_out
+        self.model, self.weights = _learning(base, recipe, base_name, "CAUSAL_LM")
+        self._device = base.device
+        self._pad_token = base.pad_token
+        self._autocast = _autocast(base.device, recipe)
+        self._plain_head = base.model.config.model_type in PLAIN_HEADS
+        self._base = base.model
 
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A copy, in memory, of everything between two steps. `state` is JSON; `curve` one line of JSON per step."""
-
-    step: int
-    adapter: Tensors
-    adapter_config: bytes
-    optimizer: Tensors
-    random: Tensors
-    state: Mapping[str, Any]
-    curve: bytes
-
-    def write(self, folder: Path) -> None:
-        """Files of safetensors and JSON; the adapter's are PEFT's own, so that a checkpoint is a usable model."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.adapter, folder / ADAPTER, metadata=PYTORCH_METADATA)
-        save_file(self.optimizer, folder / OPTIMIZER, metadata=PYTORCH_METADATA)
-        save_file(self.random, folder / RANDOM, metadata=PYTORCH_METADATA)
-        (folder / ADAPTER_CONFIG).write_bytes(self.adapter_config)
-        (folder / STATE).write_text(json.dumps(self.state, indent=1))
-        (folder / CURVE).write_bytes(self.curve)
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """The JSON half of a snapshot's state."""
-    state: dict[str, Any] = json.loads((folder / STATE).read_text())
-    return state
-
-
-class FineTuning:
-    """A base model with an adapter that learns. `step` counts what is done."""
-
-    def __init__(self, base: Any, base_name: str, recipe: Recipe, device: torch.device, pad_token: int) -> None:
-        self.recipe = recipe
-        self.step = 0
-        self._device = device
-        self._pad_token = pad_token
-        _seed(recipe.seed)
-        config = LoraConfig(
-            r=recipe.rank,
-            lora_alpha=recipe.alpha,
-            lora_dropout=recipe.dropout,
-            target_modules=list(recipe.target_modules) or "all-linear",
-            bias="none",
-            task_type="CAUSAL_LM",
-        )
-        self._model: Any = get_peft_model(base, config)
-        self._model.peft_config["default"].base_model_name_or_path = base_name
-        if recipe.gradient_checkpointing:
-            # Not the reentrant kind, which needs an input with a gradient: a frozen base has none.
-            self._model.activation_checkpointing_enable({"use_reentrant": False})
-        self._trainable = {name: it for name, it in self._model.named_parameters() if it.requires_grad}
-        self._optimizer = torch.optim.AdamW(
-            self._trainable.values(), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay
-        )
-        self._random = _random_state(device)
-
-    def learn(self, rows: Sequence[Row], learning_rate: float, stoppable: Stoppable) -> Step:
-        """One optimizer step on `rows`, a micro-batch at a time, each inside `stoppable()`, which may raise: then
-        nothing but gradients has changed. Raises TrainingFailedError("nan-loss")."""
-        self._model.train()
-        self._optimizer.zero_grad(set_to_none=True)
-        targets = sum(row.targets for row in rows)
-        loss = 0.0
-        for micro in self._micro_batches(rows):
-            with stoppable():
-                micro_loss = self._loss(micro) / targets
-                value = micro_loss.item()
-                if not np.isfinite(value):
-                    raise _not_finite(f"step {self.step + 1}: the loss is {value}", micro, self.recipe)
-                micro_loss.backward()
-            loss += value
-        norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), self.recipe.max_gradient_norm)
-        if not torch.isfinite(norm):
-            raise _not_finite(f"step {self.step + 1}: the gradient's norm is {norm.item()}", rows, self.recipe)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
-        self.step += 1
-        self._random = _random_state(self._device)
-        return Step(loss, sum(len(row.tokens) for row in rows))
-
-    def evaluate(self, rows: Sequence[Row], stoppable: Stoppable) -> float:
-        """Mean loss over the targets of all rows, nats; draws nothing from any generator."""
-        self._model.eval()
-        total = 0.0
-        for micro in self._micro_batches(rows):
-            with stoppable(), torch.no_grad():
-                total += self._loss(micro).item()
-        return total / sum(row.targets for row in rows)
-
-    def snapshot(self, state: Mapping[str, Any], curve: bytes) -> Snapshot:
-        """Copy what the next step depends on. Between two steps only, or after `learn` was stopped."""
-        optimizer: Tensors = {}
-        for name, parameter in self._trainable.items():
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                optimizer[f"{name}.{key}"] = value.detach().to("cpu", copy=True)
-        return Snapshot(
-            step=self.step,
-            adapter=self.adapter(),
-            adapter_config=self.adapter_config(),
-            optimizer=optimizer,
-            random=dict(self._random.tensors),
-            state={**state, "step": self.step, "recipe": self.recipe.to_json(), "random": self._random.json},
-            curve=curve,
-        )
-
-    def restore(self, folder: Path) -> None:
-        """The opposite of `snapshot` and `write`."""
-        state = read_state(folder)
-        set_peft_model_state_dict(self._model, load_file(folder / ADAPTER, device=str(self._device)))
-        saved = load_file(folder / OPTIMIZER)
-        for name, parameter in self._trainable.items():
-            moments = {
-                key: saved[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in saved
-            }
-            # AdamW counts its steps in a tensor that stays on the CPU.
-            self._optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(self._device) for key, value in moments.items()
-            }
-        self.step = int(state["step"])
-        self._random = _RandomState(load_file(folder / RANDOM), state["random"])
-        self._random.restore(self._device)
-
-    def peak_memory_bytes(self) -> int:
-        """The most that was held at once: of the GPU's memory on a GPU, else resident on this machine."""
-        if self._device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self._device))
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux tells it in KiB
-
-    def write_adapter(self, folder: Path) -> None:
-        """The adapter alone, as PEFT's two files."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.adapter(), folder / ADAPTER, metadata=PYTORCH_METADATA)
-        (folder / ADAPTER_CONFIG).write_bytes(self.adapter_config())
-
-    def adapter(self) -> Tensors:
-        """A copy of the adapter's weights under PEFT's names, float32."""
-        weights = get_peft_model_state_dict(self._model, save_embedding_layers=False)
-        return {
-            name: value.detach().to("cpu", torch.float32, copy=True).contiguous() for name, value in weights.items()
-        }
-
-    def adapter_config(self) -> bytes:
-        """PEFT's `adapter_config.json`."""
-        config = {**self._model.peft_config["default"].to_dict(), "inference_mode": True}
-        return json.dumps(config, indent=2, sort_keys=True, default=_plain).encode()
-
-    def _micro_batches(self, rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
-        size = self.recipe.micro_batch_size
-        return (rows[start : start + size] for start in range(0, len(rows), size))
-
-    def _loss(self, rows: Sequence[Row]) -> torch.Tensor:
+    def loss(self, samples: Sequence[Row]) -> torch.Tensor:
         """Summed cross entropy of every target, float32."""
-        width = max(len(row.tokens) for row in rows)
-        tokens = np.full((len(rows), width), self._pad_token, dtype=np.int64)
-        labels = np.full((len(rows), width), IGNORED, dtype=np.int64)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
-        for index, row in enumerate(rows):
-            tokens[index, : len(row.tokens)] = row.tokens
-            labels[index, : len(row.tokens)] = row.labels()
-            mask[index, : len(row.tokens)] = 1
-        logits = self._model(
-            input_ids=torch.from_numpy(tokens).to(self._device),
-            attention_mask=torch.from_numpy(mask).to(self._device),
-        ).logits
-        expected = torch.from_numpy(labels).to(self._device)[:, 1:]
-        return torch.nn.functional.cross_entropy(
-            logits[:, :-1].float().reshape(-1, logits.shape[-1]),
-            expected.reshape(-1),
-            ignore_index=IGNORED,
-            reduction="sum",
+        tokens, mask, positions, labels = padded(samples, self._pad_token)
+        with self._autocast():
+            logits, expected = self._predicted(tokens, mask, positions, labels)
+        return torch.nn.functional.cross_entropy(logits.float(), expected, ignore_index=IGNORED, reduction="sum")
+
+    def targets(self, samples: Sequence[Row]) -> int:
+        return sum(row.targets for row in samples)
+
+    def tokens(self, samples: Sequence[Row]) -> int:
+        return sum(len(row.tokens) for row in samples)
+
+    def names(self, samples: Sequence[Row]) -> str:
+        return f"rows {', '.join(str(number) for row in samples for number in row.numbers)}"
+
+    def _predicted(
+        self, tokens: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor | None, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(logits, expected tokens) of the targets, where the head allows it, else of all."""
+        given = {"input_ids": tokens.to(self._device)}
+        if mask is not None:
+            given["attention_mask"] = mask.to(self._device)
+        if positions is not None:
+            given["position_ids"] = positions.to(self._device)
+        expected = labels[:, 1:]
+        if not self._plain_head:
+            logits = self.model(**given).logits[:, :-1]
+            return logits.reshape(-1, logits.shape[-1]), expected.reshape(-1).to(self._device)
+        hidden = self._base.model(**given).last_hidden_state[:, :-1]
+        learnt = (expected != IGNORED).reshape(-1).nonzero().squeeze(1)
+        chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, learnt.to(self._device))
+        return self._base.lm_head(chosen), expected.reshape(-1)[learnt].to(self._device)
+
+
+class Classifier:
+    """Names the class of a row."""
+
+    def __init__(
+        self,
+        base: Base,
+        recipe: Recipe,
+        base_name: str,
+        training: Sequence[LabelledRow],
+        held_out: Sequence[LabelledRow],
+    ):
+        self.training, self.held_out = training, held_out
+        self.model, self.weights = _learning(base, recipe, base_name, "SEQ_CLS")
+        self._device = base.device
+        self._pad_token = base.pad_token
+        self._autocast = _autocast(base.device, recipe)
+
+    def loss(self, samples: Sequence[LabelledRow]) -> torch.Tensor:
+        tokens, mask, _, _ = padded(samples, self._pad_token)
+        expected = torch.tensor([row.label for row in samples], device=self._device)
+        with self._autocast():
+            logits = self.model(input_ids=tokens.to(self._device), attention_mask=_on(mask, self._device)).logits
+        return torch.nn.functional.cross_entropy(logits.float(), expected, reduction="sum")
+
+    def targets(self, samples: Sequence[LabelledRow]) -> int:
+        return len(samples)
+
+    def tokens(self, samples: Sequence[LabelledRow]) -> int:
+        return sum(len(row.tokens) for row in samples)
+
+    def names(self, samples: Sequence[LabelledRow]) -> str:
+        return f"rows {', '.join(str(row.number) for row in samples)}"
+
+
+class Preferences:
+    """Prefers the chosen answer: Direct Preference Optimization (Rafailov et al. 2023, equation 7).
+
+    trl's trainer owns its loop, and resuming exactly needs ours; `tests/trainer/test_preferences.py` holds this loss to
+    trl's own.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        recipe: Recipe,
+        base_name: str,
+        training: Sequence[PreferenceRow],
+        held_out: Sequence[PreferenceRow],
+    ):
+        self.training, self.held_out = training, held_out
+        # Under an adapter the reference is the model without it; else a copy, which nothing changes.
+        self._reference = None if recipe.rank else _frozen_copy(base.model)
+        self.model, self.weights = _learning(base, recipe, base_name, "CAUSAL_LM")
+        self._device = base.device
+        self._pad_token = base.pad_token
+        self._autocast = _autocast(base.device, recipe)
+        self._beta = recipe.dpo_beta
+
+    def loss(self, samples: Sequence[PreferenceRow]) -> torch.Tensor:
+        both = [row.chosen for row in samples] + [row.rejected for row in samples]
+        policy = self._log_probabilities(self.model, both)
+        with torch.no_grad():
+            if self._reference is not None:
+                reference = self._log_probabilities(self._reference, both)
+            else:
+                with self.model.disable_adapter():
+                    reference = self._log_probabilities(self.model, both)
+        gained = policy - reference
+        count = len(samples)
+        return -torch.nn.functional.logsigmoid(self._beta * (gained[:count] - gained[count:])).sum()
+
+    def targets(self, samples: Sequence[PreferenceRow]) -> int:
+        return len(samples)
+
+    def tokens(self, samples: Sequence[PreferenceRow]) -> int:
+        return sum(len(row.chosen.tokens) + len(row.rejected.tokens) for row in samples)
+
+    def names(self, samples: Sequence[PreferenceRow]) -> str:
+        return f"rows {', '.join(str(row.number) for row in samples)}"
+
+    def _log_probabilities(self, model: Any, rows: Sequence[Row]) -> torch.Tensor:
+        """float32 (rows,): of each row's learnt tokens together, nats."""
+        tokens, mask, _, labels = padded(rows, self._pad_token)
+        with self._autocast():
+            logits = model(input_ids=tokens.to(self._device), attention_mask=_on(mask, self._device)).logits
+        expected = labels[:, 1:].to(self._device)
+        each = torch.nn.functional.cross_entropy(
+            logits[:, :-1].float().transpose(1, 2), expected, ignore_index=IGNORED, reduction="none"
         )
+        return -each.sum(dim=1)
 
 
-@dataclass(frozen=True, slots=True)
-class _RandomState:
-    """Every generator that a step may draw from: torch's as tensors, Python's and numpy's as JSON."""
+def padded(
+    rows: Sequence[Row | LabelledRow], pad_token_id: int
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor]:
+    """(tokens, mask, positions, labels), int64 (rows, longest).
 
-    tensors: Tensors
-    json: Mapping[str, Any]
-
-    def restore(self, device: torch.device) -> None:
-        torch.set_rng_state(self.tensors["torch"])
-        if device.type == "cuda" and "cuda" in self.tensors:
-            torch.cuda.set_rng_state(self.tensors["cuda"])
-        version, words, gauss = self.json["python"]
-        random.setstate((version, tuple(words), gauss))
-        generator, words, *position = self.json["numpy"]
-        np.random.set_state((generator, np.asarray(words, dtype=np.uint32), *position))
-
-
-def _random_state(device: torch.device) -> _RandomState:
-    tensors = {"torch": torch.get_rng_state()}
-    if device.type == "cuda":
-        tensors["cuda"] = torch.cuda.get_rng_state()
-    generator, words, *position = np.random.get_state()
-    return _RandomState(
-        tensors, {"python": random.getstate(), "numpy": [generator, np.asarray(words).tolist(), *position]}
+    Rows of which any is packed (several of the dataset's in one) have positions and no mask: each part begins at 0, and
+    transformers keeps parts from seeing one another by that.
+    """
+    width = max(len(row.tokens) for row in rows)
+    tokens = np.full((len(rows), width), pad_token_id, dtype=np.int64)
+    labels = np.full((len(rows), width), IGNORED, dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    positions = np.zeros((len(rows), width), dtype=np.int64)
+    packed = any(isinstance(row, Row) and row.positions is not None for row in rows)
+    for index, row in enumerate(rows):
+        length = len(row.tokens)
+        tokens[index, :length] = row.tokens
+        mask[index, :length] = 1
+        if isinstance(row, Row):
+            labels[index, :length] = row.labels()
+            if packed:
+                positions[index, :length] = np.arange(length) if row.positions is None else row.positions
+                positions[index, length:] = np.arange(width - length)
+    return (
+        torch.from_numpy(tokens),
+        None if packed else torch.from_numpy(mask),
+        torch.from_numpy(positions) if packed else None,
+        torch.from_numpy(labels),
     )
 
 
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+def _learning(base: Base, recipe: Recipe, base_name: str, task_type: str) -> tuple[Any, Weights]:
+    """The model with what of it learns, and how that is kept."""
+    seed_all(recipe.seed)
+    if recipe.rank:
+        model = _adapted(base, recipe, base_name, task_type)
+        weights: Weights = AdapterWeights(model, base.device)
+    else:
+        model = base.model
+        stored = torch.float32 if base.device.type == "cpu" else torch.bfloat16
+        weights = FullWeights(model, base.folder, stored)
+    if recipe.gradient_checkpointing:
+        # Not the reentrant kind, which needs an input with a gradient: a frozen base has none.
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    return model, weights
 
 
-def _not_finite(what: str, rows: Sequence[Row], recipe: Recipe) -> TrainingFailedError:
-    numbers = ", ".join(str(row.number) for row in rows)
-    return TrainingFailedError(
-        "nan-loss",
-        f"{what} on rows {numbers}; look at these rows, or lower the learning rate ({recipe.learning_rate:g})",
+def _adapted(base: Base, recipe: Recipe, base_name: str, task_type: str) -> Any:
+    model = base.model
+    if recipe.method == "qlora":
+        from peft import prepare_model_for_kbit_training
+
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        use_dora=recipe.dora,
+        use_rslora=recipe.rslora,
+        target_modules=list(recipe.target_modules) or "all-linear",
+        bias="none",
+        task_type=task_type,
     )
+    adapted: Any = get_peft_model(model, config)
+    adapted.peft_config["default"].base_model_name_or_path = base_name
+    return adapted
 
 
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set | frozenset) else str(value)
+def _frozen_copy(model: Any) -> Any:
+    import copy
+
+    return copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA has a class for it; the CPU's allocator has only its text."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def _type_of_weights(device: torch.device, method: str) -> torch.dtype:
+    if device.type == "cpu" or method in WHOLE:
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _autocast(device: torch.device, recipe: Recipe) -> Callable[[], torch.autocast]:
+    types = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+    kind = types.get(recipe.precision)
+    return lambda: torch.autocast(device.type, dtype=kind, enabled=kind is not None)
+
+
+def precision(device: torch.device, method: str) -> str:
+    """What is computed in, "float32" | "bfloat16" | "float16"; an adapter on a GPU computes in its base's own type."""
+    if device.type == "cpu":
+        return "float32"
+    if not torch.cuda.is_bf16_supported():
+        return "float16"
+    return "bfloat16" if method in WHOLE else "float32"
+
+
+def _four_bits(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":
+        raise TrainingFailedError(
+            "user-error",
+            "model.method: qlora keeps its base in 4 bits, which bitsandbytes does on GPUs alone: ask for one "
+            "(resources.accelerators), or write method: lora",
+        )
+    from transformers import BitsAndBytesConfig
+
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        ),
+        "device_map": {"": 0},
+    }
+
+
+def _on(tensor: torch.Tensor | None, device: torch.device) -> torch.Tensor | None:
+    return None if tensor is None else tensor.to(device)
 
 
 def versions() -> dict[str, str]:

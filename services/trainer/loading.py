@@ -6,7 +6,7 @@ import gc
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +24,8 @@ from services.trainer.settings import PodSettings
 from sskai.events import v1 as events
 
 if TYPE_CHECKING:
-    from services.trainer.finetune import FineTuning
+    from services.trainer import finetune
+    from services.trainer.training import Training
 
 log = structlog.get_logger()
 
@@ -74,14 +75,12 @@ class Running:
 
 @dataclass(frozen=True)
 class Loaded:
-    """All that training needs; `tuning.step` is where it goes on."""
+    """All that an attempt needs; `training.step` is where it goes on."""
 
-    tuning: FineTuning
+    training: Training
     running: Running
     restored: Restored | None
     data: datasets.Prepared
-    training: list[datasets.Row]
-    held_out: list[datasets.Row]
     versions: dict[str, str]  # of the libraries, for manifests
 
 
@@ -117,35 +116,50 @@ def load(
         fetching_data = pool.submit(inputs.dataset_file, spec.dataset, bucket, folder)
         fetching_model = pool.submit(inputs.model_folder, spec.model, settings.models_dir, bucket, folder)
         with _without_garbage_collection():
-            from services.trainer import finetune
+            from services.trainer import finetune, randomness
 
             interruption.check()
             device = finetune.device_of_this_machine()
-            base, tokenizer = finetune.load_base(fetching_model.result(), device)
+            base = finetune.load_base(
+                fetching_model.result(),
+                device,
+                method=spec.model.method,
+                labels=spec.dataset.labels,
+                seed=spec.hyperparameters.seed,
+            )
         interruption.check()
         with fetching_data.result().open("rb") as lines:
-            rows = datasets.encode(lines, spec.dataset.format, tokenizer)
+            rows = datasets.encode(lines, spec.dataset.format, base.tokenizer, labels=spec.dataset.labels)
         log.info("base model and data loaded")
         restored = taking_over.result()
     running, saved = _carry_on(restored, settings)
-    finetune.make_deterministic(running.threads)
+    randomness.make_deterministic(running.threads)
     recipe, data = _settle(settings, spec, rows, base, saved)
-    training, held_out = domain.split(len(data.rows), recipe)
-    pad_token = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    tuning = finetune.FineTuning(base, spec.model.model_id or spec.model.uri, recipe, device, pad_token)
+    training = _training(base, spec, recipe, data.rows)
     if restored:
-        tuning.restore(restored.folder)
+        training.restore(restored.folder)
     (folder / CURVE).write_bytes(running.curve)
     interruption.check()
-    return Loaded(
-        tuning=tuning,
-        running=running,
-        restored=restored,
-        data=data,
-        training=[data.rows[index] for index in training],
-        held_out=[data.rows[index] for index in held_out],
-        versions=finetune.versions(),
+    return Loaded(training, running, restored, data, finetune.versions())
+
+
+def _training(base: finetune.Base, spec: events.JobSpec, recipe: Recipe, rows: Sequence[Any]) -> Training:
+    from services.trainer import finetune
+    from services.trainer.training import Training
+
+    kinds: dict[str, Any] = {
+        domain.CLASSIFICATION: finetune.Classifier,
+        domain.PREFERENCE: finetune.Preferences,
+    }
+    chosen, held_out = domain.split(len(rows), recipe)
+    task = kinds.get(spec.dataset.format, finetune.LanguageModel)(
+        base,
+        recipe,
+        spec.model.model_id or spec.model.uri,
+        [rows[index] for index in chosen],
+        [rows[index] for index in held_out],
     )
+    return Training(task, recipe, base.device)
 
 
 @contextmanager
@@ -180,22 +194,26 @@ def _carry_on(restored: Restored | None, settings: PodSettings) -> tuple[Running
 
 
 def _settle(
-    settings: PodSettings, spec: events.JobSpec, rows: list[datasets.Row], base: Any, saved: Recipe | None
+    settings: PodSettings, spec: events.JobSpec, rows: list[datasets.AnyRow], base: finetune.Base, saved: Recipe | None
 ) -> tuple[Recipe, datasets.Prepared]:
+    from services.trainer import finetune
+
     plan = settings.planned()
     length = domain.sequence_length(
         spec,
         plan,
-        longest_row_tokens=max((len(row.tokens) for row in rows), default=0),
-        context_tokens=getattr(base.config, "max_position_embeddings", 0) or 0,
+        longest_row_tokens=datasets.longest(rows),
+        context_tokens=getattr(base.model.config, "max_position_embeddings", 0) or 0,
     )
-    data = datasets.cut(rows, saved.sequence_length if saved else length)
+    packing = saved.packing if saved else spec.hyperparameters.packing
+    data = datasets.cut(rows, saved.sequence_length if saved else length, packing=packing)
     recipe = domain.resolve(
         spec,
         plan,
         rows=len(data.rows),
         sequence_length=length,
-        parameters=base.num_parameters(),
+        parameters=base.model.num_parameters(),
         dropout=settings.lora_dropout,
+        precision=finetune.precision(base.device, spec.model.method),
     )
     return (domain.resumed(saved, recipe) if saved else recipe), data

@@ -121,7 +121,7 @@ def _fail(error: Exception, settings: PodSettings, progress: Progress, checkpoin
 
     import structlog
 
-    from services.trainer.finetune import is_out_of_memory
+    from services.trainer.training import is_out_of_memory
     from sskai import contract
     from sskai.events import v1 as events
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import structlog
 from opentelemetry import context as otel_context
@@ -24,13 +24,33 @@ FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 10.0
 
 
-class Snapshot(Protocol):
-    """A copy of everything that a run needs to go on from `step`."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that a run needs to go on from `step`, by file name: tensors, and texts beside them.
 
-    @property
-    def step(self) -> int: ...
+    The tensors are the run's own until `copied`, so that must come before the next step.
+    """
 
-    def write(self, folder: Path) -> None: ...
+    step: int
+    tensors: Mapping[str, Mapping[str, Any]]
+    texts: Mapping[str, bytes]
+
+    def copied(self) -> Snapshot:
+        tensors = {
+            file: {name: value.to("cpu", copy=True) for name, value in named.items()}
+            for file, named in self.tensors.items()
+        }
+        return Snapshot(self.step, tensors, self.texts)
+
+    def write(self, folder: Path) -> None:
+        """Files of safetensors and text."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, named in self.tensors.items():
+            save_file(dict(named), folder / file, metadata={"format": "pt"})
+        for file, text in self.texts.items():
+            (folder / file).write_bytes(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +94,7 @@ class Saver:
         """Copy the state and hand the copy over. Raises what an earlier save raised, FencedError above all."""
         self._end_of_last()
         stalled_since = time.perf_counter()
-        copy = snapshot()
+        copy = snapshot().copied()
         stall_seconds = time.perf_counter() - stalled_since
         context = otel_context.get_current()
         self._running = self._thread.submit(self._save, copy, cause, stall_seconds, context)

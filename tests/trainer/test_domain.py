@@ -75,9 +75,23 @@ def test_sequence_length(plan: Plan, user: int, longest: int, context: int, expe
     assert domain.sequence_length(wanted, plan, longest_row_tokens=longest, context_tokens=context) == expected
 
 
-@pytest.mark.parametrize(("parameters", "rate"), [(1e8, 5e-4), (7e9, 2e-4), (13e9, 2e-4), (70e9, 1e-4)])
-def test_larger_models_take_smaller_steps(parameters: float, rate: float) -> None:
-    assert domain.auto_learning_rate(int(parameters)) == rate
+@pytest.mark.parametrize(
+    ("parameters", "method", "format_name", "rate"),
+    [
+        (1e8, "lora", "messages", 5e-4),
+        (7e9, "qlora", "text", 2e-4),
+        (13e9, "lora", "messages", 2e-4),
+        (70e9, "lora", "messages", 1e-4),
+        (1e8, "full", "messages", 2e-5),
+        (7e9, "full", "messages", 1e-5),
+        (7e9, "lora", "preference", 1e-5),
+        (7e9, "full", "preference", 1e-6),
+    ],
+)
+def test_larger_models_and_more_weights_take_smaller_steps(
+    parameters: float, method: str, format_name: str, rate: float
+) -> None:
+    assert domain.auto_learning_rate(int(parameters), method, format_name)[0] == rate
 
 
 @pytest.mark.parametrize(

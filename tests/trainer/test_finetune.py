@@ -12,6 +12,9 @@ import pytest
 from services.trainer import finetune
 from services.trainer.datasets import Row
 from services.trainer.domain import Plan, Recipe, resolve
+from services.trainer.randomness import make_deterministic
+from services.trainer.training import Training
+from services.trainer.weights import ADAPTER
 from sskai.events import v1 as events
 
 pytestmark = pytest.mark.usefixtures("torch_as_before")
@@ -50,16 +53,15 @@ def rows() -> list[Row]:
 
 
 def run(models_dir: Path, *, gradient_checkpointing: bool) -> Run:
-    finetune.make_deterministic(1)
-    device = finetune.device_of_this_machine()
-    base, tokenizer = finetune.load_base(models_dir / "tiny", device)
-    tuning = finetune.FineTuning(
-        base, "tiny", recipe(gradient_checkpointing=gradient_checkpointing), device, tokenizer.pad_token_id
-    )
+    make_deterministic(1)
+    base = finetune.load_base(models_dir / "tiny", finetune.device_of_this_machine())
+    settled = recipe(gradient_checkpointing=gradient_checkpointing)
+    training = Training(finetune.LanguageModel(base, settled, "tiny", rows(), []), settled, base.device)
     passes = []
-    base.model.layers[0].self_attn.register_forward_pre_hook(lambda *_: passes.append(1))
-    losses = [tuning.learn(rows(), 1e-2, nullcontext).loss for _ in range(STEPS)]
-    adapter = {name: tensor.numpy().tobytes() for name, tensor in tuning.adapter().items()}
+    base.model.model.layers[0].self_attn.register_forward_pre_hook(lambda *_: passes.append(1))
+    losses = [training.learn(range(4), 1e-2, nullcontext).loss for _ in range(STEPS)]
+    tensors = training.task.weights.tensors()[ADAPTER]
+    adapter = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
     return Run(losses, adapter, len(passes))
 
 

@@ -340,9 +340,12 @@ def test_running_out_of_memory_is_told_as_such(
     def exhaust() -> None:
         raise MemoryError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    job = Job(bucket, models_dir)
-    assert run_here(job.settings(), tmp_path, ComesAfter(12, exhaust)) is Exit.OUT_OF_MEMORY
-    assert told(tmp_path, "AttemptFinished")[0]["reason"] == "out-of-memory"
+    alone = Job(bucket, models_dir, micro_batch_size=1)
+    assert run_here(alone.settings(), tmp_path / "alone", ComesAfter(12, exhaust)) is Exit.OUT_OF_MEMORY
+    assert told(tmp_path / "alone", "AttemptFinished")[0]["reason"] == "out-of-memory"
+
+    halved = Job(bucket, models_dir)
+    assert run_here(halved.settings(), tmp_path / "halved", ComesAfter(12, exhaust)) is Exit.DONE, "with half of it"
 
 
 def test_a_model_of_the_tenants_own_comes_from_the_object_store(

@@ -55,7 +55,7 @@ CAPACITY_TYPE_SPOT: CapacityType
 CAPACITY_TYPE_ON_DEMAND: CapacityType
 
 class JobSpec(_message.Message):
-    __slots__ = ("kind", "name", "model", "dataset", "hyperparameters", "resources", "spot_policy", "budget_usd", "deadline", "retry", "checkpoint", "env", "secrets", "objective", "retrain_of", "priority")
+    __slots__ = ("kind", "name", "model", "dataset", "hyperparameters", "resources", "spot_policy", "budget_usd", "deadline", "retry", "checkpoint", "env", "secrets", "objective", "retrain_of", "priority", "exports")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class JobSpec(_message.Message):
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     RETRAIN_OF_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    EXPORTS_FIELD_NUMBER: _ClassVar[int]
     kind: str
     name: str
     model: ModelRef
@@ -95,10 +96,11 @@ class JobSpec(_message.Message):
     objective: Objective
     retrain_of: RetrainOf
     priority: Priority
-    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., dataset: _Optional[_Union[DatasetRef, _Mapping]] = ..., hyperparameters: _Optional[_Union[Hyperparameters, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., spot_policy: _Optional[_Union[SpotPolicy, str]] = ..., budget_usd: _Optional[float] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Iterable[str]] = ..., objective: _Optional[_Union[Objective, str]] = ..., retrain_of: _Optional[_Union[RetrainOf, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    exports: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., dataset: _Optional[_Union[DatasetRef, _Mapping]] = ..., hyperparameters: _Optional[_Union[Hyperparameters, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., spot_policy: _Optional[_Union[SpotPolicy, str]] = ..., budget_usd: _Optional[float] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Iterable[str]] = ..., objective: _Optional[_Union[Objective, str]] = ..., retrain_of: _Optional[_Union[RetrainOf, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., exports: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ModelRef(_message.Message):
-    __slots__ = ("model_id", "uri", "config_json", "method", "rank", "alpha", "target_modules", "code_uri")
+    __slots__ = ("model_id", "uri", "config_json", "method", "rank", "alpha", "target_modules", "code_uri", "dora", "rslora")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     URI_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +109,8 @@ class ModelRef(_message.Message):
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     TARGET_MODULES_FIELD_NUMBER: _ClassVar[int]
     CODE_URI_FIELD_NUMBER: _ClassVar[int]
+    DORA_FIELD_NUMBER: _ClassVar[int]
+    RSLORA_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     uri: str
     config_json: str
@@ -115,10 +119,12 @@ class ModelRef(_message.Message):
     alpha: int
     target_modules: _containers.RepeatedScalarFieldContainer[str]
     code_uri: str
-    def __init__(self, model_id: _Optional[str] = ..., uri: _Optional[str] = ..., config_json: _Optional[str] = ..., method: _Optional[str] = ..., rank: _Optional[int] = ..., alpha: _Optional[int] = ..., target_modules: _Optional[_Iterable[str]] = ..., code_uri: _Optional[str] = ...) -> None: ...
+    dora: bool
+    rslora: bool
+    def __init__(self, model_id: _Optional[str] = ..., uri: _Optional[str] = ..., config_json: _Optional[str] = ..., method: _Optional[str] = ..., rank: _Optional[int] = ..., alpha: _Optional[int] = ..., target_modules: _Optional[_Iterable[str]] = ..., code_uri: _Optional[str] = ..., dora: _Optional[bool] = ..., rslora: _Optional[bool] = ...) -> None: ...
 
 class DatasetRef(_message.Message):
-    __slots__ = ("dataset_id", "name", "version", "uri", "format", "rows", "bytes", "sha256", "estimated_tokens", "eval_fraction")
+    __slots__ = ("dataset_id", "name", "version", "uri", "format", "rows", "bytes", "sha256", "estimated_tokens", "eval_fraction", "labels")
     DATASET_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +135,7 @@ class DatasetRef(_message.Message):
     SHA256_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     EVAL_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     dataset_id: str
     name: str
     version: int
@@ -139,10 +146,11 @@ class DatasetRef(_message.Message):
     sha256: str
     estimated_tokens: int
     eval_fraction: float
-    def __init__(self, dataset_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., uri: _Optional[str] = ..., format: _Optional[str] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., estimated_tokens: _Optional[int] = ..., eval_fraction: _Optional[float] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dataset_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., uri: _Optional[str] = ..., format: _Optional[str] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., estimated_tokens: _Optional[int] = ..., eval_fraction: _Optional[float] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Hyperparameters(_message.Message):
-    __slots__ = ("n_epochs", "batch_size", "learning_rate", "sequence_length", "seed", "max_steps", "gradient_checkpointing")
+    __slots__ = ("n_epochs", "batch_size", "learning_rate", "sequence_length", "seed", "max_steps", "gradient_checkpointing", "packing", "dpo_beta")
     N_EPOCHS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +158,8 @@ class Hyperparameters(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
+    PACKING_FIELD_NUMBER: _ClassVar[int]
+    DPO_BETA_FIELD_NUMBER: _ClassVar[int]
     n_epochs: float
     batch_size: int
     learning_rate: float
@@ -157,7 +167,9 @@ class Hyperparameters(_message.Message):
     seed: int
     max_steps: int
     gradient_checkpointing: bool
-    def __init__(self, n_epochs: _Optional[float] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ...) -> None: ...
+    packing: bool
+    dpo_beta: float
+    def __init__(self, n_epochs: _Optional[float] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., packing: _Optional[bool] = ..., dpo_beta: _Optional[float] = ...) -> None: ...
 
 class Resources(_message.Message):
     __slots__ = ("accelerators", "cpus", "memory", "regions", "instance_types", "max_price_usd_per_hour", "nodes")

@@ -1,0 +1,226 @@
+"""One optimizer step, evaluation, and the exact state between two steps, whatever is trained.
+
+What differs between a language model, a classifier, preferences, images and a user's own model is a `Task`. On a CPU
+everything is deterministic: same recipe, same samples, same number of threads, same kind of processor give the same
+bits. A snapshot holds all that the next step depends on, so a resumed run's losses equal the uninterrupted run's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+import torch
+from safetensors.torch import load_file
+
+from services.trainer.domain import Recipe, TrainingFailedError
+from services.trainer.randomness import RandomState, Tensors, seed_all
+from services.trainer.saving import Snapshot
+from services.trainer.weights import Weights
+
+log = structlog.get_logger()
+
+# Entered around work that may be dropped at any point; raises when it has to be.
+Stoppable = Callable[[], AbstractContextManager[None]]
+
+OPTIMIZER = "optimizer.safetensors"
+RANDOM = "random.safetensors"
+STATE = "state.json"
+CURVE = "losses.jsonl"
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+MOMENTUM = 0.9
+
+
+class Task(Protocol):
+    """A model and what it learns from. `training` and `held_out` are read by index, a sample at a time."""
+
+    model: Any
+    weights: Weights
+    training: Sequence[Any]
+    held_out: Sequence[Any]
+
+    def loss(self, samples: Sequence[Any]) -> torch.Tensor:
+        """Summed over what the samples teach, float32, with its graph."""
+
+    def targets(self, samples: Sequence[Any]) -> int:
+        """What a step's summed loss is divided by: tokens to predict, pairs, images."""
+
+    def tokens(self, samples: Sequence[Any]) -> int:
+        """What was read of them, for the throughput."""
+
+    def names(self, samples: Sequence[Any]) -> str:
+        """Which rows these are, for an error that a user reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`loss`: mean over the targets, nats; `tokens`: all that were read."""
+
+    loss: float
+    tokens: int
+
+
+class Training:
+    """A task that learns. `step` counts what is done."""
+
+    def __init__(self, task: Task, recipe: Recipe, device: torch.device) -> None:
+        self.task = task
+        self.recipe = recipe
+        self.step = 0
+        self._device = device
+        self._trainable = {name: it for name, it in task.model.named_parameters() if it.requires_grad}
+        self._optimizer = _optimizer(recipe, self._trainable.values())
+        # float16 alone underflows; only GPUs without bfloat16 compute in it.
+        self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+        self._halved = False
+        seed_all(recipe.seed)
+        self._random = RandomState.of(device)
+
+    def learn(self, chosen: Sequence[int], learning_rate: float, stoppable: Stoppable) -> Step:
+        """One optimizer step on these training samples, a micro-batch at a time, each inside `stoppable()`, which may
+        raise: then nothing but gradients has changed. Raises TrainingFailedError("nan-loss"), and "out-of-memory" when
+        half a micro-batch does not fit either."""
+        samples = [self.task.training[index] for index in chosen]
+        try:
+            return self._learn(samples, learning_rate, stoppable)
+        except Exception as error:
+            if not is_out_of_memory(error) or self._halved or self.recipe.micro_batch_size == 1:
+                raise
+            half = max(1, self.recipe.micro_batch_size // 2)
+            log.warning("out of memory: the micro-batch is halved", step=self.step + 1, micro_batch_size=half)
+        self._halved = True
+        self.recipe = replace(self.recipe, micro_batch_size=half)
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._random.restore(self._device)
+        return self._learn(samples, learning_rate, stoppable)
+
+    def _learn(self, samples: Sequence[Any], learning_rate: float, stoppable: Stoppable) -> Step:
+        task = self.task
+        task.model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        targets = task.targets(samples)
+        loss = 0.0
+        for micro in self._micro_batches(samples):
+            with stoppable():
+                micro_loss = task.loss(micro) / targets
+                value = micro_loss.item()
+                if not math.isfinite(value):
+                    raise self._not_finite(f"the loss is {value}", micro)
+                self._scaler.scale(micro_loss).backward()
+            loss += value
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), self.recipe.max_gradient_norm)
+        # A scaled gradient may overflow: the scaler then leaves the step out and takes a smaller scale.
+        if not torch.isfinite(norm) and not self._scaler.is_enabled():
+            raise self._not_finite(f"the gradient's norm is {norm.item()}", samples)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self.step += 1
+        self._random = RandomState.of(self._device)
+        return Step(loss, task.tokens(samples))
+
+    def evaluate(self, stoppable: Stoppable) -> float:
+        """Mean loss over the targets of all held-out samples, nats; leaves no trace in any generator."""
+        task = self.task
+        task.model.eval()
+        total, targets = 0.0, 0
+        for indices in _pieces(range(len(task.held_out)), self.recipe.micro_batch_size):
+            with stoppable(), torch.no_grad():
+                samples = [task.held_out[index] for index in indices]
+                total += task.loss(samples).item()
+                targets += task.targets(samples)
+        self._random.restore(self._device)
+        return total / targets
+
+    def snapshot(self, state: Mapping[str, Any], curve: bytes) -> Snapshot:
+        """All that the next step depends on, not copied yet. Between two steps, or after `learn` was stopped."""
+        optimizer: Tensors = {}
+        for name, parameter in self._trainable.items():
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                if isinstance(value, torch.Tensor):
+                    optimizer[f"{name}.{key}"] = value.detach()
+        known = {
+            **state,
+            "step": self.step,
+            "recipe": self.recipe.to_json(),
+            "random": self._random.json,
+            "scaler": self._scaler.state_dict(),
+        }
+        weights = self.task.weights
+        return Snapshot(
+            step=self.step,
+            tensors={**weights.tensors(), OPTIMIZER: optimizer, RANDOM: dict(self._random.tensors)},
+            texts={**weights.texts(), STATE: json.dumps(known, indent=1).encode(), CURVE: curve},
+        )
+
+    def restore(self, folder: Path) -> None:
+        """The opposite of `snapshot`, once it was saved."""
+        state = read_state(folder)
+        self.task.weights.load(folder)
+        saved = load_file(folder / OPTIMIZER)
+        for name, parameter in self._trainable.items():
+            prefix = f"{name}."
+            moments = {key: saved[prefix + key] for key in _STATE_KEYS if prefix + key in saved}
+            # AdamW counts its steps in a tensor that stays on the CPU.
+            if moments:
+                self._optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(self._device) for key, value in moments.items()
+                }
+        if state.get("scaler"):
+            self._scaler.load_state_dict(state["scaler"])
+        self.step = int(state["step"])
+        self._random = RandomState(load_file(folder / RANDOM), state["random"])
+        self._random.restore(self._device)
+
+    def peak_memory_bytes(self) -> int:
+        """The most that was held at once: of the GPU's memory on a GPU, else resident on this machine."""
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux tells it in KiB
+
+    def _micro_batches(self, samples: Sequence[Any]) -> Iterable[Sequence[Any]]:
+        return _pieces(samples, self.recipe.micro_batch_size)
+
+    def _not_finite(self, what: str, samples: Sequence[Any]) -> TrainingFailedError:
+        return TrainingFailedError(
+            "nan-loss",
+            f"step {self.step + 1}: {what} on {self.task.names(samples)}; look at these rows, or lower the learning "
+            f"rate ({self.recipe.learning_rate:g})",
+        )
+
+
+_STATE_KEYS = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+
+
+def _optimizer(recipe: Recipe, parameters: Iterable[Any]) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=0.0, momentum=MOMENTUM, weight_decay=recipe.weight_decay)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=recipe.weight_decay)
+
+
+def _pieces(samples: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    return (samples[start : start + size] for start in range(0, len(samples), size))
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The JSON half of a snapshot's state."""
+    state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    return state
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has a class for it; the CPU's allocator has only its text."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

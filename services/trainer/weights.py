@@ -1,0 +1,110 @@
+"""What a fine-tuning learns, as files: PEFT's adapter, or a whole transformers model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from services.trainer.randomness import Tensors
+
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+MODEL = "model.safetensors"
+PYTORCH_METADATA = {"format": "pt"}
+
+
+class Weights(Protocol):
+    """What is learnt, as files: an adapter, or the whole model."""
+
+    def tensors(self) -> Mapping[str, Tensors]:
+        """By file name. They may be the model's own: whoever keeps them copies them."""
+
+    def texts(self) -> Mapping[str, bytes]:
+        """What lies beside them, so that a checkpoint is a usable model."""
+
+    def load(self, folder: Path) -> None:
+        """The opposite."""
+
+    def write(self, folder: Path) -> None:
+        """The result as its users load it."""
+
+
+class AdapterWeights:
+    """An adapter under PEFT's names, float32: its two files are PEFT's own."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+
+    def tensors(self) -> Mapping[str, Tensors]:
+        weights = get_peft_model_state_dict(self._model, save_embedding_layers=False)
+        return {ADAPTER: {name: value.detach().to(torch.float32).contiguous() for name, value in weights.items()}}
+
+    def texts(self) -> Mapping[str, bytes]:
+        config = {**self._model.peft_config["default"].to_dict(), "inference_mode": True}
+        return {ADAPTER_CONFIG: json.dumps(config, indent=2, sort_keys=True, default=_plain).encode()}
+
+    def load(self, folder: Path) -> None:
+        set_peft_model_state_dict(self._model, load_file(folder / ADAPTER, device=str(self._device)))
+
+    def write(self, folder: Path) -> None:
+        _write(folder, {ADAPTER: {name: value.cpu() for name, value in self.tensors()[ADAPTER].items()}}, self.texts())
+
+
+class FullWeights:
+    """All parameters and buffers under their own names, with config and tokenizer: a folder of transformers'."""
+
+    def __init__(self, model: Any, tokenizer_folder: Path, stored_type: torch.dtype) -> None:
+        self._model = model
+        self._tokenizer_folder = tokenizer_folder
+        self._stored_type = stored_type  # of the result; a checkpoint keeps every bit
+
+    def tensors(self) -> Mapping[str, Tensors]:
+        return {MODEL: {name: value.detach().contiguous() for name, value in self._named().items()}}
+
+    def texts(self) -> Mapping[str, bytes]:
+        """The base's own words, but for its config: a classifier has labels that its base has not."""
+        names = {path.name: path for path in self._tokenizer_folder.iterdir() if path.suffix in (".json", ".jinja")}
+        beside = {
+            name: path.read_bytes()
+            for name, path in names.items()
+            if name not in ("config.json", "model.safetensors.index.json")
+        }
+        return {**beside, "config.json": self._model.config.to_json_string(use_diff=False).encode()}
+
+    def load(self, folder: Path) -> None:
+        saved = load_file(folder / MODEL)
+        with torch.no_grad():
+            for name, value in self._named().items():
+                value.copy_(saved[name])
+
+    def write(self, folder: Path) -> None:
+        named = {
+            name: (value.to(self._stored_type) if value.is_floating_point() else value).cpu()
+            for name, value in self.tensors()[MODEL].items()
+        }
+        _write(folder, {MODEL: named}, self.texts())
+
+    def _named(self) -> dict[str, Any]:
+        """Without the second name of tied weights, and without what a config alone gives."""
+        lasting = self._model.state_dict().keys()
+        buffers = {name: value for name, value in self._model.named_buffers() if name in lasting}
+        return {**dict(self._model.named_parameters()), **buffers}
+
+
+def _write(folder: Path, files: Mapping[str, Tensors], texts: Mapping[str, bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, tensors in files.items():
+        save_file(tensors, folder / name, metadata=PYTORCH_METADATA)
+    for name, text in texts.items():
+        (folder / name).write_bytes(text)
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set | frozenset) else str(value)
