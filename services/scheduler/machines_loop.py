@@ -124,7 +124,7 @@ async def _end_dead_attempt(world: World, one: Observation) -> bool:
     taken: list[events.Placement] = []
 
     def change(job: Job, attempt: Attempt, now: datetime) -> tuple[Job, list[Message]]:
-        ended_at = one.ended_at or attempt.heard_at or now
+        ended_at = world.watch.ended_at(one.machine_id, one.ended_at, now)
         patience = LAST_WORD_SECONDS if one.state is PodState.EXITED else 0.0
         if one.exit_code == 0:
             patience = TOLD_LAST_WORD_SECONDS
