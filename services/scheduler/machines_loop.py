@@ -165,6 +165,10 @@ async def _change(world: World, one: Observation, change: Change) -> bool:
 
 
 def _cause(attempt: Attempt, one: Observation) -> EndReason:
+    """A pod's own word says more than that its machine went, too."""
+    told = EXIT_REASONS.get(one.exit_code or 0)
+    if told is not None:
+        return told
     if one.state is PodState.GONE:
         return EndReason.SPOT_INTERRUPTED if placing.on_spot(attempt.placement) else EndReason.MACHINE_LOST
-    return EXIT_REASONS.get(one.exit_code or 0, EndReason.ERROR)
+    return EndReason.ERROR
