@@ -330,3 +330,4 @@ def test_paths_mean_what_they_mean_where_the_stack_is_started(monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)
     given = {"SSKAI_MARKET_TRACE": "traces", "SSKAI_CLOUD_CATALOGUE": "/etc/table.csv", "SSKAI_MARKET_SPEED": "60"}
     assert stack.with_whole_paths(given) == given | {"SSKAI_MARKET_TRACE": str(tmp_path / "traces")}
+    assert stack.with_whole_paths({"SSKAI_MARKET_TRACE": ""}) == {"SSKAI_MARKET_TRACE": ""}
