@@ -15,6 +15,7 @@ from services.scheduler.domain import Attempt, Job
 from services.scheduler.settings import Settings
 from sskai import telemetry
 from sskai.events import v1 as events
+from sskai.objects import uri_of
 
 # A paid machine must not outlive everything that could end it: three times the plan and a day, and at most a month.
 MIN_LIFETIME_SECONDS = 24 * 3600.0
@@ -53,7 +54,6 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
     profile = job.plan.profile
     planned = planned_for(job, attempt)
     left = domain.budget_left_nano_usd(job)
-    work = f"s3://{settings.objects_bucket}/jobs/{job.job_id}"
     env = dict(job.spec.env) | {
         "SSKAI_JOB_ID": job.job_id,
         "SSKAI_TENANT_ID": job.tenant_id,
@@ -70,7 +70,7 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
                 "gradient_checkpointing": planned.gradient_checkpointing,
             }
         ),
-        "SSKAI_WORK_URI": work,
+        "SSKAI_WORK_URI": uri_of(settings.objects_bucket, f"jobs/{job.job_id}"),
         "SSKAI_DEADLINE": job.deadline.isoformat() if job.deadline else "",
         "SSKAI_BUDGET_LEFT_USD": "" if left is None else str(left / domain.NANO),
         "SSKAI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
