@@ -1,13 +1,10 @@
-"""Why a job waits, by which candidate an attempt was planned, and what its pod is told."""
+"""By which candidate an attempt was planned, and what its pod is told."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from datetime import datetime, timedelta
 
 from google.protobuf import json_format
-from google.protobuf.message import Message
 
 from services.scheduler import domain, standby
 from services.scheduler.cluster import Pod
@@ -21,14 +18,6 @@ from sskai.objects import uri_of
 MIN_LIFETIME_SECONDS = 24 * 3600.0
 LIFETIME_FACTOR = 3.0
 MAX_LIFETIME_SECONDS = 30 * 24 * 3600.0
-
-
-def hold(job: Job, rule: str, detail: str, now: datetime, seconds: float) -> tuple[Job, list[Message]]:
-    """Look again later; the rule is told once, not at every look."""
-    told: list[Message] = []
-    if job.held_rule != rule:
-        told.append(events.JobHeld(job_id=job.job_id, tenant_id=job.tenant_id, rule=rule, detail=detail, held_at=now))
-    return replace(job, held_rule=rule, due_at=now + timedelta(seconds=seconds)), told
 
 
 def planned_for(job: Job, attempt: Attempt) -> events.Candidate:

@@ -75,9 +75,7 @@ async def test_a_machine_that_ended_with_its_finished_pod_is_no_loss(database: D
 
 
 @pytest.mark.parametrize("spoke", [False, True], ids=["before its first event", "after some"])
-async def test_a_pod_that_died_silently_on_a_machine_that_lives_has_ended(
-    database: Database, spoke: bool
-) -> None:
+async def test_a_pod_that_died_silently_on_a_machine_that_lives_has_ended(database: Database, spoke: bool) -> None:
     """Not every cluster knows when: the wait for a last word begins when the scheduler first sees it dead."""
     stage = Stage(database)
     machine = await stage.run_first_attempt()
