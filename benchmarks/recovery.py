@@ -24,12 +24,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from benchmarks.figures import Figure, figure, print_report
 from sskai.client import Client, Document
 from sskai.demo.observer import Observer
 from sskai.local import stack
+from sskai.local.cloud.client import CloudClient
 from tests import tiny_model
 
 NOTICE_SECONDS = 120.0  # EC2's
@@ -55,36 +54,10 @@ class Recovery:
         return self.total - self.load
 
 
-class Cloud:
-    """The simulated spot market, from the side of the one who takes machines away and looks at logs."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._http = httpx2.Client(
-            base_url=environment["SSKAI_CLOUD_URL"],
-            headers={"Authorization": f"Bearer {environment['SSKAI_CLOUD_TOKEN']}"},
-            timeout=30,
-        )
-
-    def interrupt(self, machine_id: str, notice_seconds: float) -> None:
-        body = {"notice_seconds": notice_seconds}
-        self._http.post(f"/machines/{machine_id}/interrupt", json=body).raise_for_status()
-
-    def machine_of(self, job_id: str) -> Document | None:
-        """The machine whose pod is a process, of a job that was just submitted."""
-        machines = self._http.get("/machines").raise_for_status().json()["machines"]
-        return next((one for one in machines if one["tags"].get("sskai-job") == job_id and one["pod"]["pid"]), None)
-
-    def said(self, machine_id: str, event: str) -> Document | None:
-        """The line of the pod's log with this event."""
-        text = self._http.get(f"/machines/{machine_id}/log", params={"tail": 10_000}).raise_for_status().text
-        lines = (json.loads(line) for line in text.splitlines() if line.startswith("{"))
-        return next((line for line in lines if line.get("event") == event), None)
-
-
 class Bench:
     """One running stack with the tiny model and its dataset."""
 
-    def __init__(self, client: Client, cloud: Cloud, folder: Path) -> None:
+    def __init__(self, client: Client, cloud: CloudClient, folder: Path) -> None:
         self._client = client
         self._cloud = cloud
         self._see = Observer(client)
@@ -239,7 +212,8 @@ def _stack() -> Iterator[Bench]:
         try:
             state = stack.up(home, say=_say)
             with Client(state.gateway_url, state.admin_key) as client:
-                yield Bench(client, Cloud(state.environment), Path(folder))
+                cloud = CloudClient(state.environment["SSKAI_CLOUD_URL"], state.environment["SSKAI_CLOUD_TOKEN"])
+                yield Bench(client, cloud, Path(folder))
         finally:
             stack.down(home, say=_say)
             for name, value in before.items():

@@ -44,6 +44,18 @@ class ObjectInfo:
     etag: str
 
 
+def uri_of(bucket: str, key: str) -> str:
+    return f"s3://{bucket}/{key}"
+
+
+def key_of(bucket: str, uri: str) -> str:
+    """The key of a URI of this bucket; ValueError for any other."""
+    prefix = uri_of(bucket, "")
+    if not uri.startswith(prefix) or ".." in uri.split("/"):
+        raise ValueError(f"{uri!r} is not in {prefix}")
+    return uri.removeprefix(prefix)
+
+
 class Objects:
     """One bucket. Raises NotFoundError, AlreadyExistsError, ObjectsUnavailableError."""
 
@@ -77,14 +89,10 @@ class Objects:
         )
 
     def uri(self, key: str) -> str:
-        return f"s3://{self.bucket}/{key}"
+        return uri_of(self.bucket, key)
 
     def key(self, uri: str) -> str:
-        """The key of a URI of this bucket; ValueError for any other."""
-        prefix = f"s3://{self.bucket}/"
-        if not uri.startswith(prefix) or ".." in uri.split("/"):
-            raise ValueError(f"{uri!r} is not in {prefix}")
-        return uri.removeprefix(prefix)
+        return key_of(self.bucket, uri)
 
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
         """Write an object whole; returns its ETag. `if_absent`: AlreadyExistsError if the key is taken (atomic)."""

@@ -88,7 +88,12 @@ def mark_of(view: JobView, event: Message) -> Mark | None:
 
 
 def _attempt_started(_view: JobView, event: events.AttemptStarted) -> Mark:
-    body = {"attempt": event.attempt, "machine_id": event.machine_id, "placement": plain(event.placement)}
+    body = {
+        "attempt": event.attempt,
+        "machine_id": event.machine_id,
+        "member_ids": list(event.member_ids),
+        "placement": plain(event.placement),
+    }
     return Mark(f"{ATTEMPT}/{event.attempt}", ATTEMPT, moment(event.started_at), body)
 
 
@@ -213,7 +218,19 @@ def offers(marks: Iterable[Mark]) -> list[str]:
 
 
 def machines(marks: Iterable[Mark]) -> list[str]:
-    return [mark.body["machine_id"] for mark in marks if mark.kind == ATTEMPT and mark.body["machine_id"]]
+    """All that the job's attempts ran on, as a cloud's notice names them."""
+    return list(_attempt_on(marks))
+
+
+def _attempt_on(marks: Iterable[Mark]) -> dict[str, int]:
+    """By machine, a gang's members too, the attempt that ran there."""
+    started = [mark.body for mark in marks if mark.kind == ATTEMPT]
+    return {
+        machine_id: body["attempt"]
+        for body in started
+        for machine_id in (body["machine_id"], *body.get("member_ids", ()))
+        if machine_id
+    }
 
 
 def assemble(
@@ -222,9 +239,16 @@ def assemble(
     """The whole timeline. Moments are ISO 8601 in UTC, prices USD an hour; what is not over ends at `now`."""
     marks = sorted(marks, key=_when)
     until = job.ended_at or now
-    lanes = _lanes(job, marks, until)
+    attempt_on = _attempt_on(marks)
+    notices = [notice for notice in notices if notice.machine_id in attempt_on]
+    taken_at: dict[int, datetime] = {}
+    for notice in notices:
+        if notice.terminates_at is not None:
+            number = attempt_on[notice.machine_id]
+            taken_at[number] = min(notice.terminates_at, taken_at.get(number, notice.terminates_at))
+    lanes = _lanes(job, marks, taken_at, until)
     plans = [mark.body for mark in marks if mark.kind == PLAN]
-    happened = [_event(mark) for mark in marks if mark.kind in EVENTS] + _notice_events(lanes, notices)
+    happened = [_event(mark) for mark in marks if mark.kind in EVENTS] + _notice_events(attempt_on, notices)
     return {
         "id": job.job_id,
         "object": "job.timeline",
@@ -244,7 +268,7 @@ def assemble(
     }
 
 
-def _lanes(job: Job, marks: Sequence[Mark], until: datetime) -> list[Document]:
+def _lanes(job: Job, marks: Sequence[Mark], taken_at: Mapping[int, datetime], until: datetime) -> list[Document]:
     started = sorted((mark for mark in marks if mark.kind == ATTEMPT), key=lambda mark: int(mark.body["attempt"]))
     by_attempt: dict[int, list[Mark]] = {}
     for mark in marks:
@@ -255,9 +279,9 @@ def _lanes(job: Job, marks: Sequence[Mark], until: datetime) -> list[Document]:
         number = begun.body["attempt"]
         own = by_attempt[number]
         end = next((mark for mark in own if mark.kind in ENDS), None)
-        # An attempt without an end of its own is over when the next one starts, or the job is.
-        later = started[place + 1].at if place + 1 < len(started) else job.ended_at
-        ended_at = end.at if end is not None else later
+        later = started[place + 1].at if place + 1 < len(started) else None
+        ended_at = end.at if end is not None else _ended_by_others(own, later, marks, taken_at.get(number), until)
+        ended_at = ended_at or job.ended_at
         resume = next((mark.body for mark in own if mark.kind == RESUME), None)
         told = [job.steps.get(number, 0), *(mark.body["step"] for mark in own if mark.kind in (*ENDS, CHECKPOINT))]
         lanes.append(
@@ -278,6 +302,24 @@ def _lanes(job: Job, marks: Sequence[Mark], until: datetime) -> list[Document]:
             }
         )
     return lanes
+
+
+def _ended_by_others(
+    own: Sequence[Mark], later: datetime | None, marks: Sequence[Mark], taken_at: datetime | None, until: datetime
+) -> datetime | None:
+    """When an attempt that did not tell its end was over; None: nobody says that it is. `later`: the next one's start.
+
+    One that lived may drain while the next one loads: it is over when the scheduler says so, the next one goes on from
+    it, or its machine is taken. One that never told anything (its offer was denied late) is over when the next starts.
+    """
+    attempt = own[0].body["attempt"]
+    requeued = next((mark.at for mark in own if mark.kind == REQUEUE), None)
+    resumed = next((mark.at for mark in marks if mark.kind == RESUME and mark.body["from_attempt"] == attempt), None)
+    if requeued or resumed:
+        return requeued or resumed
+    if taken_at is not None:
+        return taken_at if taken_at <= until else None
+    return None if any(mark.kind == PHASE for mark in own) else later
 
 
 def _reason(end: Mark | None, own: Sequence[Mark]) -> str:
@@ -316,19 +358,17 @@ def _event(mark: Mark) -> Document:
     return {"at": iso(mark.at), "kind": mark.kind, **mark.body}
 
 
-def _notice_events(lanes: Sequence[Document], notices: Iterable[Notice]) -> list[Document]:
-    attempts = {lane["machine_id"]: lane["number"] for lane in lanes}
+def _notice_events(attempt_on: Mapping[str, int], notices: Iterable[Notice]) -> list[Document]:
     return [
         {
             "at": iso(notice.at),
             "kind": NOTICE,
-            "attempt": attempts[notice.machine_id],
+            "attempt": attempt_on[notice.machine_id],
             "machine_id": notice.machine_id,
             "action": notice.action,
             "terminates_at": iso(notice.terminates_at) if notice.terminates_at else None,
         }
         for notice in notices
-        if notice.machine_id in attempts
     ]
 
 

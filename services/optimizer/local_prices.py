@@ -12,17 +12,14 @@ from typing import Any
 
 import httpx2
 
-from services.optimizer import prices
 from services.optimizer.catalogue import LOCAL_CLOUD, LOCAL_PREFIX
+from services.optimizer.feeds import Teller
 from services.optimizer.prices import Observed, OfferKey
-from services.optimizer.refresh import price_observed
 from services.optimizer.settings import Settings
 from services.optimizer.store import Store
 from sskai.database import Database
-from sskai.delivery import tell
 
 SOURCE = "local"
-TOLD_AT_ONCE = 200
 
 
 @dataclass
@@ -32,8 +29,10 @@ class LocalPrices:
     database: Database
     settings: Settings
     transport: httpx2.AsyncBaseTransport | None = None
-    # What went out and has not come back yet is not told again.
-    _told: dict[str, Observed] = field(default_factory=dict, init=False)
+    _teller: Teller = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._teller = Teller(self.database, self.settings)
 
     async def watch_local_prices(self) -> None:
         """Every price that moves and has moved."""
@@ -42,15 +41,8 @@ class LocalPrices:
             return
         async with self.database.transaction() as session:
             known = await Store(session).observed_prices()
-            news = []
-            for text, usd in sorted(found.items()):
-                key, observed = OfferKey.parse(text), Observed(usd, now, SOURCE)
-                newest = max(filter(None, (known.get(text), self._told.get(text))), key=_observed_at, default=None)
-                if key is not None and prices.is_news(key, observed, newest, self.settings.price_stale_seconds):
-                    news.append((key, observed))
-            news = news[:TOLD_AT_ONCE]
-            await tell(session, *(price_observed(key, observed) for key, observed in news))
-        self._told |= {key.text: observed for key, observed in news}
+        keys = [(OfferKey.parse(text), usd) for text, usd in sorted(found.items())]
+        await self._teller.tell([(key, Observed(usd, now, SOURCE)) for key, usd in keys if key is not None], known)
 
     async def _rows(self) -> list[dict[str, Any]]:
         headers = {"Authorization": f"Bearer {self.settings.cloud_token.get_secret_value()}"}
@@ -72,7 +64,3 @@ def offers(rows: Iterable[Mapping[str, Any]], types: Iterable[str]) -> dict[str,
         for row in rows
         if row["live"] and row["instance_type"] in played
     }
-
-
-def _observed_at(observed: Observed) -> datetime:
-    return observed.observed_at

@@ -1,7 +1,6 @@
 """Keeps facts and prices fresh: asks AWS, region by region, and tells what is new as anybody's price feed would.
 
-Prices go out as `PriceObserved` and are stored when they come back (`handlers.note_price`), so that every subscriber
-sees what the planner saw. Machine facts and placement scores are the optimizer's own and are stored at once.
+Prices are told (`feeds.py`); machine facts and placement scores are the optimizer's own and are stored at once.
 """
 
 from __future__ import annotations
@@ -20,16 +19,13 @@ from prometheus_client import Counter, Gauge
 from services.optimizer import catalogue, prices
 from services.optimizer.aws import SKIPPED, AwsError
 from services.optimizer.catalogue import DESCRIBED, MachineFacts
-from services.optimizer.messages import CAPACITY_TYPES
+from services.optimizer.feeds import Teller
 from services.optimizer.prices import Observed, OfferKey
 from services.optimizer.settings import Settings
 from services.optimizer.store import Store
 from services.optimizer.tables import FeedRow
 from sskai import claims
-from sskai.contract import timestamp
 from sskai.database import Database
-from sskai.delivery import tell
-from sskai.events import v1 as events
 
 log = structlog.get_logger()
 
@@ -44,7 +40,6 @@ SCORES_EVERY_SECONDS = 3600.0
 RETRY_SECONDS = 300.0
 # Longer than a question may take with all its pages and retries (`aws.ANSWER_SECONDS`, and one page beyond).
 LEASE_SECONDS = 600.0
-TOLD_AT_ONCE = 200
 SOURCES = {ON_DEMAND: "aws pricing api", SPOT: "aws spot price history"}
 NOTHING = "the answer held nothing that can be used"
 
@@ -68,9 +63,11 @@ class Refresher:
     database: Database
     settings: Settings
     source: Source
-    # What went out and has not come back yet: told again only when it differs, however long the broker is away.
-    _told: dict[str, Observed] = field(default_factory=dict, init=False)
+    _teller: Teller = field(init=False)
     _fresh_at: dict[tuple[str, str], float] = field(default_factory=dict, init=False)  # epoch seconds
+
+    def __post_init__(self) -> None:
+        self._teller = Teller(self.database, self.settings)
 
     async def refresh_prices(self) -> None:
         """Everything that is due by now. What fails is written down beside its region and kind, and tried again."""
@@ -142,26 +139,20 @@ class Refresher:
             store = Store(session)
             known = await store.observed_prices()
             described = await store.machine_facts(DESCRIBED)
-        news, holding = [], 0
+        holding = []
         for key in sorted(found, key=_text):
             observed = Observed(found[key], now, SOURCES[kind])
-            newest = max(filter(None, (known.get(key.text), self._told.get(key.text))), key=_observed_at, default=None)
+            newest = self._teller.newest(key, known)
             told, is_described = known.get(key.of_region.text), key.instance_type in described
             reference = prices.reference_usd_per_hour(key, told=told, described=is_described)
             outcome = prices.verdict(reference, observed, newest, now)
             if outcome != "accepted":
                 SKIPPED.labels(kind=kind, reason=outcome).inc()
                 continue
-            holding += 1
-            if prices.is_news(key, observed, newest, self.settings.price_stale_seconds):
-                news.append((key, observed))
-        for start in range(0, len(news), TOLD_AT_ONCE):
-            batch = news[start : start + TOLD_AT_ONCE]
-            async with self.database.transaction() as session:
-                await tell(session, *(price_observed(key, observed) for key, observed in batch))
-            self._told |= {key.text: observed for key, observed in batch}
-        log.info("prices refreshed", kind=kind, holding=holding, told=len(news))
-        return holding
+            holding.append((key, observed))
+        told_now = await self._teller.tell(holding, known)
+        log.info("prices refreshed", kind=kind, holding=len(holding), told=told_now)
+        return len(holding)
 
     async def _show(self, regions: Sequence[str], kinds: Sequence[str]) -> None:
         """The age of every feed as a gauge that grows by itself: also while this loop stands still."""
@@ -182,21 +173,3 @@ class Refresher:
 
 def _text(key: OfferKey) -> str:
     return key.text
-
-
-def _observed_at(observed: Observed) -> datetime:
-    return observed.observed_at
-
-
-def price_observed(key: OfferKey, observed: Observed) -> events.PriceObserved:
-    return events.PriceObserved(
-        offer=key.text,
-        cloud=key.cloud,
-        region=key.region,
-        zone=key.zone,
-        instance_type=key.instance_type,
-        capacity_type=CAPACITY_TYPES[key.capacity_type],
-        price_usd_per_hour=observed.price_usd_per_hour,
-        source=observed.source,
-        observed_at=timestamp(observed.observed_at),
-    )

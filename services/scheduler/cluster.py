@@ -73,7 +73,7 @@ class Observation:
     attempt: int
     state: PodState
     exit_code: int | None = None
-    ended_at: datetime | None = None
+    ended_at: datetime | None = None  # None: the cluster does not know
     # The machine will be taken then: a notice that the cluster itself knows of (a node's taint).
     terminates_at: datetime | None = None
     # What the cluster says the pod waits for (an unschedulable pod, an image that cannot be pulled); empty: nothing.

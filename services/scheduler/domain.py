@@ -197,8 +197,7 @@ class Job:
     outgrown_bytes: int = 0  # of a worker's memory: a machine with so much was too small
     stop_reason: EndReason | None = None  # why it drains
     stop_by: datetime | None = None  # when draining turns into killing
-    waiting_since: datetime | None = None
-    held_rule: str = ""
+    waiting_since: datetime | None = None  # since when it looks for a machine with its place; None: it does not
     admitted: bool = False
     due_at: datetime | None = None
     denied_until: Mapping[str, datetime] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from services.scheduler.cluster import Observation, Pod, PodState, RefusedError
-from services.scheduler.pods import OBJECTS_SECRETS, PRELOADED, Ending, cause
+from services.scheduler.pods import OBJECTS_SECRETS, PRELOADED, Ending, gang_end
 from services.scheduler.settings import Settings
 from sskai.events import v1 as events
 
@@ -226,11 +226,9 @@ def observe(machine_id: str, members: list[Thing], now: datetime) -> Observation
     if len(members) < wanted and (now - youngest).total_seconds() > LISTED_SECONDS:
         endings.append(Ending(None, now))  # terminated so long ago that EC2 lists it no more
     word = partial(Observation, machine_id, told[JOB_ID], int(told[ATTEMPT]))
-    failed = cause(endings)
-    if failed is not None:
-        return word(PodState.GONE if failed.exit_code is None else PodState.EXITED, failed.exit_code, failed.ended_at)
-    if len(endings) == wanted:
-        return word(PodState.EXITED, 0, max((one.ended_at for one in endings if one.ended_at), default=now))
+    over = gang_end(endings, wanted)
+    if over is not None:
+        return word(PodState.GONE if over.exit_code is None else PodState.EXITED, over.exit_code, over.ended_at)
     notices = [_time(tags_of(one).get(TERMINATES_AT)) for one in members]
     return word(PodState.RUNNING, terminates_at=min((at for at in notices if at is not None), default=None))
 

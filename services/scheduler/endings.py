@@ -3,7 +3,6 @@ come through here and save what comes back."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from google.protobuf.message import Message
@@ -57,8 +56,7 @@ def end_attempt(
                 requeued_at=now,
             )
         )
-        job, held = _held_back(job, now)
-        told += held
+        told += _held_back(job, now)
     return job, told
 
 
@@ -102,29 +100,43 @@ def _not_needed(job: Job, successor: Attempt | None, now: datetime) -> list[Mess
     return [_lost(job, successor, EndReason.NOT_NEEDED, now)]
 
 
-def _held_back(job: Job, now: datetime) -> tuple[Job, list[Message]]:
+def _held_back(job: Job, now: datetime) -> list[Message]:
     """A long wait is told with its reason."""
     if job.state.has_attempt or job.not_before is None:
-        return job, []
-    seconds = (job.not_before - now).total_seconds()
-    if seconds < TOLD_WAIT_SECONDS:
-        return job, []
+        return []
+    if (job.not_before - now).total_seconds() < TOLD_WAIT_SECONDS:
+        return []
     detail = (
         f"{len(job.recoveries)} recoveries in an hour, {job.errors} errors, and no newer checkpoint: next launch at "
     )
     detail += f"{job.not_before:%H:%M:%S} UTC"
-    held = events.JobHeld(
+    return [held(job, "backoff", detail, now, since=now, foretold=(job.not_before,) * 3)]
+
+
+def held(
+    job: Job,
+    rule: str,
+    detail: str,
+    now: datetime,
+    *,
+    since: datetime,
+    foretold: tuple[datetime, datetime, datetime] | None = None,
+    position: int = 0,
+) -> events.JobHeld:
+    """JobHeld; `foretold`: the earliest, the expected and the latest start, where somebody can say."""
+    earliest, expected, latest = foretold or (None, None, None)
+    return events.JobHeld(
         job_id=job.job_id,
         tenant_id=job.tenant_id,
-        rule="backoff",
+        rule=rule,
         detail=detail,
         held_at=now,
-        since=now,
-        earliest_start=job.not_before,
-        expected_start=job.not_before,
-        latest_start=job.not_before,
+        since=since,
+        position=position,
+        earliest_start=earliest,
+        expected_start=expected,
+        latest_start=latest,
     )
-    return replace(job, held_rule="backoff"), [held]
 
 
 def _lost(job: Job, attempt: Attempt, reason: EndReason, now: datetime) -> events.AttemptLost:

@@ -9,12 +9,11 @@ from functools import partial
 from typing import Any
 
 from services.scheduler.cluster import Observation, PodState
-from services.scheduler.kubernetes_manifests import ATTEMPT, CONTAINER, GRACE_SECONDS, JOB_ID
-from services.scheduler.pods import OUT_OF_MEMORY, Ending, cause
+from services.scheduler.kubernetes_manifests import ATTEMPT, COMPLETION_INDEX, CONTAINER, GRACE_SECONDS, JOB_ID
+from services.scheduler.pods import KILLED, OUT_OF_MEMORY, Ending, gang_end
 
 Thing = dict[str, Any]
 
-KILLED = (137, 143)  # by a signal from outside, which a machine that goes away sends too
 # A Job that was told to make no more pods of its attempt remembers its exit code here.
 EXIT_CODE_NOTE = "sskai.dev/exit-code"
 # What a node is tainted with before it goes, and how long it has from then on. AWS's node termination handler (a spot
@@ -94,30 +93,46 @@ def observe(
     `patience_seconds`: so long may a pod wait for a node."""
     metadata = job["metadata"]
     conditions = _conditions(job)
-    endings = [one for one in (_ending(pod) for pod in pods) if one is not None]
-    endings += [_ending(pod) or Ending(None, now, True) for pod in departed]
+    gone = {id(pod) for pod in departed}
+    endings = [
+        one
+        for one in (
+            _ending(pod) or (Ending(None, now, True) if id(pod) in gone else None)
+            for pod in _first_of_each_member([*pods, *departed])
+        )
+        if one is not None
+    ]
     noted = (metadata.get("annotations") or {}).get(EXIT_CODE_NOTE)
     word = partial(Observation, metadata["name"], metadata["labels"][JOB_ID], int(metadata["labels"][ATTEMPT]))
     ended = conditions.get("Complete") or conditions.get("Failed")
     members = int(job["spec"].get("completions") or 1)
-    if "Complete" in conditions or sum(one.exit_code == 0 for one in endings) >= members:
-        at = _at(ended.get("lastTransitionTime")) if ended else max(one.ended_at or now for one in endings)
-        return Seen(word(PodState.EXITED, 0, at))
+    if "Complete" in conditions:
+        return Seen(word(PodState.EXITED, 0, _at(conditions["Complete"].get("lastTransitionTime"))))
     if noted is not None:
-        return Seen(
-            word(PodState.EXITED, exit_code=int(noted), ended_at=min((e.ended_at or now for e in endings), default=now))
-        )
-    failed = cause(endings)
-    if failed is None and ended is not None:
+        at = min((one.ended_at for one in endings if one.ended_at), default=None)
+        return Seen(word(PodState.EXITED, exit_code=int(noted), ended_at=at))
+    over = gang_end(endings, members)
+    if over is None and ended is not None:
+        # Kubernetes calls a Job failed at the first member that left with a code, though others may still save.
+        still_saving = members > 1 and any(_ending(pod) is None for pod in pods)
         # Failed, and of its pods nothing is left to ask.
-        failed = Ending(None, _at(ended.get("lastTransitionTime")), False)
-    if failed is not None:
-        state = PodState.GONE if failed.exit_code is None else PodState.EXITED
-        restarting = failed.disrupted and not any(one in conditions for one in ENDED_CONDITIONS)
-        return Seen(word(state, failed.exit_code, failed.ended_at), restarting)
+        nothing_left = Ending(None, _at(ended.get("lastTransitionTime")))
+        over = None if still_saving else gang_end(endings, len(endings)) or nothing_left
+    if over is not None:
+        state = PodState.GONE if over.exit_code is None else PodState.EXITED
+        restarting = over.disrupted and not any(one in conditions for one in ENDED_CONDITIONS)
+        return Seen(word(state, over.exit_code, over.ended_at), restarting)
     pending, waits_since = _pending(job, conditions, pods, now)
     denied = waits_since is not None and (now - waits_since).total_seconds() > patience_seconds
     return Seen(word(PodState.RUNNING, terminates_at=_terminates_at(pods, ends), pending=pending, denied=denied))
+
+
+def _first_of_each_member(pods: Iterable[Thing]) -> list[Thing]:
+    """A member's attempt is its first pod; what the Job controller made in its place has no say."""
+    first: dict[str, Thing] = {}
+    for pod in sorted(pods, key=lambda one: (one["metadata"].get("creationTimestamp") or "", _ending(one) is None)):
+        first.setdefault((pod["metadata"].get("annotations") or {}).get(COMPLETION_INDEX, ""), pod)
+    return list(first.values())
 
 
 def _ending(pod: Thing) -> Ending | None:

@@ -1,13 +1,10 @@
-"""Why a job waits, by which candidate an attempt was planned, and what its pod is told."""
+"""By which candidate an attempt was planned, and what its pod is told."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from datetime import datetime, timedelta
 
 from google.protobuf import json_format
-from google.protobuf.message import Message
 
 from services.scheduler import domain, standby
 from services.scheduler.cluster import Pod
@@ -15,19 +12,12 @@ from services.scheduler.domain import Attempt, Job
 from services.scheduler.settings import Settings
 from sskai import telemetry
 from sskai.events import v1 as events
+from sskai.objects import uri_of
 
 # A paid machine must not outlive everything that could end it: three times the plan and a day, and at most a month.
 MIN_LIFETIME_SECONDS = 24 * 3600.0
 LIFETIME_FACTOR = 3.0
 MAX_LIFETIME_SECONDS = 30 * 24 * 3600.0
-
-
-def hold(job: Job, rule: str, detail: str, now: datetime, seconds: float) -> tuple[Job, list[Message]]:
-    """Look again later; the rule is told once, not at every look."""
-    told: list[Message] = []
-    if job.held_rule != rule:
-        told.append(events.JobHeld(job_id=job.job_id, tenant_id=job.tenant_id, rule=rule, detail=detail, held_at=now))
-    return replace(job, held_rule=rule, due_at=now + timedelta(seconds=seconds)), told
 
 
 def planned_for(job: Job, attempt: Attempt) -> events.Candidate:
@@ -53,7 +43,6 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
     profile = job.plan.profile
     planned = planned_for(job, attempt)
     left = domain.budget_left_nano_usd(job)
-    work = f"s3://{settings.objects_bucket}/jobs/{job.job_id}"
     env = dict(job.spec.env) | {
         "SSKAI_JOB_ID": job.job_id,
         "SSKAI_TENANT_ID": job.tenant_id,
@@ -70,7 +59,7 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
                 "gradient_checkpointing": planned.gradient_checkpointing,
             }
         ),
-        "SSKAI_WORK_URI": work,
+        "SSKAI_WORK_URI": uri_of(settings.objects_bucket, f"jobs/{job.job_id}"),
         "SSKAI_DEADLINE": job.deadline.isoformat() if job.deadline else "",
         "SSKAI_BUDGET_LEFT_USD": "" if left is None else str(left / domain.NANO),
         "SSKAI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,

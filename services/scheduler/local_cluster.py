@@ -21,15 +21,12 @@ from services.scheduler.cluster import (
     PodState,
     RefusedError,
 )
+from services.scheduler.pods import KILLED, Ending, gang_end
 from sskai.events import v1 as events
 
 # A job file's secret HF_TOKEN is the scheduler's variable SSKAI_SECRET_HF_TOKEN: values never travel in events.
 SECRET_PREFIX = "SSKAI_SECRET_"  # noqa: S105 (a name)
 TCMALLOC = "tcmalloc_minimal"
-# Of a pod that was asked to save and leave and did: the others of its gang still do. services/trainer/README.md.
-DRAINED_EXIT_CODE = 75
-# Words that say why; what the others of a gang exit with when they miss it (1, a signal) does not.
-TELLING_EXIT_CODES = (71, 65)
 POD_COMMAND = [sys.executable, "-m", "services.trainer.pod"]
 
 
@@ -138,7 +135,10 @@ def _json(answer: httpx2.Response) -> Any:
 def _observation(gang: Sequence[dict[str, Any]]) -> Observation:
     """What the machines of one launch, by rank, say together."""
     first = gang[0]
-    state, exit_code = _ending(gang)
+    over = gang_end([one for one in map(_ending, gang) if one is not None], int(first["size"]))
+    state = PodState.RUNNING if over is None else PodState.EXITED
+    if over is not None and any(machine["state"] == "gone" for machine in gang):
+        state = PodState.GONE
     gone = [datetime.fromisoformat(machine["gone_at"]) for machine in gang if machine["gone_at"]]
     notices = [
         datetime.fromisoformat(machine["terminate_at"])
@@ -150,20 +150,16 @@ def _observation(gang: Sequence[dict[str, Any]]) -> Observation:
         job_id=first["tags"]["sskai-job"],
         attempt=int(first["tags"]["sskai-attempt"]),
         state=state,
-        exit_code=exit_code,
-        ended_at=min(gone, default=None),
+        exit_code=over.exit_code if over is not None else None,
+        ended_at=None if over is None else over.ended_at or min(gone, default=None),
         terminates_at=min(notices, default=None),
     )
 
 
-def _ending(gang: Sequence[dict[str, Any]]) -> tuple[PodState, int | None]:
-    """Gone when a machine is, exited when a pod failed or all ended; and the exit code that says most."""
-    codes = [machine["pod"]["exit_code"] for machine in gang if machine["pod"]["state"] == "exited"]
-    failed = [code for code in codes if code not in (0, DRAINED_EXIT_CODE)]
-    telling = [code for code in failed if code in TELLING_EXIT_CODES]
-    code = next(iter(telling or failed), max(codes, default=None))
-    if any(machine["state"] == "gone" for machine in gang):
-        return PodState.GONE, code
-    if failed or len(codes) == len(gang):
-        return PodState.EXITED, code
-    return PodState.RUNNING, None
+def _ending(machine: dict[str, Any]) -> Ending | None:
+    """How the pod of one machine ended. The cloud does not say when a pod exited."""
+    pod, gone = machine["pod"], machine["state"] == "gone"
+    at = datetime.fromisoformat(machine["gone_at"]) if gone else None
+    if pod["state"] == "exited" and not (gone and pod["exit_code"] in KILLED):
+        return Ending(int(pod["exit_code"]), None)
+    return Ending(None, at) if gone else None

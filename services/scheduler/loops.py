@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from google.protobuf.message import Message
@@ -133,12 +134,20 @@ async def _launch_queued(world: World, row: JobRow) -> None:
         job, told, has_place = await queue.admit(job)
         if not has_place:
             return job, told
+        job = retrying.looks(job, now)
         if retrying.has_looked_long_enough(job, now):
             failed = replace(job.to(State.FAILED), due_at=None)
             return failed, [*told, fail(failed, EndReason.NO_CAPACITY.word, EndReason.NO_CAPACITY.advice, now)]
         choice = await world.choose(job, store, now)
         if choice.candidate is None:
-            job, held = await queue.hold(job, choice.rule, choice.detail, choice.again_in_seconds)
+            other_way = partial(world.seconds_to_on_demand, job, store, now)
+            job, held = await queue.hold(
+                job,
+                choice.rule,
+                choice.detail,
+                choice.again_in_seconds,
+                other_way=other_way if choice.rule == "waiting-for-spot" else None,
+            )
             return job, [*told, *held]
         return transitions.begin_attempt(job, choice.candidate, now), told
 

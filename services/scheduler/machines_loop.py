@@ -124,7 +124,7 @@ async def _end_dead_attempt(world: World, one: Observation) -> bool:
     taken: list[events.Placement] = []
 
     def change(job: Job, attempt: Attempt, now: datetime) -> tuple[Job, list[Message]]:
-        ended_at = one.ended_at or attempt.heard_at or now
+        ended_at = world.watch.ended_at(one.machine_id, one.ended_at, now)
         patience = LAST_WORD_SECONDS if one.state is PodState.EXITED else 0.0
         if one.exit_code == 0:
             patience = TOLD_LAST_WORD_SECONDS
@@ -165,6 +165,10 @@ async def _change(world: World, one: Observation, change: Change) -> bool:
 
 
 def _cause(attempt: Attempt, one: Observation) -> EndReason:
+    """A pod's own word says more than that its machine went, too."""
+    told = EXIT_REASONS.get(one.exit_code or 0)
+    if told is not None:
+        return told
     if one.state is PodState.GONE:
         return EndReason.SPOT_INTERRUPTED if placing.on_spot(attempt.placement) else EndReason.MACHINE_LOST
-    return EXIT_REASONS.get(one.exit_code or 0, EndReason.ERROR)
+    return EndReason.ERROR

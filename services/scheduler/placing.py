@@ -119,6 +119,13 @@ def choose(job: Job, now: datetime, settings: Settings, market: Market, lookahea
     return Choice(named, decision.rule)
 
 
+def seconds_to_on_demand(
+    job: Job, now: datetime, settings: Settings, market: Market, lookahead: Lookahead
+) -> float | None:
+    """After how long a planned job that waits takes on-demand if no spot comes; None: never."""
+    return policy.seconds_to_on_demand(situation(job, now, settings, market), lookahead)
+
+
 def reason_to_move(job: Job, decision: Decision) -> EndReason | None:
     """Why a running job should save, stop and go on elsewhere; None: it runs where it should.
 

@@ -1,14 +1,18 @@
-"""What pods on other people's machines have in common, whichever cluster runs them. Values only."""
+"""What pods have in common, whichever cluster runs them. Values only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 # services/trainer/README.md: the user's to mend (another pod would end the same way), and one of them by name.
 USER_EXIT_CODES = [65, 71, 76, 78]
 OUT_OF_MEMORY = 71
+# Of a pod that was asked to save and leave, and did.
+DRAINED = 75
+# By a signal from outside, which a machine that goes away sends too.
+KILLED = (137, 143)
 # The image brings it (deploy/Dockerfile, docs/decisions/0009); an image without it is told so by the loader, and runs.
 PRELOADED = {"LD_PRELOAD": "libtcmalloc_minimal.so.4"}
 MASTER_PORT = 29500  # torch.distributed's default
@@ -27,12 +31,22 @@ class Ending:
     disrupted: bool = False
 
 
-def cause(endings: Sequence[Ending]) -> Ending | None:
-    """Whose end ended the gang: what the user must mend, before a lost machine, before what broke after those. None:
-    nobody failed."""
+def gang_end(endings: Sequence[Ending], members: int) -> Ending | None:
+    """How a gang of so many ended, by those of its members that have; None: it goes on.
+
+    The first failure ends it, and of several the one that says most: what the user must mend, before a lost machine,
+    before what broke after those. A member that saved faster than the others is no failure: they still save.
+    """
 
     def rank(one: Ending) -> tuple[int, float]:
         kind = 0 if one.exit_code in USER_EXIT_CODES else 1 if one.exit_code is None else 2
         return kind, one.ended_at.timestamp() if one.ended_at else 0.0
 
-    return min((one for one in endings if one.exit_code != 0), key=rank, default=None)
+    failed = [one for one in endings if one.exit_code not in (0, DRAINED)]
+    if failed:
+        return min(failed, key=rank)
+    if not endings or len(endings) < members:
+        return None
+    # Where one was done and another had only saved, the work is not done.
+    most = max(endings, key=lambda one: one.exit_code or 0)
+    return replace(most, ended_at=max((one.ended_at for one in endings if one.ended_at), default=None))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 
@@ -38,6 +38,7 @@ ZONES_AT_MOST, LEAST_PRICE = 8, 0.02
 SLACK_OF_WORK_AT_MOST = 12.0
 # What runs is only changed for a gain of more than this share of what a restart costs: beliefs are not that exact.
 HYSTERESIS = 0.03
+LOOKS_AHEAD = 7
 ZONES_LOOKED_AT = 2  # what runs and the most promising other, or the two most promising
 
 
@@ -146,6 +147,29 @@ def past_the_point_of_no_return(s: Situation) -> bool:
     """Whether one more launch only just fits: by the next tick an on-demand machine would come too late."""
     ticks_left = math.floor((end_seconds(s) - s.elapsed_seconds) / s.tick_seconds + 1e-9)
     return math.ceil((s.work_left_seconds + s.restart_seconds) / s.tick_seconds - 1e-9) >= ticks_left
+
+
+def seconds_to_on_demand(s: Situation, lookahead: Lookahead | None = None) -> float | None:
+    """After how long a job that waits takes on-demand if no spot comes, by the decisions themselves; None: never.
+
+    Looked for between now and the point of no return, to a step of what is left in LOOKS_AHEAD halvings: the longer
+    nothing runs, the less there is to wait for.
+    """
+    zones = tuple(replace(zone, available=False) for zone in s.zones)
+
+    def takes_it(seconds: float) -> bool:
+        later = replace(s, elapsed_seconds=s.elapsed_seconds + seconds, zones=zones)
+        return decide(later, lookahead).action is Action.ON_DEMAND
+
+    early, late = 0.0, end_seconds(s) - s.elapsed_seconds - s.work_left_seconds - s.restart_seconds
+    if late <= 0 or not takes_it(late):
+        return None
+    for _ in range(LOOKS_AHEAD):
+        if late - early <= s.tick_seconds:
+            break
+        middle = (early + late) / 2
+        early, late = (early, middle) if takes_it(middle) else (middle, late)
+    return late
 
 
 def _passes_budget(s: Situation) -> bool:

@@ -49,20 +49,6 @@ def spot_zones(job: Job) -> list[str]:
     return list(dict.fromkeys(where.zone for where in spot if where.zone != "*"))[:3]
 
 
-def seconds_to_on_demand(job: Job, now: datetime, settings: Settings) -> float | None:
-    """Until a job that waits for spot takes an on-demand machine; None: it does not, or nobody can say when."""
-    candidates = job.plan.candidates if job.plan else []
-    allowed = any(one.placement.capacity_type == events.CAPACITY_TYPE_ON_DEMAND for one in candidates)
-    if not allowed or job.spec.spot_policy == events.SPOT_POLICY_SPOT or job.plan is None:
-        return None
-    if job.deadline is None:
-        waited = (now - job.waiting_since).total_seconds() if job.waiting_since else 0.0
-        return settings.patience_seconds - waited
-    if not job.plan.HasField("point_of_no_return"):
-        return None
-    return (job.plan.point_of_no_return.ToDatetime(tzinfo=UTC) - now).total_seconds()
-
-
 def month_of(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m}"
 

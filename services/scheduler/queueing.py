@@ -9,6 +9,7 @@ neither. A place is kept until the job ends; only the market's wait gives it bac
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -16,16 +17,15 @@ from google.protobuf.message import Message
 from prometheus_client import Counter, Gauge
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.scheduler import admission, launching, waiting
+from services.scheduler import admission, waiting
 from services.scheduler import queue_values as values
 from services.scheduler.admission import Decision
 from services.scheduler.domain import NANO, EndReason, Job, State
-from services.scheduler.endings import fail
+from services.scheduler.endings import fail, held
 from services.scheduler.places import Span
 from services.scheduler.queue_store import PredictionRow, QueueRow, QueueStore, WaitRow
 from services.scheduler.settings import Settings
 from services.scheduler.waiting import MARKET_RULES, Told
-from sskai.contract import timestamp
 from sskai.database import Database
 from sskai.events import v1 as events
 
@@ -37,7 +37,7 @@ PREDICTIONS = Counter(
 WAITING = Gauge("sskai_scheduler_waiting_jobs", "Jobs that wait, by the rule that holds them", ["rule"])
 RULES = (
     *("no-plan", "no-capacity", "quota", "priority", "fair-share", "budget"),
-    *("tenant-budget", "waiting-for-spot", "backoff"),
+    *("tenant-budget", "waiting-for-spot"),
 )
 
 LOOK_AGAIN_SECONDS = 5.0
@@ -68,6 +68,9 @@ class LastDecision:
 
     def keep(self, decision: Decision, took_seconds: float) -> None:
         self.decision, self.made_at, self.took_seconds = decision, time.monotonic(), took_seconds
+
+
+OtherWay = Callable[[], Awaitable[float | None]]
 
 
 class Queue:
@@ -106,11 +109,18 @@ class Queue:
             return failed, [fail(failed, EndReason.BUDGET_EXHAUSTED.word, verdict.detail, self.now)], False
         line = decision.line(job.job_id)
         span = waiting.in_line(line) if line else await self._until_money(verdict.rule, row)
+        # Who has no place does not look for capacity: `retry.duration` is not about that time.
+        job = replace(job, waiting_since=None)
         again = max(LOOK_AGAIN_SECONDS, len(decision.verdicts) / LOOKS_PER_SECOND)
         return *await self._hold(job, row, verdict.rule, verdict.detail, again, span, verdict.position), False
 
-    async def hold(self, job: Job, rule: str, detail: str, seconds: float) -> tuple[Job, list[Message]]:
-        """The job waits for something else than its place: it looks again in so many seconds."""
+    async def hold(
+        self, job: Job, rule: str, detail: str, seconds: float, *, other_way: OtherWay | None = None
+    ) -> tuple[Job, list[Message]]:
+        """The job waits for something else than its place: it looks again in so many seconds.
+
+        `other_way`: after how long it goes on without what it waits for; asked only where that is told.
+        """
         row = await self.store.row(job.job_id) or self._new(job)
         if rule in MARKET_RULES:
             # With a deadline its place must be there when it has to go on demand; without one others may use it.
@@ -120,7 +130,7 @@ class Queue:
                 detail = f"{detail} (in {', '.join(zones)})"
         span = None
         if row.rule != rule or self._may_tell(row):
-            span = await self._until_let_go(job, row, rule, seconds)
+            span = await self._until_let_go(job, row, rule, other_way)
         return await self._hold(job, row, rule, detail, seconds, span, 0)
 
     async def decide(self, asking: str = "") -> Decision:
@@ -152,7 +162,7 @@ class Queue:
         if row.rule != rule:
             self._keep_wait(row, self.now, ended=False)
             row.rule, row.kind, row.since, row.told_at = rule, values.kind_of(job, rule), self.now, None
-        job = launching.hold(job, rule, detail, self.now, seconds)[0]
+        job = replace(job, due_at=self.now + timedelta(seconds=seconds))
         if not self._may_tell(row):
             return job, []
         if span is not None:
@@ -163,14 +173,7 @@ class Queue:
             return job, []
         row.told_at = self.now
         row.earliest, row.expected, row.latest = foretold or (None, None, None)
-        event = events.JobHeld(
-            job_id=job.job_id, tenant_id=job.tenant_id, rule=rule, detail=detail, held_at=self.now, position=position
-        )
-        event.since.CopyFrom(timestamp(row.since or self.now))
-        if span is not None and foretold is not None:
-            event.earliest_start.CopyFrom(timestamp(foretold[0]))
-            event.expected_start.CopyFrom(timestamp(foretold[1]))
-            event.latest_start.CopyFrom(timestamp(foretold[2]))
+        if span is not None:
             self.session.add(
                 PredictionRow(
                     job_id=job.job_id,
@@ -181,7 +184,8 @@ class Queue:
                     high_seconds=span.high,
                 )
             )
-        return job, [event]
+        since = row.since or self.now
+        return job, [held(job, rule, detail, self.now, since=since, foretold=foretold, position=position)]
 
     def _admitted(self, job: Job) -> tuple[Job, list[Message], bool]:
         """It has its place; told once in a job's life."""
@@ -193,16 +197,14 @@ class Queue:
     def _may_tell(self, row: QueueRow) -> bool:
         return row.told_at is None or (self.now - row.told_at).total_seconds() >= waiting.RATE_SECONDS
 
-    async def _until_let_go(self, job: Job, row: QueueRow, rule: str, seconds: float) -> Span | None:
-        if rule == "backoff":
-            return waiting.known(seconds)
+    async def _until_let_go(self, job: Job, row: QueueRow, rule: str, other_way: OtherWay | None) -> Span | None:
         if rule not in (*MARKET_RULES, "no-plan"):
             return None
         waited = (self.now - row.since).total_seconds() if row.since and row.rule == rule else 0.0
         past = await self.store.past_waits(rule, values.kind_of(job, rule))
         span = waiting.of_past_waits(rule, past, waited)
-        other_way = values.seconds_to_on_demand(job, self.now, self.settings)
-        return span if rule != "waiting-for-spot" or other_way is None else waiting.at_most(span, other_way)
+        seconds = await other_way() if other_way is not None else None
+        return span if seconds is None else waiting.at_most(span, seconds)
 
     async def _until_money(self, rule: str, row: QueueRow) -> Span | None:
         """A month's budget is there again when the next one begins; what jobs still hold may come free at any time."""
@@ -278,7 +280,7 @@ async def tend_queue(database: Database, settings: Settings, now: datetime, last
         by_rule = await queue.store.waiting_by_rule()
         for rule in RULES:
             WAITING.labels(rule=rule).set(by_rule.get(rule, 0))
-        if not set(by_rule) - {*MARKET_RULES, "no-plan", "backoff"} or last.stands_for_seconds:
+        if not set(by_rule) - {*MARKET_RULES, "no-plan"} or last.stands_for_seconds:
             return 0
         return len((await queue.decide()).launch)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
@@ -113,7 +113,13 @@ def denial_seconds(job: Job, first_seconds: float) -> float:
     return growing.seconds(1 + job.denials // offers, draw(job.job_id, job.attempts))
 
 
+def looks(job: Job, now: datetime) -> Job:
+    """The job has its place and looks for a machine; the first look of a search begins it."""
+    return job if job.waiting_since is not None else replace(job, waiting_since=now)
+
+
 def has_looked_long_enough(job: Job, now: datetime) -> bool:
-    """Whether `retry.duration` of the job file is over and nothing was found to run on. Each launch opens it anew."""
+    """Whether `retry.duration` of the job file is over and nothing was found to run on. Each launch opens it anew; the
+    time until the plan and the place were there is no search."""
     limit = job.spec.retry.duration_seconds
     return bool(limit) and job.waiting_since is not None and (now - job.waiting_since).total_seconds() > limit

@@ -58,7 +58,8 @@ class Settings(sskai.settings.Settings):
     metering_seconds: float = Field(default=5, gt=0)
     # How long an offer that had no machine is left alone.
     denial_seconds: float = Field(default=60, gt=0)
-    # A job without a deadline waits so long for spot capacity before it takes on-demand (spot_policy: auto).
+    # A job without a deadline may take so much longer than half as long again as without any waiting, before it goes on
+    # demand (spot_policy: auto; `policy.end_seconds`).
     patience_seconds: float = Field(default=600, ge=0)
     # What the spot policy knows of markets before it has seen any; a file of `sskai lab fit`. Unset: the shipped one.
     spot_priors: Path | None = None

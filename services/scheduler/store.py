@@ -48,7 +48,6 @@ class JobRow(Claimable, Base):
     stop_reason: Mapped[str | None] = mapped_column(Text)
     stop_by: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     waiting_since: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    held_rule: Mapped[str] = mapped_column(Text)
     admitted: Mapped[bool]
     denied_until: Mapped[dict[str, str]] = mapped_column(JSONB)
     step_seconds: Mapped[float] = mapped_column(Float)
@@ -116,7 +115,6 @@ _JOB_FIELDS = (
     "outgrown_bytes",
     "stop_by",
     "waiting_since",
-    "held_rule",
     "admitted",
     "step_seconds",
     "submitted_at",

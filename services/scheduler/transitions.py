@@ -32,7 +32,6 @@ def submitted(event: events.JobSubmitted, now: datetime, traceparent: str) -> Jo
         event.tenant_id,
         event.spec,
         submitted_at=event.submitted_at.ToDatetime(tzinfo=UTC),
-        waiting_since=now,
         traceparent=traceparent,
         due_at=now + timedelta(seconds=PLAN_PATIENCE_SECONDS),
     )
@@ -47,7 +46,7 @@ def planned(job: Job, plan: events.PlanProposed, now: datetime) -> Job:
         return job
     due_at = max(now, job.not_before or now)
     if job.state is State.PLANNING:
-        return replace(job.to(State.QUEUED), due_at=due_at, held_rule="")
+        return replace(job.to(State.QUEUED), due_at=due_at)
     return replace(job, due_at=due_at)
 
 
@@ -78,7 +77,6 @@ def begin_attempt(job: Job, candidate: events.Candidate, now: datetime) -> Job:
         attempts=number,
         attempt=Attempt(number, candidate.placement, started_at=now, planned=candidate),
         due_at=now,
-        held_rule="",
     )
 
 
@@ -247,7 +245,7 @@ def attempt_ended(job: Job, reason: EndReason, now: datetime) -> Job:
         return _promoted(job, now)
     if reason is EndReason.SPOT_INTERRUPTED and has_fitting_candidate(job, now, other_than=taken.placement):
         job = avoid(job, taken.placement, now, TAKEN_SECONDS)
-    job = replace(job, waiting_since=now)
+    job = replace(job, waiting_since=None)
     if is_fresh(job.plan, now) and has_fitting_candidate(job, now):
         return replace(job.to(State.QUEUED), due_at=at)
     return replace(job.to(State.PLANNING), due_at=max(at, now + timedelta(seconds=REPLAN_SECONDS)))

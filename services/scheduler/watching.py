@@ -37,6 +37,7 @@ class Watch:
     missing: dict[str, datetime] = field(default_factory=dict)  # machine -> when a list lacked it first
     deletions: dict[str, Deletion] = field(default_factory=dict)
     noticed: dict[str, datetime] = field(default_factory=dict)  # machine -> the notice that was acted on
+    ended: dict[str, datetime] = field(default_factory=dict)  # machine -> when a list said first that its pod is dead
 
     def listed(self, machine_ids: Iterable[str], now: datetime) -> None:
         """A list came."""
@@ -48,6 +49,7 @@ class Watch:
         self.missing = {one: at for one, at in self.missing.items() if one not in seen}
         self.deletions = {one: deletion for one, deletion in self.deletions.items() if one in seen}
         self.noticed = {one: at for one, at in self.noticed.items() if one in seen}
+        self.ended = {one: at for one, at in self.ended.items() if one in seen}
 
     def gone(self, launched_at: Mapping[str, datetime], seen: Iterable[str], now: datetime) -> list[str]:
         """The machines of live attempts that two lists in a row lacked."""
@@ -61,6 +63,14 @@ class Watch:
             if (now - first).total_seconds() >= MISSING_SECONDS:
                 gone.append(machine_id)
         return gone
+
+    def ended_at(self, machine_id: str, told: datetime | None, now: datetime) -> datetime:
+        """When a dead pod ended: as the cluster told, or when it was first seen dead.
+
+        Not every cluster knows the moment, and "now" would come anew with every list: the wait would never be over.
+        """
+        seen = self.ended.setdefault(machine_id, now)
+        return seen if told is None else min(told, seen)
 
     def may_delete(self, machine_id: str, *, is_gone: bool, now: datetime) -> bool:
         """Whether it is time for the next try to delete this machine."""

@@ -43,6 +43,11 @@ class World:
         market = await self._market(store).market(placing.spot_offers(job))
         return await asyncio.to_thread(placing.choose, job, now, self.settings, market, self.lookahead)
 
+    async def seconds_to_on_demand(self, job: Job, store: Store, now: datetime) -> float | None:
+        """After how long a job that waits for spot takes on-demand if none comes, by the policy that has it wait."""
+        market = await self._market(store).market(placing.spot_offers(job))
+        return await asyncio.to_thread(placing.seconds_to_on_demand, job, now, self.settings, market, self.lookahead)
+
     async def saw(
         self, store: Store, placement: events.Placement, available: bool, now: datetime, *, all_the_while: bool = False
     ) -> None:

@@ -72,10 +72,12 @@ class PodSettings(sskai.settings.Settings):
 
     def work_key(self) -> str:
         """Where in the bucket the job's objects lie. Raises ValueError."""
-        prefix = f"s3://{self.objects_bucket}/"
-        if not self.work_uri.startswith(prefix):
-            raise ValueError(f"SSKAI_WORK_URI: {self.work_uri!r} is not in {prefix}")
-        return self.work_uri.removeprefix(prefix)
+        from sskai.objects import key_of
+
+        try:
+            return key_of(self.objects_bucket, self.work_uri)
+        except ValueError as error:
+            raise ValueError(f"SSKAI_WORK_URI: {error}") from error
 
     def awaited(self) -> Awaited | None:
         return Awaited(self.awaits.attempt, self.awaits.until) if self.awaits else None

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from sskai.client import Client, SskaiError
 from sskai.demo import corpus
-from sskai.demo.journey import Cloud, Journey, Scenario
+from sskai.demo.journey import Journey, Scenario
 from sskai.demo.observer import NotSeenError
 from sskai.demo.screen import Screen
 from sskai.local import stack, weights
+from sskai.local.cloud.client import CloudClient
 from sskai.local.paths import home_folder
 from sskai.local.processes import StartError
 
@@ -51,7 +52,7 @@ def main() -> int:
                 drifted=corpus.drifted_prompts(),
             )
             with Client(state.gateway_url, state.admin_key) as client:
-                cloud = Cloud(state.environment["SSKAI_CLOUD_URL"], state.environment["SSKAI_CLOUD_TOKEN"])
+                cloud = CloudClient(state.environment["SSKAI_CLOUD_URL"], state.environment["SSKAI_CLOUD_TOKEN"])
                 figures |= Journey(
                     client, state.gateway_url, state.admin_key, cloud=cloud, scenario=scenario, screen=screen
                 ).run()

@@ -12,12 +12,12 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import openai
 
 from sskai.client import Client, Document, Event
 from sskai.demo.observer import NotSeenError, Observer
 from sskai.demo.screen import Screen
+from sskai.local.cloud.client import CloudClient
 
 NANO = 1_000_000_000
 
@@ -46,23 +46,6 @@ class Scenario:
     answer_tokens: int = 48
 
 
-@dataclass
-class Cloud:
-    """The simulated spot market, from the side of the one who takes machines away."""
-
-    url: str
-    token: str
-
-    def interrupt(self, machine_id: str, notice_seconds: float) -> None:
-        answer = httpx2.post(
-            f"{self.url}/machines/{machine_id}/interrupt",
-            json={"notice_seconds": notice_seconds},
-            headers={"Authorization": f"Bearer {self.token}"},
-            timeout=10,
-        )
-        answer.raise_for_status()
-
-
 class Journey:
     """One run of the scenario. `figures` grows with every step."""
 
@@ -72,7 +55,7 @@ class Journey:
         gateway_url: str,
         api_key: str,
         *,
-        cloud: Cloud,
+        cloud: CloudClient,
         scenario: Scenario,
         screen: Screen,
         between: Callable[[str], None] = lambda _moment: None,

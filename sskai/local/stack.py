@@ -141,7 +141,9 @@ def _start_supervisor(folder: Path, scope: str) -> None:
 
 def with_whole_paths(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables with paths as seen from here: the stack's parts have a working folder of their own."""
-    return {name: str(Path(value).absolute()) if name in PATHS else value for name, value in environment.items()}
+    return {
+        name: str(Path(value).absolute()) if value and name in PATHS else value for name, value in environment.items()
+    }
 
 
 def _wait_until_running(folder: Path, say: Callable[[str], None]) -> StackState:

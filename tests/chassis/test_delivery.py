@@ -182,10 +182,10 @@ async def test_a_lease_that_ran_out_drops_the_result(database: Database) -> None
     (slow,) = await claims.claim(database, JobRow, lease_seconds=0)
     (quick,) = await claims.claim(database, JobRow, lease_seconds=30)
     async with database.transaction() as session:
-        assert not await claims.release(session, slow, due_in_seconds=None, held_rule="from the zombie")
-        assert await claims.release(session, quick, due_in_seconds=None, held_rule="quota")
+        assert not await claims.release(session, slow, due_in_seconds=None, checkpoint_uri="from the zombie")
+        assert await claims.release(session, quick, due_in_seconds=None, checkpoint_uri="s3://sskai/a")
     async with database.transaction() as session:
         row = await session.scalar(select(JobRow))
         assert row is not None
-        assert (row.held_rule, row.due_at, row.lease_token) == ("quota", None, None)
+        assert (row.checkpoint_uri, row.due_at, row.lease_token) == ("s3://sskai/a", None, None)
     assert await claims.claim(database, JobRow) == []

@@ -18,7 +18,7 @@ from services.gateway import timelines
 from services.gateway.domain import JobView, follow
 from services.gateway.loops import forget
 from services.gateway.tables import PriceRow
-from services.gateway.timeline import Job, Mark, Notice, PricePoint, assemble, mark_of, thinned
+from services.gateway.timeline import Job, Mark, Notice, PricePoint, assemble, machines, mark_of, thinned
 from sskai.client import Client
 from sskai.contract import timestamp
 from sskai.events import v1 as events
@@ -149,11 +149,43 @@ def test_without_observed_prices_an_offer_costs_what_it_was_launched_at() -> Non
     ]
 
 
-def test_an_attempt_that_nobody_ended_is_over_when_the_next_one_starts() -> None:
+def lanes(told: list[Message], notices: list[Notice], now: float) -> list[tuple[str | None, str]]:
+    """(end, outcome) of each."""
+    document = assemble(JOB, list(marks_of(told).values()), notices, [], START + timedelta(seconds=now))
+    return [(lane["ended_at"], lane["outcome"]) for lane in document["attempts"]]
+
+
+def test_an_attempt_that_did_not_tell_its_end_is_over_when_others_say_so() -> None:
     told = [event for event in life() if not isinstance(event, events.AttemptDrained)]
-    document = assemble(JOB, list(marks_of(told).values()), [], [], START + timedelta(seconds=1000))
-    assert (document["attempts"][0]["ended_at"], document["attempts"][0]["outcome"]) == (iso(700), "ended")
-    assert len(document["waits"]) == 1
+    assert lanes(told, [], 1000) == [(iso(605), "ended"), (None, "running")]
+    told = [event for event in told if not isinstance(event, events.JobRequeued)]
+    assert lanes(told, [], 1000) == [(iso(720), "ended"), (None, "running")]
+    silent = [event for event in told if getattr(event, "attempt", 0) != 1 or isinstance(event, events.AttemptStarted)]
+    silent = [event for event in silent if not isinstance(event, events.AttemptResumed)]
+    assert lanes(silent, [], 1000) == [(iso(700), "ended"), (None, "running")]
+
+
+def test_an_attempt_that_drains_is_shown_beside_its_successor() -> None:
+    notice = Notice("i-1", START + timedelta(seconds=600), "terminate", START + timedelta(seconds=720))
+    told = [event for event in life()[:9] if not isinstance(event, events.AttemptDrained)]
+    told.append(
+        events.AttemptStarted(
+            job_id="job_1", tenant_id="tenant_a", attempt=2, machine_id="i-2", placement=PLACEMENT, started_at=at(605)
+        )
+    )
+    assert lanes(told, [notice], 610) == [(None, "running"), (None, "running")]
+    assert lanes(told, [notice], 730) == [(iso(720), "ended"), (None, "running")]
+
+
+def test_a_notice_to_any_machine_of_a_gang_is_one_to_its_attempt() -> None:
+    notice = Notice("i-1b", START + timedelta(seconds=600), "terminate", START + timedelta(seconds=720))
+    told = life()
+    next(event for event in told if isinstance(event, events.AttemptStarted)).member_ids.extend(["i-1", "i-1b"])
+    marks = list(marks_of(told).values())
+    assert machines(marks) == ["i-1", "i-1b", "i-2"]
+    document = assemble(JOB, marks, [notice], [], START + timedelta(seconds=1000))
+    (shown,) = [event for event in document["events"] if event["kind"] == "notice"]
+    assert (shown["attempt"], shown["machine_id"]) == (1, "i-1b")
 
 
 @given(st.integers())

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from sskai.client import Client
-from sskai.demo.journey import Cloud, Scenario
+from sskai.demo.journey import Scenario
 from sskai.local import stack
+from sskai.local.cloud.client import CloudClient
 from sskai.local.state import StackState, read_state
 from tests import tiny_model
 
@@ -30,8 +31,8 @@ class Stack:
         return self.state.admin_key
 
     @property
-    def cloud(self) -> Cloud:
-        return Cloud(self.state.environment["SSKAI_CLOUD_URL"], self.state.environment["SSKAI_CLOUD_TOKEN"])
+    def cloud(self) -> CloudClient:
+        return CloudClient(self.state.environment["SSKAI_CLOUD_URL"], self.state.environment["SSKAI_CLOUD_TOKEN"])
 
     def client(self) -> Client:
         return Client(self.state.gateway_url, self.key)

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from sskai.local import parts, stack
+from sskai.local.cloud.client import CloudClient
 from sskai.local.layout import Layout
 from sskai.local.processes import Child, wait_until
 
@@ -167,6 +168,19 @@ def test_no_notice_means_no_message_and_an_instant_end(cloud):
     gone = cloud.client.post(f"/machines/{machine_id}/interrupt", json={"notice_seconds": 0}).json()
     assert (gone["state"], gone["pod"]["exit_code"]) == ("gone", GONE_EXIT_CODE)
     assert cloud.client.get("/interruptions").json() == before
+
+
+def test_who_takes_machines_away_finds_a_jobs_machine_and_what_its_pod_said(cloud):
+    market = CloudClient(cloud.layout.url("cloud"), cloud.token)
+    line = json.dumps({"event": "first step", "step": 1})
+    machine_id = cloud.launch(f"echo '{line}'; sleep 600", "told", tags={"sskai-job": "job_1"}).json()["machine_id"]
+    assert wait_until(lambda: market.said(machine_id, "first step") is not None, 5)
+    found = market.machine_of("job_1")
+    assert found is not None
+    assert found["machine_id"] == machine_id
+    assert market.machine_of("job_2") is None
+    market.interrupt(machine_id, 0)
+    assert cloud.machine(machine_id)["state"] == "gone"
 
 
 def test_a_machine_on_demand_gets_no_notice(cloud):
@@ -330,3 +344,4 @@ def test_paths_mean_what_they_mean_where_the_stack_is_started(monkeypatch, tmp_p
     monkeypatch.chdir(tmp_path)
     given = {"SSKAI_MARKET_TRACE": "traces", "SSKAI_CLOUD_CATALOGUE": "/etc/table.csv", "SSKAI_MARKET_SPEED": "60"}
     assert stack.with_whole_paths(given) == given | {"SSKAI_MARKET_TRACE": str(tmp_path / "traces")}
+    assert stack.with_whole_paths({"SSKAI_MARKET_TRACE": ""}) == {"SSKAI_MARKET_TRACE": ""}

@@ -219,3 +219,10 @@ def built(**settings) -> Market:
 def test_a_setting_that_cannot_be_is_refused_by_name(settings, problem):
     with pytest.raises(ValueError, match=problem):
         built(**settings)
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch):
+    for name, field in Settings.model_fields.items():
+        if name.startswith("market_"):
+            monkeypatch.setenv(f"SSKAI_{name.upper()}", "")
+            assert getattr(Settings(cloud_token="a-token-of-the-test"), name) == field.default

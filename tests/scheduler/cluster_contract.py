@@ -25,7 +25,6 @@ class Site(Protocol):
     """A cluster, and the hands of fate."""
 
     cluster: Cluster
-    gangs: bool  # whether it runs pods of several machines
 
     def running(self) -> int:
         """Machines (or pods) that cost something now."""
@@ -39,8 +38,8 @@ class Site(Protocol):
     async def start(self, machine_id: str) -> None:
         """The pod's program runs."""
 
-    async def exit(self, machine_id: str, code: int) -> None:
-        """The pod's program ends (a gang's: each member's)."""
+    async def exit(self, machine_id: str, code: int, rank: int = 0) -> None:
+        """The pod's program ends (a gang's: that member's)."""
 
     async def lose(self, machine_id: str) -> None:
         """A machine is no more (a gang's: one of them)."""
@@ -130,8 +129,6 @@ class ClusterContract:
         assert site.running() == 0
 
     async def test_a_gang_is_all_of_its_machines_or_none(self, site: Site) -> None:
-        if not site.gangs:
-            pytest.skip("runs pods of one machine only")
         gang = await site.cluster.launch(replace(POD, machines=3))
         again = await site.cluster.launch(replace(POD, machines=3))
         assert (again.machine_id, again.member_ids) == (gang.machine_id, gang.member_ids)
@@ -146,15 +143,41 @@ class ClusterContract:
 
         await wait_for(nothing_left)
 
-    async def test_a_gang_has_exited_when_all_members_have(self, site: Site) -> None:
-        if not site.gangs:
-            pytest.skip("runs pods of one machine only")
+    @pytest.mark.parametrize("codes", [(0, 0), (75, 75), (0, 75)], ids=str)
+    async def test_a_gang_has_exited_when_all_members_have(self, site: Site, codes: tuple[int, int]) -> None:
+        """Whoever is done or has saved sooner than the others does not end what they still do."""
         gang = await site.cluster.launch(replace(POD, machines=2))
+        other = await site.cluster.launch(attempt(2))
         await site.start(gang.machine_id)
-        await site.exit(gang.machine_id, 0)
-        assert (await reaches(site, gang.machine_id, PodState.EXITED)).exit_code == 0
+        await site.start(other.machine_id)
+        await reaches(site, other.machine_id, PodState.RUNNING)
+        await site.exit(gang.machine_id, codes[0])
+        await site.exit(other.machine_id, 0)
+        await reaches(site, other.machine_id, PodState.EXITED)
+        seen = await observed(site, gang.machine_id)
+        assert seen is not None
+        assert seen.state is PodState.RUNNING
+        await site.exit(gang.machine_id, codes[1], 1)
+        assert (await reaches(site, gang.machine_id, PodState.EXITED)).exit_code == max(codes)
         await site.cluster.delete(gang.machine_id)
+        await site.cluster.delete(other.machine_id)
         assert site.running() == 0
+
+    async def test_a_gang_has_failed_with_a_member_and_says_what_tells_most(self, site: Site) -> None:
+        """A member that misses another breaks, too; what the user must mend is what counts."""
+        gang = await site.cluster.launch(replace(POD, machines=3))
+        await site.start(gang.machine_id)
+        await reaches(site, gang.machine_id, PodState.RUNNING)
+        await site.exit(gang.machine_id, 75)
+        await site.exit(gang.machine_id, 1, 1)
+        assert (await reaches(site, gang.machine_id, PodState.EXITED)).exit_code == 1
+        await site.exit(gang.machine_id, 71, 2)
+
+        async def told() -> bool:
+            seen = await observed(site, gang.machine_id)
+            return seen is not None and seen.exit_code == 71
+
+        await wait_for(told)
 
     async def test_a_cluster_that_does_not_answer_says_nothing_about_pods(self, site: Site) -> None:
         machine = await site.cluster.launch(POD)

@@ -18,6 +18,7 @@ from services.scheduler.cluster import (
     RefusedError,
 )
 from services.scheduler.domain import offer_of
+from services.scheduler.pods import Ending, gang_end
 
 
 @dataclass
@@ -25,6 +26,7 @@ class FakeCluster:
     clock: Callable[[], datetime]
     pods: dict[str, Pod] = field(default_factory=dict)
     observations: dict[str, Observation] = field(default_factory=dict)
+    endings: dict[str, list[Ending]] = field(default_factory=dict)  # of a gang's members
     drained: list[str] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     known_secrets: set[str] = field(default_factory=set)
@@ -72,8 +74,12 @@ class FakeCluster:
         self.says(machine_id, state=PodState.GONE, ended_at=self.clock())
 
     def exit(self, machine_id: str, code: int) -> None:
-        """The pod's program ended."""
-        self.says(machine_id, state=PodState.EXITED, exit_code=code, ended_at=self.clock())
+        """The pod's program ended; a gang's, on one machine after another."""
+        endings = self.endings.setdefault(machine_id, [])
+        endings.append(Ending(code, self.clock()))
+        over = gang_end(endings, self.pods[machine_id].machines)
+        if over is not None:
+            self.says(machine_id, state=PodState.EXITED, exit_code=over.exit_code, ended_at=over.ended_at)
 
     def says(self, machine_id: str, **words: Any) -> None:
         """What its list says of a machine from now on."""

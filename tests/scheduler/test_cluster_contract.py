@@ -14,6 +14,7 @@ import pytest
 
 from services.scheduler.domain import offer_of
 from services.scheduler.local_cluster import LocalCluster
+from sskai.local.cloud import cloud
 from sskai.local.cloud.api import create_app
 from sskai.local.cloud.cloud import Cloud
 from sskai.local.cloud.market import Market
@@ -23,13 +24,11 @@ from tests.scheduler.fake_cluster import FakeCluster
 
 
 class FakeSite:
-    gangs = False
-
     def __init__(self) -> None:
         self.cluster = FakeCluster(lambda: datetime.now(UTC))
 
     def running(self) -> int:
-        return len(self.cluster.running())
+        return sum(self.cluster.pods[machine_id].machines for machine_id in self.cluster.running())
 
     def signals(self) -> int:
         return len([one for one in self.cluster.drained if one in self.cluster.pods])
@@ -40,7 +39,7 @@ class FakeSite:
     async def start(self, machine_id: str) -> None:
         pass
 
-    async def exit(self, machine_id: str, code: int) -> None:
+    async def exit(self, machine_id: str, code: int, rank: int = 0) -> None:
         self.cluster.exit(machine_id, code)
 
     async def lose(self, machine_id: str) -> None:
@@ -58,7 +57,7 @@ class TestFakeCluster(ClusterContract):
 
 PROGRAM = """
 import os, pathlib, signal, sys, time
-folder, attempt = pathlib.Path(sys.argv[1]), os.environ["SSKAI_ATTEMPT"]
+folder, attempt = pathlib.Path(sys.argv[1]), os.environ["SSKAI_ATTEMPT"] + "-" + os.environ.get("RANK", "0")
 signal.signal(signal.SIGTERM, lambda *_: (folder / "signals").open("a").write("x"))
 (folder / f"started-{attempt}").touch()
 while not (folder / f"exit-{attempt}").exists(): time.sleep(0.02)
@@ -68,8 +67,6 @@ sys.exit(int((folder / f"exit-{attempt}").read_text()))
 
 class LocalSite:
     """The simulated cloud, whose pods are processes."""
-
-    gangs = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -98,13 +95,14 @@ class LocalSite:
         self.cloud.deny(["use1-az1/g5.xlarge/spot"])
 
     async def start(self, machine_id: str) -> None:
-        started = self.folder / f"started-{self._attempt(machine_id)}"
-        await wait_for(started.exists)
+        for rank in range(self.cloud.machine(machine_id).size):
+            started = self.folder / f"started-{self._attempt(machine_id)}-{rank}"
+            await wait_for(started.exists)
 
-    async def exit(self, machine_id: str, code: int) -> None:
+    async def exit(self, machine_id: str, code: int, rank: int = 0) -> None:
         waiting = self.folder / "waiting"
         waiting.write_text(str(code))
-        waiting.rename(self.folder / f"exit-{self._attempt(machine_id)}")  # never seen half written
+        waiting.rename(self.folder / f"exit-{self._attempt(machine_id)}-{rank}")  # never seen half written
 
     async def lose(self, machine_id: str) -> None:
         self.cloud.interrupt(machine_id, 0)
@@ -119,7 +117,9 @@ class LocalSite:
 
 class TestLocalCluster(ClusterContract):
     @pytest.fixture
-    async def site(self, tmp_path: Path) -> AsyncIterator[LocalSite]:
+    async def site(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalSite]:
+        # The programs of this test do not leave when they are asked to.
+        monkeypatch.setattr(cloud, "REST_OF_GANG_SECONDS", 0.2)
         (tmp_path / "cloud").mkdir()
         one = LocalSite(tmp_path)
         ticking = asyncio.create_task(one.tick())

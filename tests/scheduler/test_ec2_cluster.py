@@ -41,8 +41,6 @@ TOLD = {
 
 
 class Site:
-    gangs = True
-
     def __init__(self, **settings: Any) -> None:
         self.double = Ec2Double()
         self.settings = Settings(**(TOLD | settings))
@@ -67,9 +65,9 @@ class Site:
     async def start(self, machine_id: str) -> None:
         pass
 
-    async def exit(self, machine_id: str, code: int) -> None:
-        for member in self._members(machine_id):
-            self.double.tag(member, exit_code=str(code), ended_at=datetime.now(UTC).isoformat())
+    async def exit(self, machine_id: str, code: int, rank: int = 0) -> None:
+        member = self._members(machine_id)[rank]
+        self.double.tag(member, exit_code=str(code), ended_at=datetime.now(UTC).isoformat())
 
     async def lose(self, machine_id: str) -> None:
         self.double.reclaim(self._members(machine_id)[0])

@@ -27,8 +27,6 @@ GANG = replace(POD, machines=2)
 
 
 class Site:
-    gangs = True
-
     def __init__(self, api: KubernetesApi, settings: Settings) -> None:
         self.api = api
         self.cluster = KubernetesCluster(api.client(), settings)
@@ -48,9 +46,8 @@ class Site:
         for number, pod in enumerate(self.api.pods_of(machine_id)):
             self.api.schedule(pod, f"node-{number}")
 
-    async def exit(self, machine_id: str, code: int) -> None:
-        for pod in self.api.pods_of(machine_id):
-            self.api.exit(pod, code)
+    async def exit(self, machine_id: str, code: int, rank: int = 0) -> None:
+        self.api.exit(next(one for one in self.api.pods_of(machine_id) if f"{machine_id}-{rank}-" in one), code)
 
     async def lose(self, machine_id: str) -> None:
         self.api.lose(self.api.pods_of(machine_id)[0])
@@ -408,3 +405,22 @@ async def test_an_api_that_was_never_there_says_nothing_about_pods(site: Site) -
     await site.api.stop()
     with pytest.raises(ClusterUnavailableError):
         await site.cluster.observe()
+
+
+async def test_what_replaces_an_evicted_member_has_no_say(site: Site) -> None:
+    """The Job controller makes it while the others still save; its own end is no failure of theirs."""
+    await site.cluster.launch(GANG)
+    await site.start(POD.name)
+    await reaches(site, POD.name, PodState.RUNNING)
+    first, second = site.api.pods_of(POD.name)
+    site.api.exit(first, 75, evicted=True)
+    (replacement,) = set(site.api.pods_of(POD.name)) - {first, second}
+    site.api.change("pods", replacement, {"metadata": {"creationTimestamp": "2099-01-01T00:00:00Z"}})
+    await site.cluster.drain(POD.name)
+    site.api.exit(replacement, 143)
+    await wait_for(lambda: replacement in site.cluster._pods.departed)
+    seen = await observed(site, POD.name)
+    assert seen is not None
+    assert seen.state is PodState.RUNNING
+    site.api.exit(second, 75)
+    assert (await reaches(site, POD.name, PodState.EXITED)).exit_code == 75

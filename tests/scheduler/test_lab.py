@@ -21,8 +21,9 @@ from services.scheduler.lab import baselines, fitting, replaying
 from services.scheduler.lab.__main__ import app
 from services.scheduler.lab.bound import omniscient_usd
 from services.scheduler.lab.simulator import Work, simulate
-from services.scheduler.lab.traces import Trace, TraceError, read_all, starts, synthetic
+from services.scheduler.lab.traces import Trace, read_all, starts, synthetic
 from services.scheduler.policy import Action, Decision, Situation
+from sskai.local.cloud.records import RecordError
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 REFEREE = SHARED / "tools" / "spotsim.py"
@@ -204,17 +205,17 @@ def test_hours_of_the_day_are_learnt_where_there_is_a_pattern() -> None:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ("{", "no record"),
+        ("{", "JSON"),
         ({"metadata": {"gap_seconds": 0}, "data": [1]}, "gap_seconds"),
         ({"metadata": {"gap_seconds": 60}, "data": []}, "data"),
         ({"metadata": {"gap_seconds": 60}, "data": [1, -1]}, "data"),
-        ({"metadata": {"gap_seconds": 60}, "data": [1, 1], "prices": [0.1]}, "1 prices for 2 ticks"),
+        ({"metadata": {"gap_seconds": 60}, "data": [1, 1], "prices": [0.1]}, "prices has 1 entries, data has 2"),
     ],
 )
 def test_a_bad_record_is_named(tmp_path: Path, document: object, said: str) -> None:
     path = tmp_path / "zone.json"
     path.write_text(document if isinstance(document, str) else json.dumps(document))
-    with pytest.raises(TraceError, match=said) as told:
+    with pytest.raises(RecordError, match=said) as told:
         read_all(tmp_path)
     assert "zone.json" in str(told.value)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from services.scheduler.cluster import PodState
 from services.scheduler.domain import State
 from sskai.database import Database
 from sskai.events import v1 as events
@@ -69,3 +72,18 @@ async def test_a_machine_that_ended_with_its_finished_pod_is_no_loss(database: D
         await stage.turn(seconds=5)
     await stage.tell(FINISHED)
     assert (await stage.job()).state == State.SUCCEEDED
+
+
+@pytest.mark.parametrize("spoke", [False, True], ids=["before its first event", "after some"])
+async def test_a_pod_that_died_silently_on_a_machine_that_lives_has_ended(database: Database, spoke: bool) -> None:
+    """Not every cluster knows when: the wait for a last word begins when the scheduler first sees it dead."""
+    stage = Stage(database)
+    machine = await stage.run_first_attempt()
+    if spoke:
+        await stage.turn(seconds=60)
+        await stage.tell(progressed(1, 9))
+    stage.cluster.says(machine, state=PodState.EXITED, exit_code=1)
+    await stage.turn(seconds=60)
+    assert (await stage.job()).state == State.RUNNING, "its last word may be on its way"
+    await stage.turn(seconds=4)
+    assert [(one.attempt, one.reason) for one in stage.heard(events.JobRequeued)] == [(1, "error")]

@@ -372,3 +372,49 @@ async def test_what_is_kept_of_waits_is_limited(make: Make, monkeypatch: pytest.
     await forget_old_waits(stage.database, stage.now + timedelta(days=100))
     async with stage.database.transaction() as session:
         assert not (await session.scalars(select(WaitRow))).all()
+
+
+async def test_the_search_for_capacity_begins_with_the_place(make: Make) -> None:
+    """`retry.duration` limits the search of who may launch, not the time in line."""
+    stage = make(max_running_jobs_per_tenant=1)
+    await stage.tell(*job("job_1"))
+    await stage.turn()
+    submission, plan = job("job_2", later=1)
+    submission.spec.retry.duration_seconds = 600
+    submission.spec.spot_policy = events.SPOT_POLICY_SPOT
+    await stage.tell(submission, plan)
+    for _ in range(3):
+        await stage.turn(600)
+    stage.cluster.denied = set(SPOT)
+    await finish(stage, "job_1")
+    await tend(stage)
+    began = stage.now
+    failed: list[Message] = []
+    while not failed and (stage.now - began).total_seconds() < 3000:
+        await tend(stage, 30)
+        failed = stage.heard(events.JobFailed)
+    assert [getattr(one, "reason", "") for one in failed] == ["no-capacity"]
+    assert 600 < (stage.now - began).total_seconds() < 800
+
+
+@pytest.mark.parametrize("deadline_hours", [None, 3.0])
+async def test_a_wait_for_spot_is_foretold_by_the_policy_that_has_it_wait(
+    make: Make, deadline_hours: float | None
+) -> None:
+    """Nobody is told a start that is later than the moment at which the job goes on demand."""
+    stage = make()
+    stage.cluster.denied = set(SPOT)
+    await stage.tell(*job("job_1", deadline_hours=deadline_hours))
+    async with stage.database.transaction() as session:
+        for number in range(60):
+            session.add(WaitRow(rule="waiting-for-spot", kind=SPOT[0], seconds=9e4 + number, ended=True, at=stage.now))
+    held: list[events.JobHeld] = []
+    while not await running(stage) and (stage.now - START).total_seconds() < 4 * 3600:
+        await stage.turn(30)
+        held += [one for one in stage.heard(events.JobHeld) if one.rule == "waiting-for-spot"]
+    (machine,) = stage.cluster.running()
+    assert stage.cluster.pods[machine].placement.capacity_type == events.CAPACITY_TYPE_ON_DEMAND
+    assert held
+    waited = (stage.now - moment(held[0].held_at)).total_seconds()
+    foretold = (moment(held[0].expected_start) - moment(held[0].held_at)).total_seconds()
+    assert foretold == pytest.approx(waited, rel=0.25, abs=120)

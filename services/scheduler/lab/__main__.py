@@ -22,7 +22,8 @@ from services.scheduler.availability import Model, PriorsError, read_priors
 from services.scheduler.lab import comparing, fitting, replaying
 from services.scheduler.lab.replaying import LOOKAHEAD, POLICIES, UNIFORM, Result, Window
 from services.scheduler.lab.simulator import Work
-from services.scheduler.lab.traces import Trace, TraceError, read_all
+from services.scheduler.lab.traces import Trace, read_all
+from sskai.local.cloud.records import RecordError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 out, err = Console(), Console(stderr=True)
@@ -197,7 +198,7 @@ def _numbers(name: str, text: str) -> list[float]:
 def _read(folder: Path, need: int) -> list[Trace]:
     try:
         return read_all(folder, need)
-    except TraceError as error:
+    except RecordError as error:
         raise typer.BadParameter(str(error), param_hint="traces") from error
 
 

@@ -1,14 +1,11 @@
-"""Records of spot capacity: read, checked, cut into windows, split by time, made up.
+"""Records of spot capacity for the lab: named, cut into windows, split by time, made up.
 
-The format is that of the published records of "Can't Be Late" (NSDI'24): `{"metadata": {"gap_seconds": g}, "data":
-[n, ...]}`, n = instances that could be had (or that were held) at that tick; optional `prices` in USD per hour.
+`sskai.local.cloud.records` reads and checks them: what the simulated cloud plays, the lab replays.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-
-class TraceError(ValueError):
-    """A file that is no record; the message names it and what is wrong."""
+from sskai.local.cloud.records import RecordError, read_trace
 
 
 @dataclass(frozen=True)
@@ -42,37 +37,24 @@ class Trace:
 
 
 def read(path: Path, root: Path, need: int = 1) -> Trace:
-    """One record; there is capacity where at least `need` instances were on offer. Raises TraceError."""
-    try:
-        raw = path.read_bytes()
-        document = json.loads(raw)
-        gap = float(document["metadata"]["gap_seconds"])
-        data = np.asarray(document["data"], dtype=float)
-        prices = np.asarray(document["prices"], dtype=float) if document.get("prices") else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TraceError(f"{path} is no record of spot capacity: {error!r}") from error
-    if not math.isfinite(gap) or gap <= 0:
-        raise TraceError(f"{path}: metadata.gap_seconds must be more than 0, it is {gap}")
-    if data.ndim != 1 or len(data) == 0 or not np.isfinite(data).all() or (data < 0).any():
-        raise TraceError(f"{path}: data must be a list of counts, at least one, none negative")
-    if prices is not None and prices.shape != data.shape:
-        raise TraceError(f"{path}: {len(prices)} prices for {len(data)} ticks")
+    """One record; there is capacity where at least `need` instances were on offer. Raises RecordError."""
+    record = read_trace(path)
     name = path.relative_to(root)
     return Trace(
         name=str(name.with_suffix("")),
         group=str(name.parent),
-        gap_seconds=gap,
-        available=data >= need,
-        prices=prices,
-        sha256=hashlib.sha256(raw).hexdigest(),
+        gap_seconds=record.gap_seconds,
+        available=np.asarray(record.available) >= need,
+        prices=np.asarray(record.prices) if record.prices else None,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
 
 
 def read_all(root: Path, need: int = 1) -> list[Trace]:
-    """Every record under a folder, or the one file. Raises TraceError, also where there is none."""
+    """Every record under a folder, or the one file. Raises RecordError, also where there is none."""
     files = [root] if root.is_file() else sorted(root.rglob("*.json"))
     if not files:
-        raise TraceError(f"{root}: no *.json there")
+        raise RecordError(f"{root}: no *.json there")
     return [read(file, root.parent if root.is_file() else root, need) for file in files]
 
 

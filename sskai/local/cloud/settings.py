@@ -15,9 +15,9 @@ from sskai.local.paths import home_folder
 
 
 class Settings(BaseSettings):
-    """Where the cloud serves and what it plays; docs/guides/market.md tells the market's ones."""
+    """Where the cloud serves and what it plays; docs/guides/market.md tells the market's ones. Empty is unset."""
 
-    model_config = SettingsConfigDict(env_prefix="SSKAI_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SSKAI_", env_ignore_empty=True, extra="ignore")
 
     host: str = "127.0.0.1"
     port: int = 8090
