@@ -60,5 +60,5 @@ def test_what_is_no_adapter_is_told_so() -> None:
 
 
 def test_exports_beside_an_adapter_are_left_where_they_are() -> None:
-    exports = {name: ADAPTER["adapter_config.json"] for name in ("merged/model.safetensors", "gguf/bot.gguf")}
+    exports = dict.fromkeys(("merged/model.safetensors", "gguf/bot.gguf"), ADAPTER["adapter_config.json"])
     assert set(manifests.parse(manifest({**ADAPTER, **exports}))) == set(ADAPTER)
