@@ -22,7 +22,10 @@ from services.trainer.exports import NotExportableError, config_of
 
 # model_type -> llama.cpp's architecture, and whether its queries and keys have their rotary halves interleaved there.
 ARCHITECTURES = {"llama": ("llama", True), "mistral": ("llama", True), "qwen2": ("qwen2", False)}
-_LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 # How a text is split before its tokens are merged -> llama.cpp's name for that.
 PATTERNS = {_LLAMA_3: "llama-bpe", _LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}"): "qwen2"}
 
@@ -146,11 +149,11 @@ def _write_tensors(
     heads = int(config["num_attention_heads"])
     turned = {"q_proj": heads, "k_proj": int(config.get("num_key_value_heads") or heads)} if interleaved else {}
     for name, tensor in _tensors(folder, listed):
-        pieces = name.split(".")
+        pieces, written = name.split("."), tensor
         if pieces[-2] in turned:
-            tensor = _interleaved(tensor, turned[pieces[-2]])
+            written = _interleaved(tensor, turned[pieces[-2]])
         matrix = tensor.ndim > 1 and tensor.dtype != torch.float32
-        values = tensor.to(torch.float16 if matrix else torch.float32).contiguous().numpy()
+        values = written.to(torch.float16 if matrix else torch.float32).contiguous().numpy()
         if matrix and not np.isfinite(values).all():
             raise NotExportableError(f"{name} has values that float16 cannot hold")
         writer.write_tensor_data(values)

@@ -49,6 +49,7 @@ def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training,
     dataset = spec.dataset
     unit = UNITS.get(dataset.format, "nats per token")
     losses = training.losses
+    before, after = _loss(training.eval_loss_before), _loss(training.eval_loss_after)
     least = min(range(len(losses)), key=losses.__getitem__)
     read = f"{training.tokens} {'pictures' if dataset.format == TEXT_TO_IMAGE else 'tokens'}"
     sections = [

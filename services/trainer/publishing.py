@@ -83,8 +83,9 @@ def _export(folder: Path, kind: str, spec: events.JobSpec, base_folder: Path, st
     except Exception as error:
         if isinstance(error, MemoryError) or is_out_of_memory(error):
             error = MemoryError("it does not fit into this machine's memory")
-        for name in sorted(wanted - told.keys()):
-            told[name] = f"not made: {error}"
+        missing = sorted(wanted - told.keys())
+        told |= dict.fromkeys(missing, f"not made: {error}")
+        for name in {exports.MERGED, exports.GGUF} & set(missing):
             shutil.rmtree(folder / name, ignore_errors=True)
         if not isinstance(error, exports.NotExportableError | MemoryError):
             log.exception("export failed")

@@ -1,7 +1,7 @@
 """The kinds of results, and what each must hold to be one. Values only: both halves use it.
 
-A result says in `sskai.json` which kind it is; one that does not (a checkpoint that a budget stop left, say) is known by
-its files.
+A result says in `sskai.json` which kind it is; one that does not (a checkpoint that a budget stop left) is known
+by its files.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def kind_of(names: Collection[str]) -> str:
 
 
 def check(names: Collection[str], read: Callable[[str], bytes]) -> str:
-    """The kind of a result of these files (`read` gives a small one's content). Raises ManifestError unless it is one."""
+    """The kind of a result of these files; `read` gives a small one's content. Raises ManifestError if it is none."""
     kind = _document(DECLARATION, read).get("kind") if DECLARATION in names else kind_of(names)
     rule = RULES.get(str(kind))
     if rule is None:

@@ -25,7 +25,7 @@ MAX_PARAMS = 100  # a request
 MAX_VALUE_LENGTH = 500  # of a param; what every version of the server takes
 LAST_PAUSE_SECONDS = 60.0
 REQUEST_SECONDS = 10.0
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS, HANDING_OVER_SECONDS = 5.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,8 @@ class Tracking:
         with self._changed:
             self._status = status
             self._changed.notify_all()
-        self._thread.join(CLOSE_SECONDS)
+        # A successor may be waiting for the end of this attempt.
+        self._thread.join(HANDING_OVER_SECONDS if status == "SCHEDULED" else CLOSE_SECONDS)
 
     def _run(self) -> None:
         assert self._server is not None

@@ -101,7 +101,7 @@ def test_other_architectures_come_back_the_same(
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).to(dtype))
     model.save_pretrained(tmp_path / "model")
     words = export_gguf.write(tmp_path / "model", tmp_path / "model.gguf", "model")
     assert words == ("float32" if dtype == torch.float32 else "float16")
