@@ -135,6 +135,7 @@ def load(
                 seed=spec.hyperparameters.seed,
             )
         interruption.check()
+        rows: list[Any]
         if pictured:
             rows = diffusion.pictures(fetching_data.result(), folder / "pictures")
         else:

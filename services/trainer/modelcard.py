@@ -49,26 +49,18 @@ def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training,
     dataset = spec.dataset
     unit = UNITS.get(dataset.format, "nats per token")
     losses = training.losses
+    metadata = yaml.safe_dump(_metadata(spec, training, kind), sort_keys=False, allow_unicode=True)
     before, after = _loss(training.eval_loss_before), _loss(training.eval_loss_after)
     least = min(range(len(losses)), key=losses.__getitem__)
     read = f"{training.tokens} {'pictures' if dataset.format == TEXT_TO_IMAGE else 'tokens'}"
     sections = [
-        f"---\n{yaml.safe_dump(_metadata(spec, training, kind), sort_keys=False, allow_unicode=True)}---\n# {spec.name}",
+        f"---\n{metadata}---\n# {spec.name}",
         f"{what} of `{base}`, trained by SSKAI in job `{job_id}`.",
         f"## Use\n\n{_usage(spec, kind, base)}",
         f"## Data\n\n`{dataset.name}` version {dataset.version} (`{dataset.dataset_id}`), {dataset.rows} rows of "
         f"`{dataset.format}`, SHA-256 `{dataset.sha256}`.\n\n{_counted(recipe, training)}",
         "## Result\n\n"
-        + _table(
-            ("", "before", "after"),
-            [
-                (
-                    f"loss on the held-out rows ({unit})",
-                    _loss(training.eval_loss_before),
-                    _loss(training.eval_loss_after),
-                )
-            ],
-        )
+        + _table(("", "before", "after"), [(f"loss on the held-out rows ({unit})", before, after)])
         + f"\n\n{training.steps} steps, {read}, {training.seconds:.1f} s of training.",
         f"## Curve\n\nFirst {_loss(losses[0])}, last {_loss(losses[-1])}, least {_loss(losses[least])} at step "
         f"{least + 1}. Each step's loss is in `training_curve.jsonl`.\n\n{_curve(losses)}",
@@ -83,7 +75,7 @@ def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training,
         )
     if training.licence:
         sections.append(
-            f"## Licence\n\nThe base's folder says: `{training.licence}`. It holds for this result as well."
+            f"## Licence\n\nThe base's folder says: `{training.licence}`. Look there for what it asks of models made from it."
         )
     if training.versions:
         sections.append("## Made with\n\n" + _table(("library", "version"), sorted(training.versions.items())))

@@ -73,11 +73,11 @@ def _export(folder: Path, kind: str, spec: events.JobSpec, base_folder: Path, st
         return {}
     from services.trainer import exports
 
-    told = {}
+    told: dict[str, str] = {}
     try:
         with stoppable():
             for name, sentence in exports.write(folder, kind, spec, base_folder, wanted):
-                told[name] = sentence
+                told |= {name: sentence}  # what was made before one that cannot be is told as well
     except NoticeError:
         raise
     except Exception as error:

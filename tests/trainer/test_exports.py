@@ -73,6 +73,7 @@ def test_merged_weights_and_gguf_say_what_the_adapter_says(objects: Objects, mod
     assert f"job `{job.id}`" in card
     assert "PeftModel.from_pretrained" in card
     metadata = metadata_load(folder / "README.md")
+    assert metadata is not None
     assert (metadata["library_name"], metadata["base_model"]) == ("peft", "tiny")
     name, results = model_index_to_eval_results(metadata["model-index"])
     assert (name, results[0].metric_type) == ("support-bot", "loss")
