@@ -210,7 +210,7 @@ def _carry_on(restored: Restored | None, settings: PodSettings) -> tuple[Running
 
 
 def _settle(
-    settings: PodSettings, spec: events.JobSpec, rows: list[datasets.AnyRow], base: finetune.Base, saved: Recipe | None
+    settings: PodSettings, spec: events.JobSpec, rows: list[Any], base: finetune.Base, saved: Recipe | None
 ) -> tuple[Recipe, datasets.Prepared]:
     from services.trainer import finetune
 

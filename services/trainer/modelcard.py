@@ -75,7 +75,7 @@ def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training,
         )
     if training.licence:
         sections.append(
-            f"## Licence\n\nThe base's folder says: `{training.licence}`. Look there for what it asks of models made from it."
+            f"## Licence\n\nThe base's folder says: `{training.licence}`. It may ask something of models made from it."
         )
     if training.versions:
         sections.append("## Made with\n\n" + _table(("library", "version"), sorted(training.versions.items())))
