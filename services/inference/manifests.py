@@ -13,6 +13,7 @@ MAX_FILES = 1000
 WEIGHTS = ".safetensors"
 # Weights are safetensors and the rest is text or a tokenizer's tables: nothing here can run when it is loaded.
 SAFE_SUFFIXES = frozenset({WEIGHTS, ".json", ".jsonl", ".md", ".txt", ".jinja", ".model"})
+EXPORTS = (("merged",), ("gguf",))
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -35,6 +36,8 @@ def parse(data: bytes) -> dict[str, FileEntry]:
         files = {str(name): FileEntry(int(it["bytes"]), str(it["sha256"])) for name, it in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise error if isinstance(error, ManifestError) else ManifestError(f"not a manifest: {error!r}") from error
+    # A result's exports lie in folders of their own (whole weights, GGUF): what is served needs none of them.
+    files = {name: entry for name, entry in files.items() if PurePosixPath(name).parts[:1] not in EXPORTS}
     check_names(files)
     return files
 
@@ -56,6 +59,8 @@ def check_names(names: Iterable[str]) -> None:
 
 def check_adapter(files: Mapping[str, FileEntry]) -> None:
     """Raises ManifestError unless the two files of a PEFT adapter are there."""
+    if not any(name in files for name in ADAPTER_FILES):
+        raise ManifestError("this version is no adapter on a base; only adapters are served")
     for name in ADAPTER_FILES:
         if name not in files:
             raise ManifestError(f"{name} is missing")

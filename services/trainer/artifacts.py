@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from services.trainer import manifests
+from services.trainer import manifests, results
 from services.trainer.manifests import MANIFEST, Manifest, ManifestError
 from sskai.objects import NotFoundError, Objects
 
@@ -29,10 +29,16 @@ def verify(objects: Objects, artifact_uri: str, job_id: str) -> str:
         manifests.check_artifact(manifest, present, job_id=job_id)
         for name in manifest.files:
             _verify_file(objects, prefix, name, manifest)
-        manifests.check_adapter_config(objects.get_bytes(prefix + "adapter_config.json"))
+        results.check(manifest.files, lambda name: _document(objects, prefix, name, manifest))
     except NotFoundError as error:
         raise ManifestError(f"{error} is missing") from error
     return hashlib.sha256(data).hexdigest()
+
+
+def _document(objects: Objects, prefix: str, name: str, manifest: Manifest) -> bytes:
+    if manifest.files[name].bytes > results.MAX_DOCUMENT_BYTES:
+        raise ManifestError(f"{name} has over {results.MAX_DOCUMENT_BYTES} bytes")
+    return objects.get_bytes(prefix + name)
 
 
 def _verify_file(objects: Objects, prefix: str, name: str, manifest: Manifest) -> None:
@@ -47,3 +53,5 @@ def _verify_file(objects: Objects, prefix: str, name: str, manifest: Manifest) -
     manifests.check_file(name, found, manifest)
     if name.endswith(".safetensors"):
         manifests.check_safetensors(name, bytes(header), found.bytes)
+    elif name.endswith(".gguf"):
+        manifests.check_gguf(name, bytes(header))

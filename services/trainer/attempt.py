@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from services.trainer import domain, modelcard
+from services.trainer import domain, publishing
 from services.trainer.checkpoints import Bucket, Checkpoints, Stored
 from services.trainer.domain import Point
 from services.trainer.interruption import Interruption, NoticeError
@@ -18,6 +19,7 @@ from services.trainer.loading import CURVE, Loaded, load
 from services.trainer.progress import Progress
 from services.trainer.saving import Save, Saver, Snapshot
 from services.trainer.settings import PodSettings
+from services.trainer.tracking import Server, Tracking
 from sskai import contract, telemetry
 from sskai.events import v1 as events
 from sskai.objects import ObjectsUnavailableError
@@ -77,21 +79,29 @@ class Attempt:
             checkpoints, folder / "saving", self._training.recipe.keep_checkpoints, loaded.versions, self._tell_saved
         )
         self._saver.saved_step = self._training.step
+        self._tracking = _tracking(settings, spec, loaded)
 
     def run(self) -> None:
         recipe = self._training.recipe
         log.info("loaded", step=self._training.step, recipe=recipe.to_json(), rows=len(self._loaded.data.rows))
         self._progress.phase("starting", step=self._training.step, total_steps=recipe.total_steps)
         self._interruption.watch_fence(self._checkpoints.check_fence)
+        status = "FAILED"
         try:
-            eval_loss_after = self._evaluate_and_train()
-        except NoticeError:
-            self._drain()
-            raise
+            try:
+                eval_loss_after = self._evaluate_and_train()
+                self._write_result(eval_loss_after)
+            except NoticeError:
+                status = "SCHEDULED"
+                self._drain()
+                raise
+            finally:
+                self._interruption.stop_watching()
+                self._saver.close()
+            self._publish(eval_loss_after)
+            status = "FINISHED"
         finally:
-            self._interruption.stop_watching()
-            self._saver.close()
-        self._publish(eval_loss_after)
+            self._tracking.close(status)
 
     def _evaluate_and_train(self) -> float:
         """Returns the second evaluation's loss."""
@@ -116,6 +126,7 @@ class Attempt:
         ):
             loss = self._training.evaluate(self._interruption.stoppable)
         self._running.evaluation_seconds = time.perf_counter() - started
+        self._tracking.metrics(self._training.step, {"eval_loss": loss})
         return loss
 
     def _make_step(self) -> None:
@@ -145,6 +156,10 @@ class Attempt:
         if len(running.step_seconds) == 1:
             log.info("first step", step=training.step)
             self._tell_resumed()
+        self._tracking.metrics(
+            training.step,
+            {"loss": made.loss, "learning_rate": rate, "tokens_per_second": made.tokens / seconds},
+        )
         step_seconds = domain.median(running.step_seconds)
         self._progress.stepped(
             training.step,
@@ -197,10 +212,9 @@ class Attempt:
         self._progress.tell(_drained(self._settings, self._training.step))
 
     def _publish(self, eval_loss_after: float) -> None:
-        self._progress.phase("publishing")
         training, running = self._training, self._running
         with telemetry.tracer().start_as_current_span("publish"):
-            stored = self._store_artifact(eval_loss_after)
+            stored = self._store_artifact()
         self._progress.tell(
             events.AttemptFinished(
                 **self._about,
@@ -217,25 +231,20 @@ class Attempt:
             )
         )
 
-    def _store_artifact(self, eval_loss_after: float) -> Stored:
-        folder = self._folder / "artifact"
-        losses = self._running.losses()
-        told = modelcard.Training(
-            steps=self._training.step,
-            tokens=self._running.tokens,
-            seconds=self._running.train_seconds,
-            first_loss=losses[0],
-            last_loss=losses[-1],
-            eval_loss_before=self._running.eval_loss_before,
+    def _write_result(self, eval_loss_after: float) -> None:
+        """Everything is saved by now: a notice that comes meanwhile loses nothing."""
+        self._progress.phase("publishing")
+        publishing.write(
+            self._folder / "artifact",
+            self._settings,
+            self._spec,
+            self._loaded,
             eval_loss_after=eval_loss_after,
-            truncated_rows=self._loaded.data.truncated_rows,
-            rows_without_target=self._loaded.data.rows_without_target,
-            lineage=tuple(self._running.lineage),
+            stoppable=self._interruption.stoppable,
         )
-        card = modelcard.write(self._settings.job_id, self._spec, self._training.recipe, told)
-        self._training.task.weights.write(folder)
-        (folder / "README.md").write_text(card)
-        (folder / "training_curve.jsonl").write_bytes(self._running.curve)
+
+    def _store_artifact(self) -> Stored:
+        folder = self._folder / "artifact"
         give_up_at = time.monotonic() + self._settings.unavailable_seconds
         while True:
             try:
@@ -245,6 +254,15 @@ class Attempt:
                     raise
                 log.warning("the result waits for the object store", error=str(error))
                 time.sleep(RETRY_SECONDS)
+
+
+def _tracking(settings: PodSettings, spec: events.JobSpec, loaded: Loaded) -> Tracking:
+    recipe = loaded.training.recipe.to_json()
+    params = {name: value for name, value in recipe.items() if name != "reasons"}
+    params |= {"base": spec.model.model_id or spec.model.uri, "dataset_sha256": spec.dataset.sha256}
+    tags = {"sskai.tenant": settings.tenant_id, "sskai.dataset": spec.dataset.dataset_id}
+    server = Server.from_env({**os.environ, **spec.env})
+    return Tracking(server, settings.job_id, spec.name, params, tags)
 
 
 def _about(settings: PodSettings) -> dict[str, Any]:

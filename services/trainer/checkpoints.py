@@ -147,12 +147,12 @@ class Checkpoints:
 
     def _write(self, kind: str, step: int, prefix: str, folder: Path, versions: Mapping[str, str]) -> Stored:
         self.check_fence()
-        paths = sorted(path for path in folder.iterdir() if path.is_file())
-        files = {path.name: digest_file(path) for path in paths}
+        paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        files = {name: digest_file(path) for name, path in paths.items()}
         created_at = datetime.now(UTC).isoformat()
         manifest = Manifest(kind, self._job_id, self._attempt, step, created_at, files, versions)
-        for path in paths:
-            self._bucket.put_file(prefix + path.name, path)
+        for name, path in paths.items():
+            self._bucket.put_file(prefix + name, path)
         self.check_fence()
         try:
             self._bucket.put_bytes(prefix + MANIFEST, manifest.to_json(), if_absent=True)

@@ -24,6 +24,7 @@ DEFAULT_EVALUATION_FRACTION = 0.05
 DEFAULT_KEPT_CHECKPOINTS = 3
 WHOLE = ("full", "scratch")  # methods that learn every weight; the others learn an adapter
 CLASSIFICATION, PREFERENCE = "classification", "preference"  # formats of datasets that are no language modelling
+TEXT_TO_IMAGE = "text-to-image"
 
 
 class Exit(IntEnum):
@@ -178,7 +179,7 @@ def resolve(
         evaluation_rows=held_out,
         seed=given.seed,
         rank=rank,
-        alpha=(spec.model.alpha or 2 * rank) if rank else 0,
+        alpha=(spec.model.alpha or _alpha(rank, spec.dataset.format)) if rank else 0,
         method=method,
         dora=spec.model.dora,
         rslora=spec.model.rslora,
@@ -190,6 +191,11 @@ def resolve(
         gradient_checkpointing=plan.gradient_checkpointing or given.gradient_checkpointing,
         reasons=auto.reasons,
     )
+
+
+def _alpha(rank: int, format_name: str) -> int:
+    # diffusers takes the rank for it where a file does not tell, and a checkpoint's does not.
+    return rank if format_name == TEXT_TO_IMAGE else 2 * rank
 
 
 class _Auto:
@@ -218,6 +224,8 @@ def auto_learning_rate(parameters: int, method: str, format_name: str) -> tuple[
     if format_name == PREFERENCE:
         # Rafailov et al. 2023 (DPO), appendix B: 1e-6 for all weights; adapters stand about ten times that.
         return (1e-6, "DPO of all weights") if method in WHOLE else (1e-5, "DPO of an adapter")
+    if format_name == TEXT_TO_IMAGE:
+        return 1e-4, "what diffusers' own LoRA script begins with"
     if method in WHOLE:
         # Ouyang et al. 2022 (InstructGPT), appendix C: 1e-5 and less for billions of parameters.
         return (2e-5, "all weights of under a billion parameters") if parameters < 1e9 else (1e-5, "all weights")

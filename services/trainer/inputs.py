@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path, PurePosixPath
 
+from services.trainer import manifests
 from services.trainer.checkpoints import CHUNK_BYTES, Bucket
 from services.trainer.domain import TrainingFailedError
 from sskai.events import v1 as events
 from sskai.objects import NotFoundError
 
 BUILTIN = "builtin://"
+PIPELINE = "model_index.json"  # of diffusers
 # Weights are safetensors; the rest of a transformers folder is text. Pickles and Python files are left where they are.
-MODEL_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
+MODEL_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md"})
 
 
 def model_folder(reference: events.ModelRef, models_dir: Path, bucket: Bucket, cache: Path) -> Path:
@@ -20,19 +22,25 @@ def model_folder(reference: events.ModelRef, models_dir: Path, bucket: Bucket, c
     if reference.uri.startswith(BUILTIN):
         name = reference.uri.removeprefix(BUILTIN)
         folder = models_dir / name
-        if name != PurePosixPath(name).name or not (folder / "config.json").is_file():
+        if name != PurePosixPath(name).name or not _is_model(folder):
             raise TrainingFailedError("user-error", f"model.uri: {reference.uri} is not installed on this machine")
         return folder
     prefix = _key(reference.uri, bucket, "model.uri").rstrip("/") + "/"
     folder = cache / "model"
     infos = [info for info in bucket.list(prefix) if PurePosixPath(info.key).suffix in MODEL_SUFFIXES]
-    for info in infos:
-        name = info.key.removeprefix(prefix)
-        if "/" not in name:
-            bucket.download(info.key, folder / name)
-    if not (folder / "config.json").is_file():
+    names = {info.key.removeprefix(prefix): info.key for info in infos}
+    # A pipeline has a folder for each of its parts. Beside other models, folders hold what nobody needs (ONNX, say).
+    depth = 2 if PIPELINE in names else 1
+    for name, key in names.items():
+        if manifests.is_plain(name) and len(PurePosixPath(name).parts) <= depth:
+            bucket.download(key, folder / name)
+    if not _is_model(folder):
         raise TrainingFailedError("user-error", f"model.uri: there is no config.json under {reference.uri}")
     return folder
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or (folder / PIPELINE).is_file()
 
 
 def dataset_file(reference: events.DatasetRef, bucket: Bucket, cache: Path) -> Path:

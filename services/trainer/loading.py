@@ -82,6 +82,7 @@ class Loaded:
     restored: Restored | None
     data: datasets.Prepared
     versions: dict[str, str]  # of the libraries, for manifests
+    base_folder: Path  # of the model that the training began with
 
 
 def load(
@@ -118,9 +119,15 @@ def load(
         with _without_garbage_collection():
             from services.trainer import finetune, randomness
 
+            pictured = spec.dataset.format == domain.TEXT_TO_IMAGE
+            load_base = finetune.load_base
+            if pictured:
+                from services.trainer import diffusion
+
+                load_base = diffusion.load_base
             interruption.check()
             device = finetune.device_of_this_machine()
-            base = finetune.load_base(
+            base = load_base(
                 fetching_model.result(),
                 device,
                 method=spec.model.method,
@@ -128,8 +135,12 @@ def load(
                 seed=spec.hyperparameters.seed,
             )
         interruption.check()
-        with fetching_data.result().open("rb") as lines:
-            rows = datasets.encode(lines, spec.dataset.format, base.tokenizer, labels=spec.dataset.labels)
+        rows: list[Any]
+        if pictured:
+            rows = diffusion.pictures(fetching_data.result(), folder / "pictures")
+        else:
+            with fetching_data.result().open("rb") as lines:
+                rows = datasets.encode(lines, spec.dataset.format, base.tokenizer, labels=spec.dataset.labels)
         log.info("base model and data loaded")
         restored = taking_over.result()
     running, saved = _carry_on(restored, settings)
@@ -140,7 +151,8 @@ def load(
         training.restore(restored.folder)
     (folder / CURVE).write_bytes(running.curve)
     interruption.check()
-    return Loaded(training, running, restored, data, finetune.versions())
+    versions = finetune.versions() | (diffusion.versions() if pictured else {})
+    return Loaded(training, running, restored, data, versions, base.folder)
 
 
 def _training(base: finetune.Base, spec: events.JobSpec, recipe: Recipe, rows: Sequence[Any]) -> Training:
@@ -151,6 +163,10 @@ def _training(base: finetune.Base, spec: events.JobSpec, recipe: Recipe, rows: S
         domain.CLASSIFICATION: finetune.Classifier,
         domain.PREFERENCE: finetune.Preferences,
     }
+    if spec.dataset.format == domain.TEXT_TO_IMAGE:
+        from services.trainer import diffusion
+
+        kinds[domain.TEXT_TO_IMAGE] = diffusion.TextToImage
     chosen, held_out = domain.split(len(rows), recipe)
     task = kinds.get(spec.dataset.format, finetune.LanguageModel)(
         base,
@@ -194,7 +210,7 @@ def _carry_on(restored: Restored | None, settings: PodSettings) -> tuple[Running
 
 
 def _settle(
-    settings: PodSettings, spec: events.JobSpec, rows: list[datasets.AnyRow], base: finetune.Base, saved: Recipe | None
+    settings: PodSettings, spec: events.JobSpec, rows: list[Any], base: finetune.Base, saved: Recipe | None
 ) -> tuple[Recipe, datasets.Prepared]:
     from services.trainer import finetune
 

@@ -14,8 +14,10 @@ MANIFEST = "MANIFEST.json"
 FORMAT = "sskai.manifest/1"
 MAX_FILES = 1000
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
-# Tensors are safetensors and the rest is text: nothing here can run when it is loaded.
-SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".jsonl", ".md", ".txt", ".jinja"})
+# Tensors are safetensors or GGUF and the rest is text or a tokenizer's tables: nothing here can run when it is loaded.
+SAFE_SUFFIXES = frozenset({".safetensors", ".gguf", ".json", ".jsonl", ".md", ".txt", ".jinja", ".model"})
+MAX_DEPTH = 3  # folders and file: "merged/model.safetensors"
+MAX_NAME_LENGTH = 200
 
 
 class ManifestError(ValueError):
@@ -30,7 +32,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`files` by name, without folders."""
+    """`files` by name, relative to the manifest's folder."""
 
     kind: str  # "checkpoint" | "artifact"
     job_id: str
@@ -66,8 +68,21 @@ class Manifest:
         if len(self.files) > MAX_FILES:
             raise ManifestError(f"{len(self.files)} files, over {MAX_FILES}")
         for name in self.files:
-            if name != PurePosixPath(name).name or name in ("", ".", "..", MANIFEST):
+            if not is_plain(name) or name == MANIFEST:
                 raise ManifestError(f"{name!r} is not a plain file name")
+            if above := {str(folder) for folder in PurePosixPath(name).parents} & self.files.keys():
+                raise ManifestError(f"{name!r} is not a plain file name: {above.pop()!r} is a file")
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name leads to a file below the folder that it is relative to, wherever it is written."""
+    parts = name.split("/")
+    return (
+        len(parts) <= MAX_DEPTH
+        and len(name) <= MAX_NAME_LENGTH
+        and name.isprintable()
+        and not any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts)
+    )
 
 
 def digest(chunks: Iterable[bytes]) -> FileEntry:
@@ -89,12 +104,9 @@ def check_file(name: str, found: FileEntry, manifest: Manifest) -> None:
 
 
 def check_artifact(manifest: Manifest, present: Iterable[str], *, job_id: str) -> None:
-    """Raises ManifestError unless this can be a PEFT adapter of the job, of safe files only, all of them named."""
+    """Raises ManifestError unless this is an artefact of the job, of safe files only, all of them named."""
     if manifest.kind != "artifact" or manifest.job_id != job_id:
         raise ManifestError(f"this is the {manifest.kind} of {manifest.job_id}, not the artifact of {job_id}")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if name not in manifest.files:
-            raise ManifestError(f"{name} is missing")
     for name in manifest.files:
         if PurePosixPath(name).suffix not in SAFE_SUFFIXES:
             raise ManifestError(f"{name} is refused: only {', '.join(sorted(SAFE_SUFFIXES))} are safe to load")
@@ -134,3 +146,9 @@ def check_safetensors(name: str, header: bytes, size_bytes: int) -> None:
         raise ManifestError(f"{name} is not safetensors: {error!r}") from error
     if 8 + length + max(ends, default=0) != size_bytes:
         raise ManifestError(f"{name}: its tensors end elsewhere than the file does")
+
+
+def check_gguf(name: str, header: bytes) -> None:
+    """Raises ManifestError unless the file begins as GGUF does: its magic, then a version that is known."""
+    if header[:4] != b"GGUF" or len(header) < 8 or struct.unpack("<I", header[4:8])[0] not in (2, 3):
+        raise ManifestError(f"{name} is not GGUF")

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from services.trainer.domain import Point, Recipe
+import yaml
+
+from services.trainer.domain import CLASSIFICATION, TEXT_TO_IMAGE, Point, Recipe
+from services.trainer.results import ADAPTER, DIFFUSERS_LORA, TRANSFORMERS
 from sskai.events import v1 as events
+
+CURVE_ROWS = 10
+LIBRARIES = {ADAPTER: "peft", TRANSFORMERS: "transformers", DIFFUSERS_LORA: "diffusers"}
+TASKS = {CLASSIFICATION: "text-classification", TEXT_TO_IMAGE: "text-to-image"}
+UNITS = {CLASSIFICATION: "nats per row", "preference": "nats per pair", TEXT_TO_IMAGE: "squared error"}
+COUNTS = {
+    "truncated_rows": "rows were cut to {sequence_length} tokens.",
+    "rows_without_target": "rows were left out, because the cut took all that they teach.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,62 +32,150 @@ class Training:
     steps: int
     tokens: int
     seconds: float
-    first_loss: float
-    last_loss: float
+    losses: tuple[float, ...]  # of each step
     eval_loss_before: float
     eval_loss_after: float
-    truncated_rows: int
-    rows_without_target: int
+    data: Mapping[str, int]  # what the preparation of the rows counted
     lineage: tuple[Point, ...]  # the attempts that it took, each with the step it went on from
+    versions: Mapping[str, str] = field(default_factory=dict)  # of libraries
+    exports: Mapping[str, str] = field(default_factory=dict)  # what became of each that was asked for
+    licence: str = ""  # of the base, as its folder tells it
 
 
-def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training) -> str:
+def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training, kind: str = ADAPTER) -> str:
     """Markdown with the metadata block that peft and model hubs read."""
-    hyperparameters = "\n".join(
-        f"| {name} | {', '.join(value) if isinstance(value, tuple | list) else value} |"
-        for name, value in recipe.to_json().items()
-        if value not in ((), [])
-    )
-    attempts = "\n".join(
-        f"- attempt {point.attempt}: " + (f"went on from step {point.step}" if point.step else "began at step 0")
-        for point in training.lineage
-    )
-    return f"""---
-base_model: {spec.model.model_id}
-library_name: peft
-pipeline_tag: text-generation
-tags: [{spec.model.method or "lora"}, sskai]
----
-# {spec.name}
+    method, base = spec.model.method or "lora", spec.model.model_id or spec.model.uri
+    what = "All weights" if kind == TRANSFORMERS else f"A {method} adapter"
+    dataset = spec.dataset
+    unit = UNITS.get(dataset.format, "nats per token")
+    losses = training.losses
+    metadata = yaml.safe_dump(_metadata(spec, training, kind), sort_keys=False, allow_unicode=True)
+    before, after = _loss(training.eval_loss_before), _loss(training.eval_loss_after)
+    least = min(range(len(losses)), key=losses.__getitem__)
+    read = f"{training.tokens} {'pictures' if dataset.format == TEXT_TO_IMAGE else 'tokens'}"
+    sections = [
+        f"---\n{metadata}---\n# {spec.name}",
+        f"{what} of `{base}`, trained by SSKAI in job `{job_id}`.",
+        f"## Use\n\n{_usage(spec, kind, base)}",
+        f"## Data\n\n`{dataset.name}` version {dataset.version} (`{dataset.dataset_id}`), {dataset.rows} rows of "
+        f"`{dataset.format}`, SHA-256 `{dataset.sha256}`.\n\n{_counted(recipe, training)}",
+        "## Result\n\n"
+        + _table(("", "before", "after"), [(f"loss on the held-out rows ({unit})", before, after)])
+        + f"\n\n{training.steps} steps, {read}, {training.seconds:.1f} s of training.",
+        f"## Curve\n\nFirst {_loss(losses[0])}, last {_loss(losses[-1])}, least {_loss(losses[least])} at step "
+        f"{least + 1}. Each step's loss is in `training_curve.jsonl`.\n\n{_curve(losses)}",
+        f"## Hyperparameters\n\n{_hyperparameters(recipe)}",
+        "## Attempts\n\n" + "\n".join(f"- attempt {point.attempt}: {_began(point)}" for point in training.lineage),
+        "## Cost\n\nThe receipt has every machine's seconds and price, this attempt's among them: "
+        f"`GET /v1/receipts` on the gateway, job `{job_id}`, once the job has ended.",
+    ]
+    if training.exports:
+        sections.append(
+            "## Exports\n\n" + "\n".join(f"- {name}: {what}" for name, what in sorted(training.exports.items()))
+        )
+    if training.licence:
+        sections.append(
+            f"## Licence\n\nThe base's folder says: `{training.licence}`. It may ask something of models made from it."
+        )
+    if training.versions:
+        sections.append("## Made with\n\n" + _table(("library", "version"), sorted(training.versions.items())))
+    return "\n\n".join(sections) + "\n"
 
-A {spec.model.method or "lora"} adapter of `{spec.model.model_id}`, trained by SSKAI in job `{job_id}`.
 
-## Data
+def licence_of(folder: Path) -> str:
+    """What a base's own card or config says of its licence; empty: nothing."""
+    try:
+        card = re.match(r"---\n(.*?)\n---", (folder / "README.md").read_text(errors="replace"), re.DOTALL)
+        told = yaml.safe_load(card[1]) if card else None
+    except (OSError, yaml.YAMLError):
+        told = None
+    if not (isinstance(told, dict) and told.get("license")):
+        try:
+            told = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError):
+            return ""
+    licence = told.get("license") if isinstance(told, dict) else None
+    return licence.strip()[:100].replace("`", "'") if isinstance(licence, str) else ""
 
-`{spec.dataset.name}` version {spec.dataset.version} (`{spec.dataset.dataset_id}`), {spec.dataset.rows} rows of
-`{spec.dataset.format}`, SHA-256 `{spec.dataset.sha256}`.
 
-- {recipe.evaluation_rows} rows were held out.
-- {training.truncated_rows} rows were cut to {recipe.sequence_length} tokens.
-- {training.rows_without_target} rows were left out, because the cut took all that they teach.
+def _metadata(spec: events.JobSpec, training: Training, kind: str) -> dict[str, Any]:
+    task = TASKS.get(spec.dataset.format, "text-generation")
+    values: dict[str, Any] = {"library_name": LIBRARIES[kind], "pipeline_tag": task}
+    if spec.model.model_id:
+        values["base_model"] = spec.model.model_id
+        values["base_model_relation"] = "finetune" if kind == TRANSFORMERS else "adapter"
+    if training.licence:
+        values["license"] = training.licence
+    values["tags"] = [spec.model.method or "lora", "sskai"]
+    result = {
+        "task": {"type": task},
+        "dataset": {"name": spec.dataset.name or spec.dataset.dataset_id, "type": spec.dataset.format},
+        "metrics": [{"type": "loss", "name": "held-out loss", "value": round(training.eval_loss_after, 6)}],
+    }
+    return {**values, "model-index": [{"name": spec.name, "results": [result]}]}
 
-## Result
 
-| | before | after |
-|---|---|---|
-| loss on the held-out rows (nats per token) | {training.eval_loss_before:.4f} | {training.eval_loss_after:.4f} |
-| loss of the first and of the last training step | {training.first_loss:.4f} | {training.last_loss:.4f} |
+def _usage(spec: events.JobSpec, kind: str, base: str) -> str:
+    model = "AutoModelForSequenceClassification" if spec.dataset.labels else "AutoModelForCausalLM"
+    extra = f", num_labels={len(spec.dataset.labels)}" if spec.dataset.labels else ""
+    lines = {
+        ADAPTER: [
+            "from peft import PeftModel",
+            f"from transformers import {model}, AutoTokenizer",
+            "",
+            f"base = {model}.from_pretrained({base!r}{extra})",
+            'model = PeftModel.from_pretrained(base, "path/of/this/folder")',
+            f"tokenizer = AutoTokenizer.from_pretrained({base!r})",
+        ],
+        TRANSFORMERS: [
+            f"from transformers import {model}, AutoTokenizer",
+            "",
+            f'model = {model}.from_pretrained("path/of/this/folder")',
+            'tokenizer = AutoTokenizer.from_pretrained("path/of/this/folder")',
+        ],
+        DIFFUSERS_LORA: [
+            "from diffusers import StableDiffusionPipeline",
+            "",
+            f"pipeline = StableDiffusionPipeline.from_pretrained({base!r})",
+            'pipeline.load_lora_weights("path/of/this/folder")',
+            'image = pipeline("what to draw").images[0]',
+        ],
+    }
+    return "\n".join(["```python", *lines[kind], "```"])
 
-{training.steps} steps, {training.tokens} tokens, {training.seconds:.1f} s of training.
-Each step's loss is in `training_curve.jsonl`.
 
-## Hyperparameters
+def _counted(recipe: Recipe, training: Training) -> str:
+    lines = [f"- {recipe.evaluation_rows} rows were held out."]
+    for name, count in training.data.items():
+        told = COUNTS.get(name, f"{name.replace('_', ' ')}.")
+        lines.append(f"- {count} {told.format(sequence_length=recipe.sequence_length)}")
+    return "\n".join(lines)
 
-| name | value |
-|---|---|
-{hyperparameters}
 
-## Attempts
+def _curve(losses: Sequence[float]) -> str:
+    count = min(CURVE_ROWS, len(losses))
+    steps = sorted({round(at * (len(losses) - 1) / max(1, count - 1)) for at in range(count)})
+    return _table(("step", "loss"), [(step + 1, _loss(losses[step])) for step in steps])
 
-{attempts}
-"""
+
+def _hyperparameters(recipe: Recipe) -> str:
+    shown = {name: value for name, value in recipe.to_json().items() if name != "reasons" and value not in ((), [])}
+    rows = [
+        (name, ", ".join(value) if isinstance(value, tuple | list) else value, recipe.reasons.get(name, ""))
+        for name, value in shown.items()
+    ]
+    rows += [(name, "auto", why) for name, why in recipe.reasons.items() if name not in shown]
+    return _table(("name", "value", "why, where it was auto"), rows)
+
+
+def _began(point: Point) -> str:
+    return f"went on from step {point.step}" if point.step else "began at step 0"
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -16,6 +16,7 @@ from services.trainer.randomness import Tensors
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL = "model.safetensors"
+TOKENIZER_SUFFIXES = (".json", ".jinja", ".txt", ".model")  # vocabularies of older tokenizers are plain texts or tables
 PYTORCH_METADATA = {"format": "pt"}
 
 
@@ -70,7 +71,7 @@ class FullWeights:
 
     def texts(self) -> Mapping[str, bytes]:
         """The base's own words, but for its config: a classifier has labels that its base has not."""
-        names = {path.name: path for path in self._tokenizer_folder.iterdir() if path.suffix in (".json", ".jinja")}
+        names = {path.name: path for path in self._tokenizer_folder.iterdir() if path.suffix in TOKENIZER_SUFFIXES}
         beside = {
             name: path.read_bytes()
             for name, path in names.items()

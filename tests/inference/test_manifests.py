@@ -50,3 +50,15 @@ def test_what_is_refused(data: bytes, says: str) -> None:
 def test_an_adapter_needs_both_files() -> None:
     with pytest.raises(ManifestError, match=r"adapter_config.json is missing"):
         manifests.check_adapter({"adapter_model.safetensors": manifests.FileEntry(3, "bb")})
+
+
+def test_what_is_no_adapter_is_told_so() -> None:
+    with pytest.raises(ManifestError, match="only adapters are served"):
+        manifests.check_adapter(
+            {"config.json": manifests.FileEntry(3, "a"), "model.safetensors": manifests.FileEntry(3, "bb")}
+        )
+
+
+def test_exports_beside_an_adapter_are_left_where_they_are() -> None:
+    exports = dict.fromkeys(("merged/model.safetensors", "gguf/bot.gguf"), ADAPTER["adapter_config.json"])
+    assert set(manifests.parse(manifest({**ADAPTER, **exports}))) == set(ADAPTER)

@@ -1,0 +1,93 @@
+"""Writing a result's folder: the weights, what was asked for beside them, the card, the curve, and what it all is."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import structlog
+
+from services.trainer import modelcard, results
+from services.trainer.interruption import NoticeError
+from services.trainer.loading import Loaded
+from services.trainer.results import DECLARATION, Declaration
+from services.trainer.settings import PodSettings
+from services.trainer.training import Stoppable, is_out_of_memory
+from sskai.events import v1 as events
+
+log = structlog.get_logger()
+
+
+def write(
+    folder: Path,
+    settings: PodSettings,
+    spec: events.JobSpec,
+    loaded: Loaded,
+    *,
+    eval_loss_after: float,
+    stoppable: Stoppable,
+) -> None:
+    """Raises what `stoppable` raises; an export that cannot be made is told in the card and stops nothing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    loaded.training.task.weights.write(folder)
+    kind = results.kind_of({path.name for path in folder.iterdir()})
+    exported = _export(folder, kind, spec, loaded.base_folder, stoppable)
+    running = loaded.running
+    told = modelcard.Training(
+        steps=loaded.training.step,
+        tokens=running.tokens,
+        seconds=running.train_seconds,
+        losses=tuple(running.losses()),
+        eval_loss_before=running.eval_loss_before,
+        eval_loss_after=eval_loss_after,
+        data=_counts(loaded),
+        lineage=tuple(running.lineage),
+        versions=loaded.versions,
+        exports=exported,
+        licence=modelcard.licence_of(loaded.base_folder),
+    )
+    declaration = Declaration(
+        kind,
+        spec.model.method or "lora",
+        spec.model.model_id or spec.model.uri,
+        spec.dataset.format,
+        tuple(spec.dataset.labels),
+    )
+    card = modelcard.write(settings.job_id, spec, loaded.training.recipe, told, kind)
+    (folder / "README.md").write_text(card)
+    (folder / "training_curve.jsonl").write_bytes(running.curve)
+    (folder / DECLARATION).write_bytes(declaration.to_json())
+
+
+def _counts(loaded: Loaded) -> dict[str, int]:
+    """Every number that the preparation of the data counted."""
+    values = {it.name: getattr(loaded.data, it.name) for it in fields(loaded.data)}
+    return {name: value for name, value in values.items() if isinstance(value, int)}
+
+
+def _export(folder: Path, kind: str, spec: events.JobSpec, base_folder: Path, stoppable: Stoppable) -> dict[str, str]:
+    """What became of each export that was asked for: a sentence."""
+    wanted = set(spec.exports)
+    if not wanted:
+        return {}
+    from services.trainer import exports
+
+    told: dict[str, str] = {}
+    try:
+        with stoppable():
+            for name, sentence in exports.write(folder, kind, spec, base_folder, wanted):
+                told |= {name: sentence}  # what was made before one that cannot be is told as well
+    except NoticeError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or is_out_of_memory(error):
+            error = MemoryError("it does not fit into this machine's memory")
+        missing = sorted(wanted - told.keys())
+        told |= dict.fromkeys(missing, f"not made: {error}")
+        for name in {exports.MERGED, exports.GGUF} & set(missing):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        if not isinstance(error, exports.NotExportableError | MemoryError):
+            log.exception("export failed")
+    log.info("exports", **told)
+    return told
