@@ -29,7 +29,10 @@ def verify(objects: Objects, artifact_uri: str, job_id: str) -> str:
         manifests.check_artifact(manifest, present, job_id=job_id)
         for name in manifest.files:
             _verify_file(objects, prefix, name, manifest)
-        manifests.check_adapter_config(objects.get_bytes(prefix + "adapter_config.json"))
+        if manifests.is_own_model(manifest):
+            manifests.check_own_model(manifest, objects.get_bytes(prefix + manifests.OWN_MODEL))
+        else:
+            manifests.check_adapter_config(objects.get_bytes(prefix + "adapter_config.json"))
     except NotFoundError as error:
         raise ManifestError(f"{error} is missing") from error
     return hashlib.sha256(data).hexdigest()

@@ -16,6 +16,10 @@ MAX_FILES = 1000
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
 # Tensors are safetensors and the rest is text: nothing here can run when it is loaded.
 SAFE_SUFFIXES = frozenset({".safetensors", ".json", ".jsonl", ".md", ".txt", ".jinja"})
+# Beside a model as code: what it is, and the names of its sources. Their `.py` files run in a pod alone.
+OWN_MODEL = "sskai.json"
+OWN_MODEL_FORMAT = "sskai.own-model/1"
+OWN_MODEL_FILES = (OWN_MODEL, "model.py", "data.py", "weights.safetensors")
 
 
 class ManifestError(ValueError):
@@ -89,19 +93,42 @@ def check_file(name: str, found: FileEntry, manifest: Manifest) -> None:
 
 
 def check_artifact(manifest: Manifest, present: Iterable[str], *, job_id: str) -> None:
-    """Raises ManifestError unless this can be a PEFT adapter of the job, of safe files only, all of them named."""
+    """Raises ManifestError unless this can be a PEFT adapter of the job, of safe files only, all of them named; or a
+    model as code, which `check_own_model` has to look at as well."""
     if manifest.kind != "artifact" or manifest.job_id != job_id:
         raise ManifestError(f"this is the {manifest.kind} of {manifest.job_id}, not the artifact of {job_id}")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    own = is_own_model(manifest)
+    needed = OWN_MODEL_FILES if own else ("adapter_config.json", "adapter_model.safetensors")
+    for name in needed:
         if name not in manifest.files:
             raise ManifestError(f"{name} is missing")
+    allowed = SAFE_SUFFIXES | {".py"} if own else SAFE_SUFFIXES
     for name in manifest.files:
-        if PurePosixPath(name).suffix not in SAFE_SUFFIXES:
-            raise ManifestError(f"{name} is refused: only {', '.join(sorted(SAFE_SUFFIXES))} are safe to load")
+        if PurePosixPath(name).suffix not in allowed:
+            raise ManifestError(f"{name} is refused: only {', '.join(sorted(allowed))} are safe to load")
     if strangers := set(present) - set(manifest.files) - {MANIFEST}:
         raise ManifestError(f"{', '.join(sorted(strangers))} is not named in the manifest")
     if absent := set(manifest.files) - set(present):
         raise ManifestError(f"{', '.join(sorted(absent))} is named in the manifest but missing")
+
+
+def is_own_model(manifest: Manifest) -> bool:
+    """Whether this says of itself that it is a model as code."""
+    return OWN_MODEL in manifest.files
+
+
+def check_own_model(manifest: Manifest, about: bytes) -> None:
+    """Raises ManifestError unless `sskai.json` names every source that lies there, and no other."""
+    try:
+        document = json.loads(about)
+        found, sources = document["format"], set(document["sources"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{OWN_MODEL}: {error!r}") from error
+    if found != OWN_MODEL_FORMAT:
+        raise ManifestError(f"{OWN_MODEL}: the format is {found!r}, not {OWN_MODEL_FORMAT}")
+    code = {name for name in manifest.files if name.endswith(".py")}
+    if strangers := code ^ {name for name in sources if str(name).endswith(".py")}:
+        raise ManifestError(f"{OWN_MODEL}: {', '.join(sorted(strangers))} is not both named and there")
 
 
 def check_adapter_config(data: bytes) -> None:
