@@ -50,7 +50,7 @@ import torch
 class Rows(torch.utils.data.Dataset):
     def __len__(self): return 50
     def __getitem__(self, index):
-        noise = np.random.randn(6).astype(np.float32) + random.random() + torch.randn(6).numpy()
+        noise = torch.from_numpy(np.random.randn(6).astype(np.float32)) + random.random() + torch.randn(6)
         return torch.full((6,), float(index % 3)) + 0.1 * noise, index % 3
 
 def datasets():
@@ -174,7 +174,9 @@ def test_a_trained_version_is_trained_further(bucket: Objects, run_here: Callabl
     more = OwnJob(bucket, zipped({}), weights_uri=one["artifact_uri"], total_steps=2)
     assert run_here(more.settings(), tmp_path / "2") is Exit.DONE
     (two,) = told(tmp_path / "2", "AttemptFinished")
-    assert two["eval_loss_before"] < one["eval_loss_before"] / 2
+    # Not the same figure: the held-out samples are augmented, and drawn anew.
+    learnt = one["eval_loss_before"] - one["eval_loss_after"]
+    assert abs(two["eval_loss_before"] - one["eval_loss_after"]) < learnt / 2
 
 
 def replaced(old: str, new: str) -> dict[str, Any]:
