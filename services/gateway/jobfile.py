@@ -200,7 +200,7 @@ class CheckpointForm(Form):
 
 
 class JobFile(Form):
-    """A fine-tuning job, as `POST /v1/jobs` and `POST /v1/plans` take it; `train` is for plans."""
+    """A job, as `POST /v1/jobs` and `POST /v1/plans` take it; `train` is for models as code."""
 
     kind: Annotated[Literal["finetune", "train"], BeforeValidator(_kind_of_job)] = "finetune"
     name: Name
@@ -222,7 +222,8 @@ class JobFile(Form):
 
 def require_trainable(job: JobFile) -> None:
     """Raises JobFileError for what can be planned and not yet trained."""
-    if job.model.method not in TRAINABLE.methods:
+    # A model as code is trained by its own method, which `to_spec` holds it to.
+    if job.kind != "train" and job.model.method not in TRAINABLE.methods:
         raise _untrainable("model.method", f"is {job.model.method}", f"write {' or '.join(TRAINABLE.methods)}")
     if job.resources.nodes and _least_nodes(job.resources.nodes) > TRAINABLE.nodes:
         raise _untrainable("resources.nodes", f"asks for {job.resources.nodes}", f"write {TRAINABLE.nodes}")
@@ -236,8 +237,11 @@ def trainable_spec(spec: events.JobSpec) -> events.JobSpec:
     return narrowed
 
 
-def to_spec(job: JobFile, model: Model, dataset: Dataset | None, now: datetime) -> events.JobSpec:
-    """What the other services work from; `dataset` is the one that the job names. Raises JobFileError."""
+def to_spec(
+    job: JobFile, model: Model, dataset: Dataset | None, now: datetime, *, weights_uri: str = ""
+) -> events.JobSpec:
+    """What the other services work from; `dataset` is the one that the job names. `weights_uri`: the trained version
+    that a model as code goes on from. Raises JobFileError."""
     if model.artifact_uri:
         raise JobFileError("model", f"{model.id} is an adapter: train again from its base, {model.base_model_id}")
     _check_kind(job, model)
@@ -251,7 +255,7 @@ def to_spec(job: JobFile, model: Model, dataset: Dataset | None, now: datetime) 
         name=job.name,
         model=events.ModelRef(
             model_id=model.model_id,
-            uri="" if model.origin == "code" else model.base_uri,
+            uri=weights_uri if model.origin == "code" else model.base_uri,
             code_uri=model.base_uri if model.origin == "code" else "",
             config_json=model.config_json,
             method=job.model.method,

@@ -1,6 +1,7 @@
 """Is this upload a model as code? A zip with model.py and data.py, checked by its content; nothing of it is run here.
 
-The contract is docs/guides/own-model.md. The code runs in the optimizer's sandbox when a plan is asked for.
+The contract is docs/guides/own-model.md. The code runs in the optimizer's sandbox when a plan is
+asked for, and in the job's own pod.
 """
 
 from __future__ import annotations
@@ -8,24 +9,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.gateway.weights import RefusedError, check_safetensors
-from sskai import archives
+from sskai import archives, requirements
 from sskai.archives import ArchiveError
+from sskai.requirements import RequirementError
 
 REQUIRED = ("model.py", "data.py")
 WEIGHTS = "weights.safetensors"
 MAX_SOURCE_BYTES = 1024 * 1024
-MAX_REQUIREMENTS = 200
 CHUNK_BYTES = 1024 * 1024
-
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
-_REQUIREMENT = re.compile(rf"{_NAME}(?:==[A-Za-z0-9.+!_-]{{1,60}})?")
 
 
 class TrainForm(BaseModel):
@@ -67,18 +64,10 @@ def check(file: BinaryIO) -> Code:
 
 def requirements_of(text: str) -> tuple[str, ...]:
     """The packages of a requirements.txt: plain names or pinned ones. Raises RefusedError."""
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        wanted = line.partition("#")[0].strip()
-        if not wanted:
-            continue
-        if not _REQUIREMENT.fullmatch(wanted):
-            reason = f"line {number}, {wanted[:80]!r}: write NAME or NAME==VERSION; no addresses, options or markers"
-            raise RefusedError("requirements.txt", reason)
-        found.append(wanted)
-    if len(found) > MAX_REQUIREMENTS:
-        raise RefusedError("requirements.txt", f"{len(found)} packages; the limit is {MAX_REQUIREMENTS}")
-    return tuple(found)
+    try:
+        return tuple(str(each) for each in requirements.parse(text))
+    except RequirementError as error:
+        raise RefusedError("requirements.txt", str(error)) from error
 
 
 def _check_names(sizes: dict[str, int]) -> None:

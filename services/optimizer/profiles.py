@@ -18,7 +18,7 @@ from services.optimizer.work import MAX_EVAL_ROWS, Request
 from sskai.database import Database
 
 # Changes when the workers count otherwise or answer in another shape.
-COUNTED_BY = 2
+COUNTED_BY = 3
 LIBRARIES = ("torch", "transformers", "peft")
 
 
@@ -89,6 +89,7 @@ def own_model(counted: Mapping[str, Any], request: Request) -> tuple[ModelProfil
         estimated_tokens=rows,
         dataset_bytes=(counted["samples"] + counted["held_out_samples"]) * counted["sample_bytes"],
         eval_fraction=held_out / rows,
+        learning_rate=request.learning_rate or counted["learning_rate"],  # goes by the optimizer, not by the size
         sequence_length=1,
         context_length=1,
         gradient_checkpointing=False,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,13 @@ from sskai.archives import ArchiveError
 from sskai.objects import NotFoundError, Objects, ObjectsUnavailableError
 from sskai.sandbox import Limits, Outcome, SandboxError, Walls
 
-PROGRAM = Path(__file__).with_name("usermodel.py")
+CHASSIS = Path(sandbox.__file__).parent
+# What runs inside: an archive that Python runs as a program. Its files are all of ours that can be seen there.
+PROGRAM = {
+    "__main__.py": Path(__file__).with_name("usermodel.py"),
+    "sskai/__init__.py": CHASSIS / "__init__.py",
+    "sskai/usermodel.py": CHASSIS / "usermodel.py",
+}
 COUNTS = (
     "parameters",
     "trainable_parameters",
@@ -57,21 +64,30 @@ class UserProfiler:
         return cls(Objects.from_settings(settings), limits, settings.sandbox_walls)
 
     async def profile(self, code_uri: str) -> dict[str, Any]:
-        """What `usermodel.profile` counts: COUNTS and `dtype`. Raises ProfileError (the user's), WorkerError (ours)."""
+        """What `usermodel.profile` counts: COUNTS, `dtype` and `learning_rate`.
+
+        Raises ProfileError (the user's), WorkerError (ours).
+        """
         async with self._turn:
             with tempfile.TemporaryDirectory(prefix="sskai-usermodel-") as place:
                 folder = Path(place)
                 folder.chmod(0o711)  # the sandbox's user may have to pass through
                 await asyncio.to_thread(self._fetch, code_uri, folder)
                 try:
-                    outcome = await sandbox.run(PROGRAM, folder / "code", limits=self.limits, env=ENV, walls=self.walls)
+                    outcome = await sandbox.run(
+                        folder / "program.zip", folder / "code", limits=self.limits, env=ENV, walls=self.walls
+                    )
                 except SandboxError as error:
                     raise WorkerError(str(error)) from error
         return counts_of(outcome, self.limits)
 
     def _fetch(self, code_uri: str, folder: Path) -> None:
-        archive, code = folder / "code.zip", folder / "code"
+        archive, code, program = folder / "code.zip", folder / "code", folder / "program.zip"
         code.mkdir()
+        with zipfile.ZipFile(program, "w") as files:
+            for name, path in PROGRAM.items():
+                files.write(path, name)
+        program.chmod(0o644)
         try:
             self.objects.download(self.objects.key(code_uri), archive)
             with archive.open("rb") as file:
@@ -94,7 +110,7 @@ def counts_of(outcome: Outcome, limits: Limits) -> dict[str, Any]:
         if "error" in answer:
             raise ProfileError(_plain(str(answer["error"])))
         counts = {name: answer[name] for name in COUNTS}
-        kind = answer["dtype"]
+        kind, rate = answer["dtype"], answer["learning_rate"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         last = outcome.stderr_tail.strip().rpartition("\n")[2]
         raise ProfileError(
@@ -105,7 +121,9 @@ def counts_of(outcome: Outcome, limits: Limits) -> dict[str, Any]:
             raise ProfileError(f"the model's {name} came out as {_plain(repr(value))}, which is no count")
     if not isinstance(kind, str) or len(kind) > MAX_TYPE_LENGTH:
         raise ProfileError("the model's dtype came out as something else than a name")
-    return {**counts, "dtype": kind}
+    if type(rate) is not float or not 0 < rate <= 1:
+        raise ProfileError(f"the model's learning_rate came out as {_plain(repr(rate))}")
+    return {**counts, "dtype": kind, "learning_rate": rate}
 
 
 def _killed(reason: str, limits: Limits) -> str:

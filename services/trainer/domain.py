@@ -105,7 +105,7 @@ class Recipe:
     rslora: bool = False
     target_modules: tuple[str, ...] = ()  # empty: all linear layers but the head
     optimizer: str = "adamw"
-    precision: str = "float32"  # computed in; see finetune.precision
+    precision: str = "float32"  # computed in; see device.precision
     packing: bool = False  # several rows of the dataset in one sequence
     dpo_beta: float = 0.1
     dropout: float = 0.0

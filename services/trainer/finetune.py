@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from services.trainer.datasets import IGNORED, LabelledRow, PreferenceRow, Row
+from services.trainer.device import autocast
 from services.trainer.domain import WHOLE, Recipe, TrainingFailedError
 from services.trainer.randomness import seed_all
 from services.trainer.weights import AdapterWeights, FullWeights, Weights
@@ -35,10 +36,6 @@ class Base:
     def without_tokenizer(cls, model: Any) -> Base:
         """A model that comes from no folder, on the CPU."""
         return cls(model, None, Path(), torch.device("cpu"), 0)
-
-
-def device_of_this_machine() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_base(
@@ -87,7 +84,7 @@ class LanguageModel:
         self.model, self.weights = _learning(base, recipe, base_name, "CAUSAL_LM")
         self._device = base.device
         self._pad_token = base.pad_token
-        self._autocast = _autocast(base.device, recipe)
+        self._autocast = autocast(base.device, recipe.precision)
         self._plain_head = base.model.config.model_type in PLAIN_HEADS
         self._base = base.model
 
@@ -141,7 +138,7 @@ class Classifier:
         self.model, self.weights = _learning(base, recipe, base_name, "SEQ_CLS")
         self._device = base.device
         self._pad_token = base.pad_token
-        self._autocast = _autocast(base.device, recipe)
+        self._autocast = autocast(base.device, recipe.precision)
 
     def loss(self, samples: Sequence[LabelledRow]) -> torch.Tensor:
         tokens, mask, _, _ = padded(samples, self._pad_token)
@@ -181,7 +178,7 @@ class Preferences:
         self.model, self.weights = _learning(base, recipe, base_name, "CAUSAL_LM")
         self._device = base.device
         self._pad_token = base.pad_token
-        self._autocast = _autocast(base.device, recipe)
+        self._autocast = autocast(base.device, recipe.precision)
         self._beta = recipe.dpo_beta
 
     def loss(self, samples: Sequence[PreferenceRow]) -> torch.Tensor:
@@ -296,21 +293,6 @@ def _type_of_weights(device: torch.device, method: str) -> torch.dtype:
     if device.type == "cpu" or method in WHOLE:
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-
-
-def _autocast(device: torch.device, recipe: Recipe) -> Callable[[], torch.autocast]:
-    types = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-    kind = types.get(recipe.precision)
-    return lambda: torch.autocast(device.type, dtype=kind, enabled=kind is not None)
-
-
-def precision(device: torch.device, method: str) -> str:
-    """What is computed in, "float32" | "bfloat16" | "float16"; an adapter on a GPU computes in its base's own type."""
-    if device.type == "cpu":
-        return "float32"
-    if not torch.cuda.is_bf16_supported():
-        return "float16"
-    return "bfloat16" if method in WHOLE else "float32"
 
 
 def _four_bits(device: torch.device) -> dict[str, Any]:

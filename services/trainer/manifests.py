@@ -16,6 +16,7 @@ MAX_FILES = 1000
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
 # Tensors are safetensors or GGUF and the rest is text or a tokenizer's tables: nothing here can run when it is loaded.
 SAFE_SUFFIXES = frozenset({".safetensors", ".gguf", ".json", ".jsonl", ".md", ".txt", ".jinja", ".model"})
+SOURCE_SUFFIX = ".py"  # of a model as code alone, which runs in pods and nowhere else: `results.check`
 MAX_DEPTH = 3  # folders and file: "merged/model.safetensors"
 MAX_NAME_LENGTH = 200
 
@@ -108,7 +109,7 @@ def check_artifact(manifest: Manifest, present: Iterable[str], *, job_id: str) -
     if manifest.kind != "artifact" or manifest.job_id != job_id:
         raise ManifestError(f"this is the {manifest.kind} of {manifest.job_id}, not the artifact of {job_id}")
     for name in manifest.files:
-        if PurePosixPath(name).suffix not in SAFE_SUFFIXES:
+        if PurePosixPath(name).suffix not in SAFE_SUFFIXES | {SOURCE_SUFFIX}:
             raise ManifestError(f"{name} is refused: only {', '.join(sorted(SAFE_SUFFIXES))} are safe to load")
     if strangers := set(present) - set(manifest.files) - {MANIFEST}:
         raise ManifestError(f"{', '.join(sorted(strangers))} is not named in the manifest")

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 from services.trainer.domain import CLASSIFICATION, TEXT_TO_IMAGE, Point, Recipe
-from services.trainer.results import ADAPTER, DIFFUSERS_LORA, TRANSFORMERS
+from services.trainer.results import ADAPTER, DIFFUSERS_LORA, OWN_MODEL, TRANSFORMERS
 from sskai.events import v1 as events
 
 CURVE_ROWS = 10
-LIBRARIES = {ADAPTER: "peft", TRANSFORMERS: "transformers", DIFFUSERS_LORA: "diffusers"}
+LIBRARIES = {ADAPTER: "peft", TRANSFORMERS: "transformers", DIFFUSERS_LORA: "diffusers", OWN_MODEL: "pytorch"}
 TASKS = {CLASSIFICATION: "text-classification", TEXT_TO_IMAGE: "text-to-image"}
 UNITS = {CLASSIFICATION: "nats per row", "preference": "nats per pair", TEXT_TO_IMAGE: "squared error"}
 COUNTS = {
@@ -45,9 +45,8 @@ class Training:
 def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training, kind: str = ADAPTER) -> str:
     """Markdown with the metadata block that peft and model hubs read."""
     method, base = spec.model.method or "lora", spec.model.model_id or spec.model.uri
-    what = "All weights" if kind == TRANSFORMERS else f"A {method} adapter"
     dataset = spec.dataset
-    unit = UNITS.get(dataset.format, "nats per token")
+    unit = "per sample" if kind == OWN_MODEL else UNITS.get(dataset.format, "nats per token")
     losses = training.losses
     metadata = yaml.safe_dump(_metadata(spec, training, kind), sort_keys=False, allow_unicode=True)
     before, after = _loss(training.eval_loss_before), _loss(training.eval_loss_after)
@@ -55,10 +54,9 @@ def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training,
     read = f"{training.tokens} {'pictures' if dataset.format == TEXT_TO_IMAGE else 'tokens'}"
     sections = [
         f"---\n{metadata}---\n# {spec.name}",
-        f"{what} of `{base}`, trained by SSKAI in job `{job_id}`.",
+        f"{_what(kind, method, base)}, trained by SSKAI in job `{job_id}`.",
         f"## Use\n\n{_usage(spec, kind, base)}",
-        f"## Data\n\n`{dataset.name}` version {dataset.version} (`{dataset.dataset_id}`), {dataset.rows} rows of "
-        f"`{dataset.format}`, SHA-256 `{dataset.sha256}`.\n\n{_counted(recipe, training)}",
+        f"## Data\n\n{_data(spec, recipe, training, kind)}",
         "## Result\n\n"
         + _table(("", "before", "after"), [(f"loss on the held-out rows ({unit})", before, after)])
         + f"\n\n{training.steps} steps, {read}, {training.seconds:.1f} s of training.",
@@ -82,6 +80,25 @@ def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training,
     return "\n\n".join(sections) + "\n"
 
 
+def _what(kind: str, method: str, base: str) -> str:
+    if kind == OWN_MODEL:
+        return (
+            f"The model as code `{base}`, whose sources lie beside this card (run them where you would run code of "
+            "whoever wrote them, and nowhere else)"
+        )
+    return f"All weights of `{base}`" if kind == TRANSFORMERS else f"A {method} adapter of `{base}`"
+
+
+def _data(spec: events.JobSpec, recipe: Recipe, training: Training, kind: str) -> str:
+    if kind == OWN_MODEL:
+        return f"What `data.py` gives (`{spec.model.code_uri}`); {recipe.evaluation_rows} samples were held out."
+    dataset = spec.dataset
+    return (
+        f"`{dataset.name}` version {dataset.version} (`{dataset.dataset_id}`), {dataset.rows} rows of "
+        f"`{dataset.format}`, SHA-256 `{dataset.sha256}`.\n\n{_counted(recipe, training)}"
+    )
+
+
 def licence_of(folder: Path) -> str:
     """What a base's own card or config says of its licence; empty: nothing."""
     try:
@@ -100,7 +117,10 @@ def licence_of(folder: Path) -> str:
 
 def _metadata(spec: events.JobSpec, training: Training, kind: str) -> dict[str, Any]:
     task = TASKS.get(spec.dataset.format, "text-generation")
-    values: dict[str, Any] = {"library_name": LIBRARIES[kind], "pipeline_tag": task}
+    values: dict[str, Any] = {"library_name": LIBRARIES[kind]}
+    if kind == OWN_MODEL:
+        return {**values, "tags": ["sskai"]}
+    values["pipeline_tag"] = task
     if spec.model.model_id:
         values["base_model"] = spec.model.model_id
         values["base_model_relation"] = "finetune" if kind == TRANSFORMERS else "adapter"
@@ -139,6 +159,14 @@ def _usage(spec: events.JobSpec, kind: str, base: str) -> str:
             f"pipeline = StableDiffusionPipeline.from_pretrained({base!r})",
             'pipeline.load_lora_weights("path/of/this/folder")',
             'image = pipeline("what to draw").images[0]',
+        ],
+        OWN_MODEL: [
+            "from safetensors.torch import load_file",
+            "",
+            "import model  # model.py of this folder; Model stands for its class",
+            "",
+            "trained = model.Model()",
+            'trained.load_state_dict(load_file("path/of/this/folder/weights.safetensors"))',
         ],
     }
     return "\n".join(["```python", *lines[kind], "```"])

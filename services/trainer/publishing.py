@@ -11,7 +11,7 @@ import structlog
 from services.trainer import modelcard, results
 from services.trainer.interruption import NoticeError
 from services.trainer.loading import Loaded
-from services.trainer.results import DECLARATION, Declaration
+from services.trainer.results import DECLARATION, OWN_MODEL, Declaration
 from services.trainer.settings import PodSettings
 from services.trainer.training import Stoppable, is_out_of_memory
 from sskai.events import v1 as events
@@ -57,7 +57,8 @@ def write(
     card = modelcard.write(settings.job_id, spec, loaded.training.recipe, told, kind)
     (folder / "README.md").write_text(card)
     (folder / "training_curve.jsonl").write_bytes(running.curve)
-    (folder / DECLARATION).write_bytes(declaration.to_json())
+    if kind != OWN_MODEL:  # which says of itself what its sources were
+        (folder / DECLARATION).write_bytes(declaration.to_json())
 
 
 def _counts(loaded: Loaded) -> dict[str, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
-import random
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,20 +32,38 @@ class RandomState:
         if device.type == "cuda":
             tensors["cuda"] = torch.cuda.get_rng_state()
         generator, words, *position = np.random.get_state()
-        return cls(tensors, {"python": random.getstate(), "numpy": [generator, np.asarray(words).tolist(), *position]})
+        return cls(
+            tensors, {"python": _python().getstate(), "numpy": [generator, np.asarray(words).tolist(), *position]}
+        )
 
     def restore(self, device: torch.device) -> None:
         torch.set_rng_state(self.tensors["torch"])
         if device.type == "cuda" and "cuda" in self.tensors:
             torch.cuda.set_rng_state(self.tensors["cuda"])
         version, words, gauss = self.json["python"]
-        random.setstate((version, tuple(words), gauss))
+        _python().setstate((version, tuple(words), gauss))
         generator, words, *position = self.json["numpy"]
         np.random.set_state((generator, np.asarray(words, dtype=np.uint32), *position))
 
 
+def separate() -> None:
+    """Give what is imported from here on a `random` of its own. The one that was there is shared with boto3, Kafka's
+    client and OpenTelemetry, which draw from it in threads, whenever they please."""
+    spec = importlib.util.find_spec("random")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules["random"] = module
+
+
+def _python() -> Any:
+    """The module `random` as an import finds it now."""
+    return importlib.import_module("random")
+
+
 def seed_all(seed: int) -> None:
-    random.seed(seed)
+    _python().seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 

@@ -7,7 +7,7 @@ by its files.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from services.trainer import manifests
 from services.trainer.manifests import ManifestError
 
 DECLARATION = "sskai.json"
-ADAPTER, TRANSFORMERS, DIFFUSERS_LORA = "adapter", "transformers", "diffusers-lora"
+ADAPTER, TRANSFORMERS, DIFFUSERS_LORA, OWN_MODEL = "adapter", "transformers", "diffusers-lora", "own-model"
 DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
 CONFIG, MODEL, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 # What turns a user's input into the model's: without one of them nobody can use a whole model.
@@ -67,16 +67,34 @@ def _check_transformers(names: Collection[str], read: Callable[[str], bytes]) ->
         raise ManifestError(f"{', '.join(sorted(absent))} is named in {INDEX} but missing")
 
 
+def _check_own_model(names: Collection[str], read: Callable[[str], bytes]) -> None:
+    sources = _document(DECLARATION, read).get("sources")
+    if not isinstance(sources, list):
+        raise ManifestError(f"{DECLARATION}: sources is missing: the list of what the model's code was")
+    if strangers := _code(names) ^ _code(map(str, sources)):
+        raise ManifestError(f"{DECLARATION}: {', '.join(sorted(strangers))} is not both named and there")
+
+
+def _code(names: Iterable[str]) -> set[str]:
+    return {name for name in names if name.endswith(manifests.SOURCE_SUFFIX)}
+
+
 RULES: Mapping[str, Rule] = {
     ADAPTER: Rule(("adapter_config.json", "adapter_model.safetensors"), _check_adapter),
     DIFFUSERS_LORA: Rule((DIFFUSERS_WEIGHTS,)),
     TRANSFORMERS: Rule((CONFIG,), _check_transformers),
+    OWN_MODEL: Rule((DECLARATION, "model.py", "data.py", "weights.safetensors"), _check_own_model),
 }
 
 
 def kind_of(names: Collection[str]) -> str:
     """What a result without a declaration is, by its files; an adapter if they tell nothing."""
-    telling = {DIFFUSERS_WEIGHTS: DIFFUSERS_LORA, "adapter_config.json": ADAPTER, CONFIG: TRANSFORMERS}
+    telling = {
+        "model.py": OWN_MODEL,
+        DIFFUSERS_WEIGHTS: DIFFUSERS_LORA,
+        "adapter_config.json": ADAPTER,
+        CONFIG: TRANSFORMERS,
+    }
     return next((kind for name, kind in telling.items() if name in names), ADAPTER)
 
 
@@ -86,6 +104,8 @@ def check(names: Collection[str], read: Callable[[str], bytes]) -> str:
     rule = RULES.get(str(kind))
     if rule is None:
         raise ManifestError(f"{DECLARATION}: kind {kind!r} is not one of {', '.join(RULES)}")
+    if kind != OWN_MODEL and (code := _code(names)):
+        raise ManifestError(f"{', '.join(sorted(code))} is refused: a result of kind {kind} holds no code")
     for name in rule.required:
         if name not in names:
             raise ManifestError(f"{name} is missing")

@@ -54,6 +54,8 @@ class PodSettings(sskai.settings.Settings):
     trainer_threads: int = Field(default=os.cpu_count() or 1, ge=1)
     # 0: at a few hundred rows and 3 epochs it costs more time on a CPU than it saves loss.
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    # Whether a model as code gets what its requirements.txt asks for beyond what the pod has: needs a package index.
+    trainer_install_requirements: bool = True
     work_dir: Path | None = None  # None: a temporary folder, removed at the end
     # How long the result waits for a broker or object store that is away, before the attempt ends without telling it.
     unavailable_seconds: float = Field(default=600.0, gt=0)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import math
 import resource
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 import torch
@@ -23,7 +23,9 @@ from safetensors.torch import load_file
 from services.trainer.domain import Recipe, TrainingFailedError
 from services.trainer.randomness import RandomState, Tensors, seed_all
 from services.trainer.saving import Snapshot
-from services.trainer.weights import Weights
+
+if TYPE_CHECKING:
+    from services.trainer.weights import Weights  # which imports peft: seconds that a model as code does not need
 
 log = structlog.get_logger()
 
@@ -110,14 +112,15 @@ class Training:
         self._optimizer.zero_grad(set_to_none=True)
         targets = task.targets(samples)
         loss = 0.0
-        for micro in self._micro_batches(samples):
-            with stoppable():
-                micro_loss = task.loss(micro) / targets
-                value = micro_loss.item()
-                if not math.isfinite(value):
-                    raise self._not_finite(f"the loss is {value}", micro)
-                self._scaler.scale(micro_loss).backward()
-            loss += value
+        with self._buffers_as_before_if_stopped():
+            for micro in self._micro_batches(samples):
+                with stoppable():
+                    micro_loss = task.loss(micro) / targets
+                    value = micro_loss.item()
+                    if not math.isfinite(value):
+                        raise self._not_finite(f"the loss is {value}", micro)
+                    self._scaler.scale(micro_loss).backward()
+                loss += value
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), self.recipe.max_gradient_norm)
         # A scaled gradient may overflow: the scaler then leaves the step out and takes a smaller scale.
@@ -130,6 +133,18 @@ class Training:
         self.step += 1
         self._random = RandomState.of(self._device)
         return Step(loss, task.tokens(samples))
+
+    @contextmanager
+    def _buffers_as_before_if_stopped(self) -> Iterator[None]:
+        """A forward pass moves the running figures of batch normalisation: a step that is dropped must not."""
+        buffers = list(self.task.model.buffers())
+        before = [each.clone() for each in buffers]
+        try:
+            yield
+        except BaseException:
+            for each, value in zip(buffers, before, strict=True):
+                each.copy_(value)
+            raise
 
     def evaluate(self, stoppable: Stoppable) -> float:
         """Mean loss over the targets of all held-out samples, nats; leaves no trace in any generator."""

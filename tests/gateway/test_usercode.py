@@ -17,6 +17,7 @@ from services.gateway import usercode
 from services.gateway.jobfile import JobFile, JobFileError, to_spec
 from services.gateway.values import Dataset, Model
 from services.gateway.weights import RefusedError
+from sskai.contract import timestamp
 from sskai.events import v1 as events
 from tests.gateway.conftest import House, job_file
 
@@ -128,20 +129,41 @@ async def test_a_model_as_code_is_kept_and_planned(house: House) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_it_can_be_planned_but_not_run_or_served_yet(house: House) -> None:
-    assert (await _upload(house, "mine", zipped())).status_code == 201
+async def test_it_is_trained_again_from_a_trained_version_and_not_served_yet(house: House) -> None:
+    code = (await _upload(house, "mine", zipped())).json()
     job = {"kind": "train", "name": "bot", "model": {"artifact": "model://mine/1", "method": "scratch"}}
-    refused = await house.ann.post("/v1/jobs", json=job)
-    assert refused.status_code == 422
-    assert refused.json()["field"] == "model.method"
-    assert "POST /v1/plans" in refused.json()["detail"]
-    served = await house.ann.post("/v1/endpoints", json={"name": "mine", "model": "mine@1"})
-    assert served.status_code == 422
-    assert "has no weights" in served.json()["detail"]
+    answer = await house.ann.post("/v1/jobs", json=job)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["dataset"] is None
+    assert (await house.ann.get("/v1/jobs")).json()["data"][0]["dataset"] is None
+    (submitted,) = await house.told(events.JobSubmitted)
+    ready = events.ModelVersionReady(
+        model_id=f"model_of_{submitted.tenant_id}",
+        tenant_id=submitted.tenant_id,
+        version=1,
+        name="bot",
+        job_id=answer.json()["id"],
+        base_model_id=code["model_id"],
+        method="scratch",
+        artifact_uri="s3://b/jobs/job_1/artifact/attempt-00001",
+        ready_at=timestamp(NOW),
+    )
+    await house.bus.publish(ready)
+    await house.bus.settle()
+    again = await house.ann.post("/v1/jobs", json={**job, "model": {"artifact": "model://bot/1", "method": "scratch"}})
+    assert again.status_code == 202, again.text
+    first, second = (each.spec.model for each in await house.told(events.JobSubmitted))
+    assert (first.uri, second.uri) == ("", ready.artifact_uri)
+    assert (first.model_id, first.code_uri) == (second.model_id, second.code_uri)
+    assert [each.spec.resources.nodes for each in await house.told(events.JobSubmitted)] == ["1", "1"]
+    for model in ("mine@1", "bot@1"):
+        served = await house.ann.post("/v1/endpoints", json={"name": "mine", "model": model})
+        assert served.status_code == 422
+        assert "is code: it can be planned and trained, and not yet served" in served.json()["detail"]
     await house.dataset(house.ann)
-    tuned = await house.ann.post("/v1/jobs", json=job_file(model={"base": "mine@1"}))
-    assert tuned.status_code == 422
-    assert await house.told(events.JobSubmitted) == []
+    for model in ("mine@1", "bot@1"):
+        tuned = await house.ann.post("/v1/jobs", json=job_file(model={"base": model}))
+        assert (tuned.status_code, tuned.json()["field"]) == (422, "kind")
 
 
 @pytest.mark.asyncio(loop_scope="session")

@@ -622,6 +622,7 @@ COUNTS = {
     "held_out_samples": 200,
     "sample_bytes": 264,
     "dtype": "float32",
+    "learning_rate": 1e-3,
 }
 
 

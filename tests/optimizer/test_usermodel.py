@@ -20,7 +20,7 @@ from sskai.contract import new_id
 from sskai.objects import Objects
 from sskai.sandbox import Limits, Outcome
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own-model"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MODEL = """
 import torch
 from torch import nn
@@ -70,21 +70,24 @@ def traced(folder: Path, **files: str | bytes) -> dict[str, Any]:
     return usermodel.answer(folder)
 
 
+def example(name: str) -> bytes:
+    return zipped(**{path.name: path.read_bytes() for path in (EXAMPLES / name).iterdir() if path.is_file()})
+
+
 async def profiled(objects: Objects, limits: Limits | None = None, **files: str | bytes) -> dict[str, Any]:
     uri = stored(objects, zipped(**files))
     return await UserProfiler(objects, limits or Limits()).profile(uri)
 
 
 async def test_the_example_is_counted_as_by_hand(objects: Objects) -> None:
-    content = zipped(**{path.name: path.read_bytes() for path in EXAMPLE.iterdir() if path.is_file()})
-    counts = await UserProfiler(objects).profile(stored(objects, content))
+    counts = await UserProfiler(objects).profile(stored(objects, example("image-classifier")))
     # Two 3 x 3 convolutions on 8 x 8 pixels (1 to 8, 8 to 16 channels), one linear layer from 16 x 4 x 4 to 10.
     first, second, head = 2 * 64 * 8 * 9 * 1, 2 * 64 * 16 * 9 * 8, 2 * 256 * 10
     assert counts["flops_forward_per_sample"] == first + second + head
     # For weights and for inputs, but nobody asks for the gradient of the pictures.
     assert counts["flops_backward_per_sample"] == first + 2 * (second + head)
     assert counts["parameters"] == counts["trainable_parameters"] == (8 * 9 + 8) + (16 * 72 + 16) + (2560 + 10)
-    assert (counts["samples"], counts["held_out_samples"], counts["dtype"]) == (1_000, 200, "float32")
+    assert (counts["samples"], counts["held_out_samples"], counts["dtype"]) == (1_437, 360, "float32")
     assert counts["sample_bytes"] == 64 * 4 + 8  # one picture, one label
     assert counts["buffers_bytes"] == 0
     # Kept for the backward pass: picture, the first convolution after ReLU, the second, pooled values and their places,
@@ -92,6 +95,15 @@ async def test_the_example_is_counted_as_by_hand(objects: Objects) -> None:
     kept = 64 * 4 + 8 * 64 * 4 + 16 * 64 * 4 + 256 * 4 + 256 * 8 + 10 * 4 + 8
     assert counts["activation_bytes_per_sample"] == pytest.approx(kept, abs=4)
     assert counts["peak_bytes_two_samples"] > 2 * 4 * counts["parameters"] + 2 * kept
+
+
+@pytest.mark.parametrize(("name", "rate"), [("tabular-regressor", 1e-2), ("tiny-transformer", 1e-3)])
+async def test_the_other_examples_can_be_planned_and_their_rate_goes_by_their_optimizer(
+    objects: Objects, name: str, rate: float
+) -> None:
+    counts = await UserProfiler(objects).profile(stored(objects, example(name)))
+    assert counts["flops_forward_per_sample"] > 0
+    assert counts["learning_rate"] == rate
 
 
 async def test_a_perceptron_is_counted_as_by_hand(objects: Objects) -> None:
@@ -102,7 +114,7 @@ async def test_a_perceptron_is_counted_as_by_hand(objects: Objects) -> None:
     assert counts["parameters"] == 6 * 10 + 10 + 10 * 3 + 3
     # Input, hidden layer, log-probabilities (float32) and the label.
     assert counts["activation_bytes_per_sample"] == pytest.approx(4 * (6 + 10 + 3) + 8, abs=4)
-    assert set(counts) == {*COUNTS, "dtype"}
+    assert set(counts) == {*COUNTS, "dtype", "learning_rate"}
 
 
 def test_what_is_frozen_is_not_trained_and_costs_no_gradient(tmp_path: Path) -> None:
@@ -156,7 +168,10 @@ def replaced(old: str, new: str) -> dict[str, str]:
 ONE_TENSOR = b'{"hidden.bias": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
 MISTAKES = {
     "syntax": ({"model": "class Model(\n"}, r"model\.py, line 1: SyntaxError: '\(' was never closed"),
-    "a package": ({"model": "import einops\n" + MODEL}, r"model\.py, line 1: ModuleNotFoundError.*Only torch, numpy"),
+    "a package": (
+        {"model": "import einops\n" + MODEL},
+        r"model\.py, line 1: ModuleNotFoundError.*A plan imports torch",
+    ),
     "no model": ({"model": "import torch\n"}, "holds no subclass of torch.nn.Module"),
     "an imported model only": ({"model": "from torch.nn import Linear\n"}, "holds no subclass"),
     "two models": (
@@ -193,6 +208,10 @@ MISTAKES = {
     "nothing to train": (
         replaced("nn.Linear(10, 3)", "nn.Linear(10, 3)\n        self.requires_grad_(False)"),
         "no parameter has requires_grad",
+    ),
+    "an unknown optimizer": (
+        {"train.json": '{"optimizer": "lion"}'},
+        "optimizer 'lion' is not known: use",
     ),
     "an unknown loss": ({"train.json": '{"loss": "focal"}'}, "loss 'focal' is not known: use one of cross_entropy"),
     "weights": (
@@ -276,7 +295,7 @@ def test_limits_come_from_the_settings(objects: Objects) -> None:
     assert profiler.walls == ("filters", "limits")
 
 
-GOOD = dict.fromkeys(COUNTS, 1) | {"dtype": "float32"}
+GOOD = dict.fromkeys(COUNTS, 1) | {"dtype": "float32", "learning_rate": 1e-3}
 
 
 @pytest.mark.parametrize(
@@ -291,6 +310,8 @@ GOOD = dict.fromkeys(COUNTS, 1) | {"dtype": "float32"}
         (json.dumps(GOOD | {"samples": True}).encode(), "samples came out as True"),
         (json.dumps(GOOD | {"samples": 1e9}).encode(), "samples came out as"),
         (json.dumps(GOOD | {"dtype": "x" * 99}).encode(), "dtype"),
+        (json.dumps(GOOD | {"learning_rate": 0.0}).encode(), "learning_rate came out as 0.0"),
+        (json.dumps(GOOD | {"learning_rate": [1]}).encode(), "learning_rate came out as"),
         (json.dumps({"error": "a\0b\nc" + "x" * 5_000}).encode(), "^a b cx{995}$"),
     ],
 )

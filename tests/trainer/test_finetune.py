@@ -11,6 +11,7 @@ import pytest
 
 from services.trainer import finetune
 from services.trainer.datasets import Row
+from services.trainer.device import device_of_this_machine
 from services.trainer.domain import Plan, Recipe, resolve
 from services.trainer.randomness import make_deterministic
 from services.trainer.training import Training
@@ -54,7 +55,7 @@ def rows() -> list[Row]:
 
 def run(models_dir: Path, *, gradient_checkpointing: bool) -> Run:
     make_deterministic(1)
-    base = finetune.load_base(models_dir / "tiny", finetune.device_of_this_machine())
+    base = finetune.load_base(models_dir / "tiny", device_of_this_machine())
     settled = recipe(gradient_checkpointing=gradient_checkpointing)
     training = Training(finetune.LanguageModel(base, settled, "tiny", rows(), []), settled, base.device)
     passes = []

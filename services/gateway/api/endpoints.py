@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
-from services.gateway.api.resolving import find_model, require_weights
+from services.gateway.api.resolving import find_model, require_servable, require_weights
 from services.gateway.api.world import (
     After,
     Here,
@@ -57,6 +57,7 @@ async def create_endpoint(
 
             async def make() -> Answer:
                 model = await find_model(form.model, here, caller, store.library, field="model")
+                await require_servable(model, here, caller, store.library, "model")
                 require_weights(model, here, "model")
                 # Of two requests for one name the second sees the first one's endpoint.
                 await session.execute(

@@ -170,7 +170,8 @@ def summary(row: JobRow) -> dict[str, Any]:
         "name": row.name,
         "state": row.state,
         "model": spec.model.model_id,
-        "dataset": f"dataset://{spec.dataset.name}/{spec.dataset.version}",
+        # None: the model's code brings its data.
+        "dataset": f"dataset://{spec.dataset.name}/{spec.dataset.version}" if spec.HasField("dataset") else None,
         "attempt": attempt.number if attempt else 0,
         "waiting": _waiting(view),
         "progress": progress,

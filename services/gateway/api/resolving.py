@@ -21,13 +21,18 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
     """The job's specification. A dry run may speak of weights that are not here. Raises JobFileError."""
     field, reference = _model_reference(job.model)
     model = await find_model(reference, here, caller, library, field=field)
+    weights_uri = ""
+    if code := await code_of(model, here, caller, library):
+        model, weights_uri = code, model.artifact_uri
     if to_run:
         jobfile.require_trainable(job)
-        require_weights(model, here, field)
+        if model.origin != "code":
+            require_weights(model, here, field)
         if {"uploaded", "code"} & await library.origins(caller.tenant_id, job.name):
             raise JobFileError("name", f"{job.name!r} is a model that was uploaded: choose another name")
     if job.dataset is None:
-        return jobfile.to_spec(job, model, None, here.now())
+        spec = jobfile.to_spec(job, model, None, here.now(), weights_uri=weights_uri)
+        return jobfile.trainable_spec(spec) if to_run else spec
     dataset = await library.dataset(caller.tenant_id, job.dataset.uri)
     if dataset is None:
         raise JobFileError("dataset.uri", f"{job.dataset.uri!r} is no dataset: GET /v1/datasets lists yours")
@@ -41,8 +46,7 @@ async def resolve_endpoint(
     """The specification of an endpoint that is to be planned; its weights need not be here. Raises JobFileError."""
     field, reference = _model_reference(file.model)
     model = await find_model(reference, here, caller, library, field=field)
-    if model.origin == "code":
-        raise JobFileError(field, f"{model.id} is code: it can be planned, and not yet served")
+    await require_servable(model, here, caller, library, field)
     base = model
     if model.artifact_uri:
         base = await find_model(model.base_model_id, here, caller, library, field=field)
@@ -58,10 +62,22 @@ async def find_model(reference: str, here: World, caller: Principal, library: Li
     return model
 
 
+async def code_of(model: Model, here: World, caller: Principal, library: Library) -> Model | None:
+    """The model as code that a trained version came from; None: it is no such version."""
+    if not model.artifact_uri:
+        return None
+    base = await library.model(caller.tenant_id, model.base_model_id, here.catalogue)
+    return base if base is not None and base.origin == "code" else None
+
+
+async def require_servable(model: Model, here: World, caller: Principal, library: Library, field: str) -> None:
+    """Raises JobFileError for a model as code, trained or not: inference runs nobody's code."""
+    if model.origin == "code" or await code_of(model, here, caller, library):
+        raise JobFileError(field, f"{model.id} is code: it can be planned and trained, and not yet served")
+
+
 def require_weights(model: Model, here: World, field: str) -> None:
-    """Raises JobFileError if the model is known by its facts, or by its code, alone."""
-    if model.origin == "code":
-        raise JobFileError(field, f"{model.id} is code: it has no weights before it was trained")
+    """Raises JobFileError if the model is known by its facts alone."""
     if not model.available:
         raise JobFileError(
             field,
