@@ -228,8 +228,7 @@ class Attempt:
             last_loss=losses[-1],
             eval_loss_before=self._running.eval_loss_before,
             eval_loss_after=eval_loss_after,
-            truncated_rows=self._loaded.data.truncated_rows,
-            rows_without_target=self._loaded.data.rows_without_target,
+            data=self._loaded.data.report,
             lineage=tuple(self._running.lineage),
         )
         card = modelcard.write(self._settings.job_id, self._spec, self._training.recipe, told)

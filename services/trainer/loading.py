@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from services.trainer import datasets, domain, inputs, standby
+from services.trainer import datasets, domain, encoding, inputs, packing, standby
 from services.trainer.checkpoints import Bucket, Checkpoints, Restored
 from services.trainer.domain import Point, Recipe
 from services.trainer.interruption import Interruption
@@ -129,13 +129,13 @@ def load(
             )
         interruption.check()
         with fetching_data.result().open("rb") as lines:
-            rows = datasets.encode(lines, spec.dataset.format, base.tokenizer, labels=spec.dataset.labels)
+            rows = encoding.encode(lines, spec.dataset.format, base.tokenizer, labels=spec.dataset.labels)
         log.info("base model and data loaded")
         restored = taking_over.result()
     running, saved = _carry_on(restored, settings)
     randomness.make_deterministic(running.threads)
-    recipe, data = _settle(settings, spec, rows, base, saved)
-    training = _training(base, spec, recipe, data.rows)
+    recipe, data, chosen, held_out = _settle(settings, spec, rows, base, saved)
+    training = _training(base, spec, recipe, chosen, held_out)
     if restored:
         training.restore(restored.folder)
     (folder / CURVE).write_bytes(running.curve)
@@ -143,7 +143,9 @@ def load(
     return Loaded(training, running, restored, data, finetune.versions())
 
 
-def _training(base: finetune.Base, spec: events.JobSpec, recipe: Recipe, rows: Sequence[Any]) -> Training:
+def _training(
+    base: finetune.Base, spec: events.JobSpec, recipe: Recipe, chosen: Sequence[Any], held_out: Sequence[Any]
+) -> Training:
     from services.trainer import finetune
     from services.trainer.training import Training
 
@@ -151,13 +153,8 @@ def _training(base: finetune.Base, spec: events.JobSpec, recipe: Recipe, rows: S
         domain.CLASSIFICATION: finetune.Classifier,
         domain.PREFERENCE: finetune.Preferences,
     }
-    chosen, held_out = domain.split(len(rows), recipe)
     task = kinds.get(spec.dataset.format, finetune.LanguageModel)(
-        base,
-        recipe,
-        spec.model.model_id or spec.model.uri,
-        [rows[index] for index in chosen],
-        [rows[index] for index in held_out],
+        base, recipe, spec.model.model_id or spec.model.uri, chosen, held_out
     )
     return Training(task, recipe, base.device)
 
@@ -194,8 +191,13 @@ def _carry_on(restored: Restored | None, settings: PodSettings) -> tuple[Running
 
 
 def _settle(
-    settings: PodSettings, spec: events.JobSpec, rows: list[datasets.AnyRow], base: finetune.Base, saved: Recipe | None
-) -> tuple[Recipe, datasets.Prepared]:
+    settings: PodSettings,
+    spec: events.JobSpec,
+    rows: Sequence[datasets.AnyRow],
+    base: finetune.Base,
+    saved: Recipe | None,
+) -> tuple[Recipe, datasets.Prepared, Sequence[Any], Sequence[Any]]:
+    """The recipe, the data at its length, what is trained on (packed if the recipe says so) and what is held out."""
     from services.trainer import finetune
 
     plan = settings.planned()
@@ -205,15 +207,26 @@ def _settle(
         longest_row_tokens=datasets.longest(rows),
         context_tokens=getattr(base.model.config, "max_position_embeddings", 0) or 0,
     )
-    packing = saved.packing if saved else spec.hyperparameters.packing
-    data = datasets.cut(rows, saved.sequence_length if saved else length, packing=packing)
-    recipe = domain.resolve(
-        spec,
-        plan,
-        rows=len(data.rows),
-        sequence_length=length,
-        parameters=base.model.num_parameters(),
-        dropout=settings.lora_dropout,
-        precision=finetune.precision(base.device, spec.model.method),
-    )
-    return (domain.resumed(saved, recipe) if saved else recipe), data
+    data = datasets.cut(rows, saved.sequence_length if saved else length)
+
+    def resolve(sequences: int) -> Recipe:
+        recipe = domain.resolve(
+            spec,
+            plan,
+            rows=len(data.rows),
+            sequences=sequences,
+            sequence_length=length,
+            parameters=base.model.num_parameters(),
+            dropout=settings.lora_dropout,
+            precision=finetune.precision(base.device, spec.model.method),
+        )
+        return domain.resumed(saved, recipe) if saved else recipe
+
+    recipe = resolve(sequences=0)
+    chosen, held_out = (datasets.Selected(data.rows, part) for part in domain.split(len(data.rows), recipe))
+    if not recipe.packing:
+        return recipe, data, chosen, held_out
+    finetune.require_parts_apart(base)
+    packed = packing.Packed(cast("Sequence[datasets.Row]", chosen), recipe.sequence_length)
+    told = replace(data, report=replace(data.report, sequences=len(packed)))
+    return resolve(sequences=len(packed)), told, packed, held_out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.trainer.datasets import Report
 from services.trainer.domain import Point, Recipe
 from sskai.events import v1 as events
 
@@ -19,8 +20,7 @@ class Training:
     last_loss: float
     eval_loss_before: float
     eval_loss_after: float
-    truncated_rows: int
-    rows_without_target: int
+    data: Report
     lineage: tuple[Point, ...]  # the attempts that it took, each with the step it went on from
 
 
@@ -51,8 +51,11 @@ A {spec.model.method or "lora"} adapter of `{spec.model.model_id}`, trained by S
 `{spec.dataset.format}`, SHA-256 `{spec.dataset.sha256}`.
 
 - {recipe.evaluation_rows} rows were held out.
-- {training.truncated_rows} rows were cut to {recipe.sequence_length} tokens.
-- {training.rows_without_target} rows were left out, because the cut took all that they teach.
+- {training.data.tokens} tokens, of which {training.data.targets} are learnt.
+- The longest row has {training.data.longest} tokens.
+- {training.data.truncated_rows} rows were cut to {recipe.sequence_length} tokens.
+- {training.data.rows_without_target} rows were left out, because the cut took all that they teach.
+- {training.data.duplicates} rows repeat an earlier one.{_packed(training.data)}
 
 ## Result
 
@@ -74,3 +77,7 @@ Each step's loss is in `training_curve.jsonl`.
 
 {attempts}
 """
+
+
+def _packed(data: Report) -> str:
+    return f"\n- The training rows were packed into {data.sequences} sequences." if data.sequences else ""
