@@ -111,7 +111,7 @@ def test_cut_rows_are_counted_and_those_with_nothing_to_learn_left_out(tokenizer
         ("preference", [b'{"prompt": "a", "chosen": "b"}'], "row 1: rejected must be"),
         (
             "preference",
-            [b'{"prompt": [{"role": "user", "content": "a"}], "chosen": "b"}'],
+            [b'{"prompt": [{"content": "a"}], "chosen": "b"}'],
             "row 1: chosen must be a list",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Rows that share a sequence: nothing is lost, nothing seen that another row says, and the loss is that of rows apart."""
+"""Rows that share a sequence: nothing is lost, nothing is seen of another row, and the loss is that of rows apart."""
 
 from __future__ import annotations
 

@@ -48,13 +48,6 @@ def test_the_loss_is_trls(models_dir: Path, tmp_path: Path, beta: float) -> None
     recipe = resolve(spec, Plan(), rows=20, sequence_length=64, parameters=1_000_000)
     rows = pairs()
     task = finetune.Preferences(base, recipe, "tiny", rows, [])
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in task.model.named_parameters():
-            if "lora_B" in name:  # zeros at first: policy and reference would be one
-                parameter.normal_(std=0.2)
-        ours = task.loss(rows).item() / len(rows)
-
     column: Any = [{"prompt": "a", "chosen": "b", "rejected": "c"}]
     arguments = DPOConfig(output_dir=str(tmp_path), beta=beta, report_to=[], use_cpu=True)
     trainer = DPOTrainer(
@@ -70,6 +63,14 @@ def test_the_loss_is_trls(models_dir: Path, tmp_path: Path, beta: float) -> None
             for row in rows
         ]
     )
+    # Only now: the adapter as it was, which is none, is what trl keeps as its reference.
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in task.model.named_parameters():
+            if "lora_B.default" in name:
+                parameter.normal_(std=0.2)
+        task.model.eval()
+        ours = task.loss(rows).item() / len(rows)
     trainer.model.eval()
     with torch.no_grad():
         theirs = trainer.compute_loss(trainer.model, batch).item()
