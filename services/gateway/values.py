@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,8 +19,8 @@ class Dataset:
     bytes: int
     sha256: str
     estimated_tokens: int
-    report: dict[str, Any]  # datareport.Report; empty for datasets that are older than it
     created_at: datetime
+    report: dict[str, Any] = field(default_factory=dict)  # datareport.Report; empty for those that are older than it
 
     @property
     def labels(self) -> list[str]:

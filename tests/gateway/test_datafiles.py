@@ -136,6 +136,7 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(monkeypatch: pytes
         from_zip(zipped(**{"cat/1.png": image((400, 1))}), io.BytesIO())
 
 
+@pytest.mark.asyncio(loop_scope="session")
 async def test_every_kind_of_file_comes_in_by_the_same_door(house: House) -> None:
     images = zipped(**{"cat/1.png": image(), "dog/1.png": image()}).getvalue()
     for name, media_type, content, told in (
@@ -154,6 +155,7 @@ async def test_every_kind_of_file_comes_in_by_the_same_door(house: House) -> Non
     assert form.json()["format"] == "text"
 
 
+@pytest.mark.asyncio(loop_scope="session")
 async def test_the_classes_of_a_dataset_travel_with_the_job(house: House) -> None:
     await house.dataset(house.ann, rows=[{"text": "a", "label": "spam"}, {"text": "b", "label": "ham"}] * 5)
     file = {"name": "filter", "model": {"base": "tiny-llama", "method": "full"}, "dataset": {"uri": "support"}}
