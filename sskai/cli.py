@@ -213,7 +213,7 @@ def replay_plan(
 def upload_data(
     file: Path, name: Annotated[str, typer.Option(help="The dataset's name.")], as_json: AsJson = False
 ) -> None:
-    """Upload a JSON Lines file; a broken row is named."""
+    """Upload JSON Lines, CSV, Parquet or a zip of images; a broken row is named."""
     show(connect().datasets.upload(file, name), ["id", "name", "version", "format", "rows", "bytes"], as_json)
 
 
@@ -221,6 +221,12 @@ def upload_data(
 def list_data(as_json: AsJson = False) -> None:
     """Your datasets."""
     show(list(connect().datasets.list()), ["id", "name", "version", "format", "rows", "bytes"], as_json)
+
+
+@data.command("show")
+def show_data(dataset: str) -> None:
+    """What is known of one dataset, with its report of lengths, duplicates and classes, as JSON."""
+    print(json.dumps(connect().datasets.get(dataset), indent=2))
 
 
 @models.command("list")

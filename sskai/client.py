@@ -202,15 +202,17 @@ class _Resource:
 
 class Datasets(_Resource):
     def upload(self, path: str | Path, name: str) -> Document:
-        """Upload JSON Lines; SskaiError with row, column and reason if a row is wrong."""
+        """Upload JSON Lines, CSV (by its name), Parquet or a zip of images; SskaiError with row, column and reason if
+        a row is wrong."""
         size = Path(path).stat().st_size
+        kind = "text/csv" if Path(path).suffix.lower() == ".csv" else "application/octet-stream"
 
         def body(files: ExitStack) -> Document:
             return {
                 "params": {"name": name},
                 "content": files.enter_context(Path(path).open("rb")),
                 # A known length lets the gateway refuse what is too large before it is sent.
-                "headers": {"Content-Type": "application/jsonl", "Content-Length": str(size)},
+                "headers": {"Content-Type": kind, "Content-Length": str(size)},
             }
 
         return self._client.upload("/v1/datasets", body, timeout_seconds=600)

@@ -39,7 +39,15 @@ def figures(model: Path, *, rounds: int, steps: int) -> list[Figure]:
     packed = statistics.median(targets["packed"]) / ours_targets
     peer_of_packing = {"the same rows, one in a sequence": round(ours_targets, 1)}
     found.append(
-        figure("packing", packed, "x", PACKING_GOAL, "higher", how=f"targets learnt per second; {how}", peer=peer_of_packing)
+        figure(
+            "packing",
+            packed,
+            "x",
+            PACKING_GOAL,
+            "higher",
+            how=f"targets learnt per second; {how}",
+            peer=peer_of_packing,
+        )
     )
     return found
 

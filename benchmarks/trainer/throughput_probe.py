@@ -1,7 +1,8 @@
 """Tokens per second of one way to train: `python -m benchmarks.trainer.throughput_probe WAY MODEL STEPS [--full]`.
 
-Each in a process of its own: the model, the rows of the demo's dataset in the same order, LoRA of rank 8 (or all weights),
-float32, batches of 8 in micro-batches of 4. The first step warms up; the others are timed. Prints one JSON object.
+Each in a process of its own: the model, the rows of the demo's dataset in the same order, LoRA of rank 8 (or all
+weights), float32, batches of 8 in micro-batches of 4. The first step warms up; the others are timed. Prints one JSON
+object.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from typing import Any
 import torch
 
 from services.trainer import finetune
-from services.trainer.datasets import Row, cut, encode
+from services.trainer.datasets import Row, cut
 from services.trainer.domain import Recipe
+from services.trainer.encoding import encode
+from services.trainer.packing import Packed
 from services.trainer.randomness import make_deterministic
 from services.trainer.training import Training
 from sskai.demo import corpus
@@ -47,9 +50,11 @@ def main() -> None:
     print(json.dumps(measured))
 
 
-def _ours(base: finetune.Base, encoded: list[Any], steps: int, *, packed: bool, full: bool) -> dict[str, float]:
+def _ours(base: finetune.Base, encoded: Sequence[Any], steps: int, *, packed: bool, full: bool) -> dict[str, float]:
     make_deterministic(os.cpu_count() or 1)
-    rows = cut(encoded, SEQUENCE_LENGTH, packing=packed).rows
+    rows: Sequence[Row] = _columns(encoded)
+    if packed:
+        rows = Packed(rows, SEQUENCE_LENGTH)
     recipe = Recipe(
         total_steps=steps,
         batch_size=BATCH,
@@ -80,7 +85,7 @@ def _ours(base: finetune.Base, encoded: list[Any], steps: int, *, packed: bool, 
     return {"tokens_per_second": tokens / seconds, "targets_per_second": targets / seconds, "loss": made.loss}
 
 
-def _trainer(base: finetune.Base, encoded: list[Any], steps: int, *, packed: bool, full: bool) -> dict[str, float]:
+def _trainer(base: finetune.Base, encoded: Sequence[Any], steps: int, *, packed: bool, full: bool) -> dict[str, float]:
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     assert not packed
@@ -95,10 +100,11 @@ def _trainer(base: finetune.Base, encoded: list[Any], steps: int, *, packed: boo
         callbacks=[clock],
     )
     trainer.train()
-    return clock.measured()
+    measured: dict[str, float] = clock.measured()
+    return measured
 
 
-def _sft(base: finetune.Base, encoded: list[Any], steps: int, *, packed: bool, full: bool) -> dict[str, float]:
+def _sft(base: finetune.Base, encoded: Sequence[Any], steps: int, *, packed: bool, full: bool) -> dict[str, float]:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -123,16 +129,17 @@ def _sft(base: finetune.Base, encoded: list[Any], steps: int, *, packed: bool, f
         callbacks=[clock],
     )
     trainer.train()
-    return clock.measured()
+    measured: dict[str, float] = clock.measured()
+    return measured
 
 
-def _columns(encoded: list[Any]) -> list[Row]:
+def _columns(encoded: Sequence[Any]) -> list[Row]:
     return [row for row in cut(encoded, SEQUENCE_LENGTH).rows if isinstance(row, Row)]
 
 
 def _arguments(steps: int) -> dict[str, Any]:
     return {
-        "output_dir": os.environ.get("TMPDIR", "/tmp"),  # noqa: S108 - nothing is saved
+        "output_dir": os.environ.get("TMPDIR", "/tmp"),
         "per_device_train_batch_size": MICRO_BATCH,
         "gradient_accumulation_steps": BATCH // MICRO_BATCH,
         "max_steps": steps + 1,
@@ -152,13 +159,13 @@ def _model(base: finetune.Base, *, full: bool) -> Any:
 
     if full:
         return base.model
-    config = LoraConfig(
-        r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", bias="none", task_type="CAUSAL_LM"
-    )
+    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", bias="none", task_type="CAUSAL_LM")
     return get_peft_model(base.model, config)
 
 
-class _Listed(torch.utils.data.Dataset[dict[str, Any]]):
+class _Listed:
+    """A map-style dataset."""
+
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self._rows = rows
 
@@ -173,7 +180,7 @@ def _clock(rows: list[Row]) -> Any:
     """Times every optimizer step but the first, as `_ours` does."""
     from transformers import TrainerCallback
 
-    class Clock(TrainerCallback):
+    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers' types are not followed
         def __init__(self) -> None:
             self.seconds, self.began, self.steps = 0.0, 0.0, 0
 

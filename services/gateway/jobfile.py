@@ -50,6 +50,7 @@ ACCELERATORS = (
     "H200",
     "B200",
 )
+PACKED_FORMATS = ("text", "messages", "prompt-completion")
 NO_ACCELERATOR = ("none", "cpu", "0")
 
 
@@ -61,7 +62,7 @@ class Trainable:
     nodes: int  # machines of one job, at most
 
 
-TRAINABLE = Trainable(methods=("lora",), nodes=1)
+TRAINABLE = Trainable(methods=("lora", "qlora", "full", "scratch"), nodes=1)
 
 
 class JobFileError(ValueError):
@@ -144,12 +145,25 @@ class ModelForm(Form):
     method: Literal["lora", "qlora", "full", "scratch"] = "lora"
     rank: int = Field(default=8, ge=1, le=512)
     alpha: int | None = Field(default=None, ge=1, le=4096)  # absent: twice the rank
+    dora: bool = False  # weight-decomposed LoRA
+    rslora: bool = False  # rank-stabilised LoRA
     target_modules: list[Place] = Field(default=[], max_length=64)  # empty: all linear layers
 
 
 class DatasetForm(Form):
     uri: Reference  # dataset://NAME/VERSION, dataset://NAME or an id
-    format: Literal["messages", "text", "prompt-completion"] | None = None
+    format: (
+        Literal[
+            "messages",
+            "text",
+            "prompt-completion",
+            "preference",
+            "classification",
+            "image-classification",
+            "text-to-image",
+        ]
+        | None
+    ) = None
     eval_fraction: float = Field(default=0.05, ge=0, le=0.5)
 
 
@@ -161,6 +175,8 @@ class HyperparametersForm(Form):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | Auto = "auto"
     max_steps: Annotated[int, Field(ge=1, le=10_000_000)] | Auto = "auto"
     gradient_checkpointing: bool | Auto = "auto"
+    packing: bool | Auto = "auto"  # several rows in one sequence
+    dpo_beta: Annotated[float, Field(gt=0, le=10)] | Auto = "auto"
 
 
 class SpotForm(Form):
@@ -214,6 +230,7 @@ class JobFile(Form):
     deadline: Text | None = None  # an RFC 3339 time, or a duration from now such as 6h
     retry: RetryForm = RetryForm()
     checkpoint: CheckpointForm = CheckpointForm()
+    export: list[Literal["merged", "gguf"]] = Field(default=[], max_length=2)  # beside the result
     env: dict[Variable, Text] = Field(default={}, max_length=100)
     secrets: list[Variable] = Field(default=[], max_length=100)
     objective: Literal["cheapest", "fastest", "cheapest-within-deadline", "fastest-within-budget"] = "cheapest"
@@ -247,6 +264,7 @@ def to_spec(
     _check_kind(job, model)
     if job.dataset and dataset:
         _check_dataset(job.dataset, dataset)
+        _check_wishes(job, dataset)
     policy = _spot_policy(job)
     _require_consistent(job, policy)
     numbers = job.hyperparameters.model_dump()
@@ -262,6 +280,8 @@ def to_spec(
             rank=job.model.rank,
             alpha=job.model.alpha or 2 * job.model.rank,
             target_modules=job.model.target_modules,
+            dora=job.model.dora,
+            rslora=job.model.rslora,
         ),
         dataset=dataset_ref(dataset, job.dataset.eval_fraction) if job.dataset and dataset else None,
         hyperparameters=events.Hyperparameters(**{name: value for name, value in numbers.items() if value != "auto"}),
@@ -280,6 +300,7 @@ def to_spec(
         secrets=job.secrets,
         objective=_OBJECTIVES[job.objective],
         priority=_PRIORITIES[job.priority],
+        exports=sorted(set(job.export)),
     )
     if job.deadline is not None:
         spec.deadline.CopyFrom(timestamp(deadline(job.deadline, now)))
@@ -305,6 +326,27 @@ def _check_dataset(form: DatasetForm, dataset: Dataset) -> None:
         raise JobFileError("dataset.eval_fraction", f"of {dataset.rows} rows leaves none to train on")
 
 
+def _check_wishes(job: JobFile, dataset: Dataset) -> None:
+    """What is asked for can be done with this method on this kind of data."""
+    wishes, method = job.hyperparameters, job.model.method
+    for field, wanted in (("dora", job.model.dora), ("rslora", job.model.rslora)):
+        if wanted and method not in ("lora", "qlora"):
+            raise JobFileError(
+                f"model.{field}", f"is of adapters, but the method is {method}: leave it out, or write lora"
+            )
+    if wishes.dpo_beta != "auto" and dataset.format != "preference":
+        raise JobFileError(
+            "hyperparameters.dpo_beta", f"is of preference pairs, but the dataset is {dataset.format}: leave it out"
+        )
+    if wishes.packing is True and dataset.format not in PACKED_FORMATS:
+        raise JobFileError(
+            "hyperparameters.packing",
+            f"is for {', '.join(PACKED_FORMATS)}, but the dataset is {dataset.format}: leave it out",
+        )
+    if dataset.format.endswith("classification") and len(dataset.labels) < 2:
+        raise JobFileError("dataset", f"{dataset.name} names no classes: upload it again, with two at least")
+
+
 def machines(form: MachinesForm) -> dict[str, Any]:
     """What jobs and endpoints say alike about machines, in the contract's words."""
     return {
@@ -328,6 +370,7 @@ def dataset_ref(dataset: Dataset, eval_fraction: float) -> events.DatasetRef:
         sha256=dataset.sha256,
         estimated_tokens=dataset.estimated_tokens,
         eval_fraction=eval_fraction,
+        labels=dataset.labels,
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.gateway import references
 from services.gateway.catalogue import Catalogue
-from services.gateway.datasets import Summary
+from services.gateway.datareport import Summary
 from services.gateway.plain import finite
 from services.gateway.tables import DatasetRow, ModelRow
 from services.gateway.values import Dataset, Model
@@ -71,6 +71,7 @@ class Library:
             bytes=summary.bytes,
             sha256=summary.sha256,
             estimated_tokens=summary.estimated_tokens,
+            report=summary.report,
             created_at=now,
         )
         self.session.add(row)

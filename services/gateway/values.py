@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,12 +14,18 @@ class Dataset:
     name: str
     version: int
     uri: str
-    format: str  # "messages" | "text" | "prompt-completion"
+    format: str  # as the contract's DatasetRef.format
     rows: int
     bytes: int
     sha256: str
     estimated_tokens: int
     created_at: datetime
+    report: dict[str, Any] = field(default_factory=dict)  # datareport.Report; empty for those that are older than it
+
+    @property
+    def labels(self) -> list[str]:
+        """Of a classification, in order."""
+        return list(self.report.get("labels", ()))
 
 
 @dataclass(frozen=True, slots=True)

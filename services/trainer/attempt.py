@@ -83,7 +83,7 @@ class Attempt:
 
     def run(self) -> None:
         recipe = self._training.recipe
-        log.info("loaded", step=self._training.step, recipe=recipe.to_json(), rows=len(self._loaded.data.rows))
+        log.info("loaded", step=self._training.step, recipe=recipe.to_json(), data=dict(self._loaded.data))
         self._progress.phase("starting", step=self._training.step, total_steps=recipe.total_steps)
         self._interruption.watch_fence(self._checkpoints.check_fence)
         status = "FAILED"

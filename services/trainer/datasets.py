@@ -1,24 +1,23 @@
-"""Rows of JSON Lines as tokens, with the tokens to learn marked: `text`, `messages`, `prompt-completion`.
+"""Rows as tokens: what a row is, tables that hold millions of them, and the cut to one length.
 
-What is learnt: all of a text; the assistant's turns of a conversation (rendered by the model's own chat template); the
-completion after its prompt. Nothing is repaired: a row that is wrong ends the job with its number and field.
+A table keeps all tokens in one array and makes a row when it is asked for it: ten bytes of bookkeeping a row, not an
+object each. `encoding.py` fills tables, `packing.py` puts several rows into one sequence.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+import hashlib
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.trainer.domain import TrainingFailedError
-
 IGNORED = -100  # the label that torch's cross entropy leaves out
-ROWS_PER_CALL = 256  # the tokenizer works on many texts at once
-MAX_ROW_CHARACTERS = 1_000_000
+
+Item_co = TypeVar("Item_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +69,126 @@ AnyRow = Row | PreferenceRow | LabelledRow
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What a dataset turned out to be, exactly, once it was tokenised and cut."""
+
+    rows: int
+    tokens: int  # after the cut
+    targets: int  # tokens that are learnt; of a classification: rows
+    longest: int  # tokens of the longest row before the cut
+    truncated_rows: int
+    rows_without_target: int  # left out: the cut took all that they teach
+    duplicates: int  # rows whose tokens an earlier row has too
+    sequences: int = 0  # that the training rows were packed into; 0: they were not
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class Rows(Sequence[Item_co], Generic[Item_co]):
+    """Read by index alone: what needs more takes a `Selected`."""
+
+    def _at(self, index: int) -> Item_co:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Item_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item_co]: ...
+    def __getitem__(self, index: int | slice) -> Item_co | Sequence[Item_co]:
+        if isinstance(index, slice):
+            return Selected(self, range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self._at(index % len(self))
+
+
+class Selected(Rows[Item_co]):
+    """Some rows of a table, in the order of `indices`."""
+
+    def __init__(self, rows: Sequence[Item_co], indices: Sequence[int]) -> None:
+        self._rows, self._indices = rows, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def _at(self, index: int) -> Item_co:
+        return self._rows[self._indices[index]]
+
+
+class RowTable(Rows[Row]):
+    """Rows in two arrays, tokens and whether they are learnt, one after the other."""
+
+    def __init__(self) -> None:
+        self._tokens = array("i")
+        self._learnt = bytearray()
+        self._ends = array("q", [0])
+        self._numbers = array("q")
+
+    def append(self, number: int, tokens: Sequence[int] | NDArray[np.int32], learnt: NDArray[np.bool_]) -> None:
+        self._tokens.frombytes(np.asarray(tokens, dtype=np.int32).tobytes())
+        self._learnt += learnt.tobytes()
+        self._ends.append(len(self._tokens))
+        self._numbers.append(number)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def _at(self, index: int) -> Row:
+        begin, end = self._ends[index], self._ends[index + 1]
+        tokens = np.frombuffer(self._tokens, dtype=np.int32, count=end - begin, offset=4 * begin)
+        learnt = np.frombuffer(self._learnt, dtype=np.bool_, count=end - begin, offset=begin)
+        return Row(self._numbers[index], tokens, learnt)
+
+
+class PreferenceTable(Rows[PreferenceRow]):
+    def __init__(self) -> None:
+        self.chosen, self.rejected = RowTable(), RowTable()
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def _at(self, index: int) -> PreferenceRow:
+        chosen = self.chosen[index]
+        return PreferenceRow(chosen.number, chosen, self.rejected[index])
+
+
+class LabelledTable(Rows[LabelledRow]):
+    def __init__(self) -> None:
+        self._texts = RowTable()
+        self._labels = array("i")
+
+    def append(self, number: int, tokens: Sequence[int], label: int) -> None:
+        self._texts.append(number, tokens, np.ones(len(tokens), dtype=np.bool_))
+        self._labels.append(label)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def _at(self, index: int) -> LabelledRow:
+        row = self._texts[index]
+        return LabelledRow(row.number, row.tokens, self._labels[index])
+
+
+class _Cut(Rows[AnyRow]):
+    """The kept rows at one length."""
+
+    def __init__(self, rows: Sequence[AnyRow], kept: Sequence[int], sequence_length: int) -> None:
+        self._rows, self._kept, self._length = rows, kept, sequence_length
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def _at(self, index: int) -> AnyRow:
+        return _shortened(self._rows[self._kept[index]], self._length)
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """The rows of a dataset at one length, and what the cut cost."""
 
-    rows: list[AnyRow]
-    truncated_rows: int
-    rows_without_target: int  # left out: the cut took all that they teach
-
-
-def encode(lines: Iterable[bytes], format_name: str, tokenizer: Any, *, labels: Sequence[str] = ()) -> list[AnyRow]:
-    """Tokenise a whole dataset. Raises TrainingFailedError("dataset")."""
-    encoders = {"text": _encode_texts, "messages": _encode_messages, "prompt-completion": _encode_completions}
-    if format_name not in encoders:
-        raise TrainingFailedError("dataset", f"format {format_name!r} is not one of {', '.join(encoders)}")
-    if format_name == "messages" and not tokenizer.chat_template:
-        raise TrainingFailedError("dataset", "the model has no chat template; use the format text or prompt-completion")
-    rows: list[AnyRow] = []
-    for numbered in _chunks(_documents(lines)):
-        rows += encoders[format_name](numbered, tokenizer)
-    return rows
+    rows: Sequence[AnyRow]
+    report: Report
 
 
 def longest(rows: Iterable[AnyRow]) -> int:
@@ -96,18 +196,37 @@ def longest(rows: Iterable[AnyRow]) -> int:
     return max((len(part.tokens) for row in rows for part in _parts(row)), default=0)
 
 
-def cut(rows: Iterable[AnyRow], sequence_length: int, *, packing: bool = False) -> Prepared:
+def cut(rows: Sequence[AnyRow], sequence_length: int) -> Prepared:
     """Keep the first `sequence_length` tokens of each row; count what that changed."""
-    kept: list[AnyRow] = []
-    truncated = without_target = 0
-    for row in rows:
+    kept, seen = array("q"), np.zeros(len(rows), dtype=np.uint64)
+    truncated = tokens = targets = 0
+    for index, row in enumerate(rows):
+        seen[index] = _fingerprint(row)
         shorter = _shortened(row, sequence_length)
         truncated += shorter is not row
         if _teaches(shorter):
-            kept.append(shorter)
-        else:
-            without_target += 1
-    return Prepared(kept, truncated, without_target)
+            kept.append(index)
+            tokens += sum(len(part.tokens) for part in _parts(shorter))
+            targets += sum(part.targets if isinstance(part, Row) else 1 for part in _parts(shorter))
+    report = Report(
+        rows=len(rows),
+        tokens=tokens,
+        targets=targets,
+        longest=longest(rows),
+        truncated_rows=truncated,
+        rows_without_target=len(rows) - len(kept),
+        duplicates=len(rows) - len(np.unique(seen)),
+    )
+    return Prepared(_Cut(rows, kept, sequence_length), report)
+
+
+def _fingerprint(row: AnyRow) -> int:
+    """64 bits of its tokens: of ten million rows two differing ones are alike with a chance of 3 in a million."""
+    hashed = hashlib.blake2b(digest_size=8)
+    for part in _parts(row):
+        hashed.update(len(part.tokens).to_bytes(8, "little"))
+        hashed.update(part.tokens.tobytes())
+    return int.from_bytes(hashed.digest(), "little")
 
 
 def _parts(row: AnyRow) -> tuple[Row | LabelledRow, ...]:
@@ -127,106 +246,3 @@ def _shortened(row: AnyRow, length: int) -> AnyRow:
     if isinstance(row, LabelledRow):
         return LabelledRow(row.number, row.tokens[:length], row.label)
     return Row(row.number, row.tokens[:length], row.learnt[:length])
-
-
-def _documents(lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            document = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TrainingFailedError("dataset", f"row {number} is not JSON: {error}") from error
-        if not isinstance(document, dict):
-            raise TrainingFailedError("dataset", f"row {number} is not a JSON object")
-        yield number, document
-
-
-def _chunks(items: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    chunk: list[tuple[int, dict[str, Any]]] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == ROWS_PER_CALL:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _text(number: int, document: dict[str, Any], column: str) -> str:
-    value = document.get(column)
-    if not isinstance(value, str) or not value:
-        raise TrainingFailedError("dataset", f"row {number}: {column} must be a text that is not empty")
-    if len(value) > MAX_ROW_CHARACTERS:
-        raise TrainingFailedError("dataset", f"row {number}: {column} has over {MAX_ROW_CHARACTERS} characters")
-    return value
-
-
-def _row(number: int, tokens: list[int], first_learnt: int) -> Row:
-    learnt = np.zeros(len(tokens), dtype=np.bool_)
-    learnt[first_learnt:] = True
-    return Row(number, np.asarray(tokens, dtype=np.int32), learnt)
-
-
-def _encode_texts(numbered: list[tuple[int, dict[str, Any]]], tokenizer: Any) -> list[Row]:
-    texts = [_text(number, document, "text") for number, document in numbered]
-    encoded = tokenizer(texts)["input_ids"]
-    return [
-        _row(number, [*ids, tokenizer.eos_token_id], 0)
-        for (number, _document), ids in zip(numbered, encoded, strict=True)
-    ]
-
-
-def _encode_completions(numbered: list[tuple[int, dict[str, Any]]], tokenizer: Any) -> list[Row]:
-    # Prompt and completion are tokenised apart, as at inference: no token may straddle the border.
-    prompts = tokenizer([_text(number, document, "prompt") for number, document in numbered])["input_ids"]
-    completions = tokenizer(
-        [_text(number, document, "completion") for number, document in numbered], add_special_tokens=False
-    )["input_ids"]
-    return [
-        _row(number, [*prompt, *completion, tokenizer.eos_token_id], len(prompt))
-        for (number, _document), prompt, completion in zip(numbered, prompts, completions, strict=True)
-    ]
-
-
-def _encode_messages(numbered: list[tuple[int, dict[str, Any]]], tokenizer: Any) -> list[Row]:
-    rendered = [_render(number, document, tokenizer) for number, document in numbered]
-    encoded = tokenizer([text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True)
-    rows = []
-    for (number, _document), (_, spans), ids, offsets in zip(
-        numbered, rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True
-    ):
-        starts, ends = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
-        learnt = np.zeros(len(ids), dtype=np.bool_)
-        for begin, end in spans:
-            learnt |= (starts >= begin) & (ends <= end) & (ends > starts)
-        rows.append(Row(number, np.asarray(ids, dtype=np.int32), learnt))
-    return rows
-
-
-def _render(number: int, document: dict[str, Any], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
-    """The conversation as the model reads it, and the spans of characters that the assistant said, with end marks."""
-    messages = document.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise TrainingFailedError("dataset", f"row {number}: messages must be a list that is not empty")
-
-    def render(turns: list[Any], *, prompt: bool) -> str:
-        try:
-            text: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=prompt)
-        except Exception as error:  # a template raises what it likes
-            raise TrainingFailedError("dataset", f"row {number}: the chat template refused it: {error}") from error
-        return text
-
-    whole, spans = render(messages, prompt=False), []
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise TrainingFailedError("dataset", f"row {number}: messages[{index}].content must be a text")
-        if message.get("role") != "assistant":
-            continue
-        before = render(messages[:index], prompt=True) if index else ""
-        through = render(messages[: index + 1], prompt=False)
-        # Some templates tell earlier turns anew (without their reasoning, say). Such a turn is not learnt: its text is
-        # not what the model would have said then.
-        if whole.startswith(through) and through.startswith(before):
-            spans.append((len(before), len(through)))
-    return whole, spans

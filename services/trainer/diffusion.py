@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from services.trainer.domain import Recipe, TrainingFailedError
 from services.trainer.finetune import Base
 from services.trainer.randomness import Tensors, seed_all
 from services.trainer.results import DIFFUSERS_WEIGHTS
+from services.trainer.weights import Weights
 from sskai import archives
 from sskai.archives import GIB, ArchiveError, ArchiveLimits
 
@@ -31,17 +32,15 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # what diffusers' own LoRA scr
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 50_000_000  # of one picture: 150 MB once it is decoded
 LIMITS = ArchiveLimits(entries=50_000, code_bytes=16 * GIB, weight_bytes=0)
-NOTHING: NDArray[np.int32] = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture on this machine's disk, and its text. `tokens` is what a cut of sequences may shorten: nothing."""
+    """A picture on this machine's disk, and its text."""
 
     number: int
     path: Path
     text: str
-    tokens: NDArray[np.int32] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Parts:
     scheduler: Any
 
 
-def load_base(folder: Path, device: torch.device, *, method: str = "lora", **_others: Any) -> Base:
+def load_base(folder: Path, device: torch.device, *, method: str = "lora") -> Base:
     """A folder like Stable Diffusion's: `unet`, `vae`, `text_encoder`, `tokenizer`, `scheduler`; its UNet is the model
     and `tokenizer` all the rest. float32 on a CPU, bfloat16 on a GPU. Raises TrainingFailedError("user-error")."""
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -133,9 +132,7 @@ class TextToImage:
     evaluations differ by what was learnt, not by luck.
     """
 
-    def __init__(
-        self, base: Base, recipe: Recipe, _base_name: str, training: Sequence[Picture], held_out: Sequence[Picture]
-    ) -> None:
+    def __init__(self, base: Base, recipe: Recipe, training: Sequence[Picture], held_out: Sequence[Picture]) -> None:
         self.training, self.held_out = training, held_out
         self.model = base.model
         self._parts: Parts = base.tokenizer
@@ -157,7 +154,7 @@ class TextToImage:
                 parameter.data = parameter.data.float()
         if recipe.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
-        self.weights = PictureWeights(self.model, base.device)
+        self.weights: Weights = PictureWeights(self.model, base.device)
 
     def loss(self, samples: Sequence[Picture]) -> torch.Tensor:
         """Summed over the pictures: each one's mean squared error."""

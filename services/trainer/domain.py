@@ -129,17 +129,19 @@ def resolve(
     rows: int,
     sequence_length: int,
     parameters: int,
+    sequences: int = 0,
     dropout: float = 0.0,
     precision: str = "float32",
 ) -> Recipe:
     """Settle every hyperparameter: the plan's figure, else the user's, else ours ("auto", with its reason).
 
+    `sequences`: what the training rows were packed into; 0: each is one.
     Raises TrainingFailedError("dataset") if there are too few rows to train on and to evaluate with.
     """
     given = spec.hyperparameters
     method = spec.model.method or "lora"
     held_out = evaluation_rows(rows, spec.dataset.eval_fraction)
-    training_rows = rows - held_out
+    training_rows = sequences or rows - held_out
     auto = _Auto()
     batch_size = (
         plan.batch_size
@@ -154,6 +156,10 @@ def resolve(
         batch_size = auto("batch_size", training_rows, "there are no more rows")
     epochs = given.n_epochs or 3.0
     total_steps = plan.total_steps or given.max_steps
+    if sequences and plan.total_steps and not given.max_steps:
+        # A plan counts rows: as many epochs of sequences are fewer steps.
+        planned = max(1, math.ceil(plan.total_steps * sequences / (rows - held_out)))
+        total_steps = auto("total_steps", planned, f"{rows - held_out} rows were packed into {sequences} sequences")
     if not total_steps:
         total_steps = max(1, math.ceil(training_rows * epochs / batch_size))
         if not given.n_epochs:
@@ -210,12 +216,14 @@ class _Auto:
 
 
 def sequence_length(spec: events.JobSpec, plan: Plan, *, longest_row_tokens: int, context_tokens: int) -> int:
-    """The plan's, else the user's, else the power of two that holds the longest row, from 32 to 1,024 tokens.
+    """The plan's, else the user's, else the power of two that holds the longest row, from 32 to 1,024 tokens;
+    from 512 where rows are packed, so that one sequence has room for several.
 
     Never longer than the model's context (`context_tokens` 0: it names none).
     """
     wanted = plan.sequence_length or spec.hyperparameters.sequence_length
-    wanted = wanted or max(32, min(1024, 1 << max(0, longest_row_tokens - 1).bit_length()))
+    shortest = 512 if spec.hyperparameters.packing else 32
+    wanted = wanted or max(shortest, min(1024, 1 << max(0, longest_row_tokens - 1).bit_length()))
     return min(wanted, context_tokens) if context_tokens else wanted
 
 

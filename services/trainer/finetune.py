@@ -20,6 +20,8 @@ from services.trainer.weights import AdapterWeights, FullWeights, Weights
 # Those whose logits are their head on their last hidden states and nothing else, so that only what is learnt need be
 # computed. Others scale, cap or divide their logits.
 PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
+# Of the logits' norm: bfloat16 rounds to 1/256, and a few tokens of another row are far more.
+PARTS_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,30 @@ def padded(
         torch.from_numpy(positions) if packed else None,
         torch.from_numpy(labels),
     )
+
+
+def require_parts_apart(base: Base) -> None:
+    """Whether the model tells rows in one sequence apart by their positions, as almost all of transformers' do.
+
+    Raises TrainingFailedError("user-error").
+    """
+    parts = ([1, 2, 3, 4], [3, 4, 2])
+    positions = torch.tensor([[index for part in parts for index in range(len(part))]], device=base.device)
+    base.model.eval()
+    with torch.no_grad():
+        together = base.model(
+            input_ids=torch.tensor([[token for part in parts for token in part]], device=base.device),
+            position_ids=positions,
+        ).logits[0]
+        alone = torch.cat([base.model(input_ids=torch.tensor([part], device=base.device)).logits[0] for part in parts])
+        # What leaks from one part into the other changes all of its logits; rounding changes their last digits.
+        leaked = (together - alone).norm() / alone.norm()
+    if not leaked < PARTS_TOLERANCE:
+        raise TrainingFailedError(
+            "user-error",
+            f"hyperparameters.packing: a model of type {base.model.config.model_type} does not keep rows in one "
+            "sequence apart: write packing: false",
+        )
 
 
 def _learning(base: Base, recipe: Recipe, base_name: str, task_type: str) -> tuple[Any, Weights]:

@@ -20,8 +20,15 @@ LIBRARIES = {ADAPTER: "peft", TRANSFORMERS: "transformers", DIFFUSERS_LORA: "dif
 TASKS = {CLASSIFICATION: "text-classification", TEXT_TO_IMAGE: "text-to-image"}
 UNITS = {CLASSIFICATION: "nats per row", "preference": "nats per pair", TEXT_TO_IMAGE: "squared error"}
 COUNTS = {
+    "rows": "rows were read.",
+    "tokens": "tokens, after the cut.",
+    "targets": "of them are learnt.",
+    "longest": "tokens are in the longest row, before the cut.",
     "truncated_rows": "rows were cut to {sequence_length} tokens.",
     "rows_without_target": "rows were left out, because the cut took all that they teach.",
+    "duplicates": "rows repeat an earlier one.",
+    "sequences": "sequences hold the training rows, packed.",
+    "pictures": "pictures with their texts.",
 }
 
 
@@ -174,9 +181,11 @@ def _usage(spec: events.JobSpec, kind: str, base: str) -> str:
 
 def _counted(recipe: Recipe, training: Training) -> str:
     lines = [f"- {recipe.evaluation_rows} rows were held out."]
-    for name, count in training.data.items():
-        told = COUNTS.get(name, f"{name.replace('_', ' ')}.")
-        lines.append(f"- {count} {told.format(sequence_length=recipe.sequence_length)}")
+    lines += [
+        f"- {count} {COUNTS[name].format(sequence_length=recipe.sequence_length)}"
+        for name, count in training.data.items()
+        if count or name != "sequences"
+    ]
     return "\n".join(lines)
 
 

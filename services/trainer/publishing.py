@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import fields
 from pathlib import Path
 
 import structlog
@@ -41,7 +40,7 @@ def write(
         losses=tuple(running.losses()),
         eval_loss_before=running.eval_loss_before,
         eval_loss_after=eval_loss_after,
-        data=_counts(loaded),
+        data=loaded.data,
         lineage=tuple(running.lineage),
         versions=loaded.versions,
         exports=exported,
@@ -59,12 +58,6 @@ def write(
     (folder / "training_curve.jsonl").write_bytes(running.curve)
     if kind != OWN_MODEL:  # which says of itself what its sources were
         (folder / DECLARATION).write_bytes(declaration.to_json())
-
-
-def _counts(loaded: Loaded) -> dict[str, int]:
-    """Every number that the preparation of the data counted."""
-    values = {it.name: getattr(loaded.data, it.name) for it in fields(loaded.data)}
-    return {name: value for name, value in values.items() if isinstance(value, int)}
 
 
 def _export(folder: Path, kind: str, spec: events.JobSpec, base_folder: Path, stoppable: Stoppable) -> dict[str, str]:

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.datasets import MAX_LINE_BYTES, RejectedError, Scan, Summary
+from services.gateway.datareport import Summary
+from services.gateway.datasets import MAX_LINE_BYTES, Scan
+from services.gateway.rowforms import RejectedError
 
 
 def scan(data: bytes, piece_bytes: int = 7) -> Summary:
@@ -67,9 +69,16 @@ BAD = [
     (GOOD_ROW + b'{"txt": "a"}\n', 2, "text", "missing"),
     (GOOD_ROW + b'{"prompt": "a", "completion": "b"}\n', 2, "text", "missing"),
     (b'{"text": "a", "messages": []}\n', 1, "", "keep one of them"),
-    (b'{"instruction": "a", "output": "b"}\n', 1, "instruction", "alpaca"),
-    (b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n', 1, "chosen", "preference pairs"),
-    (b'{"question": "a"}\n', 1, "", "not question"),
+    (b'{"instruction": "a", "output": ""}\n', 1, "output", "is empty"),
+    (b'{"conversations": [{"from": "robot", "value": "a"}]}\n', 1, "conversations[0].from", "not 'robot'"),
+    (b'{"conversations": [{"from": "human", "value": 1}]}\n', 1, "conversations[0].value", "not a number"),
+    (b'{"prompt": "a", "chosen": "b", "rejected": "b"}\n', 1, "rejected", "equal to chosen"),
+    (b'{"prompt": "a", "chosen": "b", "rejected": ["c"]}\n', 1, "prompt", "not a text"),
+    (b'{"chosen": [{"role": "user", "content": "a"}], "rejected": []}\n', 1, "prompt", "do not begin alike"),
+    (b'{"text": "a", "label": 1.5}\n', 1, "label", "whole number"),
+    (b'{"text": "a", "label": "x"}\n{"text": "b", "label": 1}\n', 2, "label", "mixed"),
+    (b'{"text": "a", "label": "x"}\n', 0, "label", "two classes"),
+    (b'{"question": "a"}\n', 1, "", "the columns are question"),
     (b'{"prompt": "a", "completion": ""}\n', 1, "completion", "is empty"),
     (b'{"messages": []}', 1, "messages", "at least one message, not an empty list"),
     (b'{"messages": "hi"}', 1, "messages", "at least one message, not a text"),
@@ -125,3 +134,47 @@ def test_no_bytes_at_all_break_the_scan(data: bytes, piece_bytes: int) -> None:
         except RejectedError as error:
             outcomes.append(str(error))
     assert outcomes[0] == outcomes[1]
+
+
+def kept(*rows: Any) -> tuple[Summary, list[Any]]:
+    stored = bytearray()
+    running = Scan(stored.extend)
+    running.feed(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    summary = running.summary()
+    assert summary.sha256 == hashlib.sha256(stored).hexdigest()
+    return summary, [json.loads(line) for line in stored.splitlines()]
+
+
+def test_alpaca_and_sharegpt_are_told_as_messages() -> None:
+    for document, asked in (
+        ({"instruction": "Add.", "input": "1 2", "output": "3"}, "Add.\n\n1 2"),
+        ({"instruction": "Add.", "input": "", "output": "3"}, "Add."),
+        ({"conversations": [{"from": "human", "value": "Add."}, {"from": "gpt", "value": "3"}]}, "Add."),
+    ):
+        summary, rows = kept(document)
+        assert summary.format == "messages"
+        assert rows == [{"messages": [message("user", asked), message("assistant", "3")]}]
+
+
+def test_preferences_of_messages_get_their_prompt_from_what_both_begin_with() -> None:
+    asked, good, bad = message("user", "a"), message("assistant", "b"), message("assistant", "c")
+    summary, rows = kept({"chosen": [asked, good], "rejected": [asked, bad]})
+    assert summary.format == "preference"
+    assert rows == [{"prompt": [asked], "chosen": [good], "rejected": [bad]}]
+
+
+def test_the_report_tells_lengths_duplicates_and_classes() -> None:
+    report = kept(*({"text": text, "label": label} for text, label in [("a", 10), ("bbb", 2), ("a", 10)]))[0].report
+    assert report == {
+        "characters": 5,
+        "characters_per_row": {"min": 1, "median": 1.0, "p95": 2.8, "max": 3},
+        "duplicates": 1,
+        "labels": ["2", "10"],
+        "rows_per_class": {"2": 1, "10": 2},
+    }
+    assert kept({"prompt": "abc", "completion": "d"})[0].report["share_learnt"] == 0.25
+
+
+def test_too_many_classes_are_no_label() -> None:
+    with pytest.raises(RejectedError, match="more than 1000 classes"):
+        kept(*({"text": "a", "label": index} for index in range(1001)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,6 @@ def test_gradient_checkpointing_is_the_planners_choice_unless_said(said: Any) ->
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"model": {"base": "base", "method": "qlora"}}, "model.method"),
-        ({"model": {"base": "base", "method": "full"}}, "model.method"),
-        ({"model": {"base": "base", "method": "scratch"}}, "model.method"),
         ({"resources": {"nodes": "2+"}}, "resources.nodes"),
     ],
 )
@@ -289,3 +287,55 @@ def test_the_files_of_the_guide_are_accepted() -> None:
     assert spec_of(**wishes).resources.nodes == "1..4"
     spec = endpointfile.to_spec(EndpointFile.model_validate(endpoint), MODEL, MODEL, base_is_running=True)
     assert (spec.requests_per_day, spec.budget_usd_per_month, spec.base_is_running) == (2000, 100, True)
+
+
+LABELLED = Dataset(
+    "dataset_3",
+    "tenant_a",
+    "mails",
+    1,
+    "s3://b/m",
+    "classification",
+    100,
+    1000,
+    "ef",
+    50,
+    NOW,
+    {"labels": ["ham", "spam"]},
+)
+
+
+def test_what_the_trainer_is_told_of_a_method() -> None:
+    spec = spec_of(
+        model={"base": "base", "method": "qlora", "dora": True, "rslora": True},
+        hyperparameters={"packing": True},
+        export=["merged", "gguf"],
+    )
+    assert (spec.model.dora, spec.model.rslora, list(spec.exports)) == (True, True, ["gguf", "merged"])
+    assert spec.hyperparameters.packing
+    assert not spec_of().hyperparameters.HasField("packing")
+    assert not spec_of().hyperparameters.HasField("dpo_beta")
+    for method in TRAINABLE.methods:
+        require_trainable(JobFile.model_validate({**JOB, "model": {"base": "base", "method": method}}))
+
+
+def test_the_names_of_classes_are_told() -> None:
+    assert list(to_spec(JobFile.model_validate(JOB), MODEL, LABELLED, NOW).dataset.labels) == ["ham", "spam"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "dataset", "field"),
+    [
+        ({"model": {"base": "base", "method": "full", "dora": True}}, DATASET, "model.dora"),
+        ({"model": {"base": "base", "method": "scratch", "rslora": True}}, DATASET, "model.rslora"),
+        ({"hyperparameters": {"dpo_beta": 0.2}}, DATASET, "hyperparameters.dpo_beta"),
+        ({"hyperparameters": {"packing": True}}, LABELLED, "hyperparameters.packing"),
+        ({}, replace(LABELLED, report={}), "dataset"),
+    ],
+)
+def test_wishes_that_do_not_fit_method_or_data_are_refused(
+    fields: dict[str, Any], dataset: Dataset, field: str
+) -> None:
+    with pytest.raises(JobFileError) as refused:
+        to_spec(JobFile.model_validate({**JOB, **fields}), MODEL, dataset, NOW)
+    assert refused.value.field == field

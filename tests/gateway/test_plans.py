@@ -92,7 +92,6 @@ async def test_a_plan_may_be_asked_for_what_cannot_be_trained_yet(house: House, 
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"model": {"base": MODEL, "method": "qlora"}}, "model.method"),
         ({"resources": {"nodes": 2}}, "resources.nodes"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.trainer import datasets
+from services.trainer import datasets, encoding
 from services.trainer.datasets import IGNORED, Row
 from services.trainer.domain import TrainingFailedError
 
@@ -21,8 +21,9 @@ def tokenizer(models_dir: Path) -> Any:
     return AutoTokenizer.from_pretrained(models_dir / "tiny", local_files_only=True)
 
 
-def encode(format_name: str, tokenizer: Any, *documents: object) -> list[Row]:
-    return datasets.encode([json.dumps(it).encode() + b"\n" for it in documents], format_name, tokenizer)
+def encode(format_name: str, tokenizer: Any, *documents: object, labels: tuple[str, ...] = ()) -> Any:
+    lines = [json.dumps(it).encode() + b"\n" for it in documents]
+    return encoding.encode(lines, format_name, tokenizer, labels=labels)
 
 
 def learnt(row: Row, tokenizer: Any) -> str:
@@ -84,7 +85,11 @@ def test_cut_rows_are_counted_and_those_with_nothing_to_learn_left_out(tokenizer
     )
     prepared = datasets.cut(rows, 16)
     assert [row.number for row in prepared.rows] == [1, 2]
-    assert (prepared.truncated_rows, prepared.rows_without_target) == (2, 1)
+    report = prepared.report
+    assert (report.rows, report.truncated_rows, report.rows_without_target) == (3, 2, 1)
+    assert report.tokens == sum(len(row.tokens) for row in prepared.rows)
+    assert report.targets == sum(row.targets for row in prepared.rows)
+    assert report.longest == datasets.longest(rows) > 40
     assert max(len(row.tokens) for row in prepared.rows) == 16
 
 
@@ -100,11 +105,20 @@ def test_cut_rows_are_counted_and_those_with_nothing_to_learn_left_out(tokenizer
         ("messages", [b'{"messages": [{"role": "user"}]}'], "row 1: "),
         ("messages", [b'{"messages": [{"role": "user", "content": 5}]}'], "row 1: "),
         ("parquet", [], "format 'parquet'"),
+        ("classification", [b'{"text": "a", "label": "eggs"}'], "row 1: label 'eggs' is none"),
+        ("classification", [b'{"text": "a", "label": true}'], "row 1: label True is none"),
+        ("classification", [b'{"text": "a"}'], "row 1: label None is none"),
+        ("preference", [b'{"prompt": "a", "chosen": "b"}'], "row 1: rejected must be"),
+        (
+            "preference",
+            [b'{"prompt": [{"content": "a"}], "chosen": "b"}'],
+            "row 1: chosen must be a list",
+        ),
     ],
 )
 def test_a_wrong_row_is_named(format_name: str, lines: list[bytes], why: str, tokenizer: Any) -> None:
     with pytest.raises(TrainingFailedError, match=why) as caught:
-        datasets.encode(lines, format_name, tokenizer)
+        encoding.encode(lines, format_name, tokenizer, labels=("ham", "spam"))
     assert caught.value.reason == "dataset"
 
 
@@ -112,3 +126,36 @@ def test_conversations_need_a_chat_template(tokenizer: Any, monkeypatch: Any) ->
     monkeypatch.setattr(tokenizer, "chat_template", None)
     with pytest.raises(TrainingFailedError, match="no chat template"):
         encode("messages", tokenizer, {"messages": [{"role": "user", "content": "a"}]})
+
+
+def test_of_a_preference_both_answers_are_learnt(tokenizer: Any) -> None:
+    (row,) = encode("preference", tokenizer, {"prompt": "2 + 2 =", "chosen": " 4", "rejected": " five"})
+    for answer, text in ((row.chosen, " 4"), (row.rejected, " five")):
+        assert tokenizer.decode(answer.tokens) == f"2 + 2 ={text}<|im_end|>"
+        assert learnt(answer, tokenizer) == f"{text}<|im_end|>"
+
+
+def test_a_preference_of_messages_is_told_by_the_chat_template(tokenizer: Any) -> None:
+    asked = [{"role": "user", "content": "2 + 2?"}]
+    answers = [[{"role": "assistant", "content": text}] for text in ("4", "five")]
+    document = {"prompt": asked, "chosen": answers[0], "rejected": answers[1]}
+    (row,) = encode("preference", tokenizer, document)
+    for part, answer, text in ((row.chosen, answers[0], "4"), (row.rejected, answers[1], "five")):
+        assert tokenizer.decode(part.tokens) == tokenizer.apply_chat_template(asked + answer, tokenize=False)
+        assert learnt(part, tokenizer) == f"{text}<|im_end|>\n"
+
+
+def test_of_a_classification_the_class_is_named(tokenizer: Any) -> None:
+    documents = [{"text": "free money", "label": "spam"}, {"text": "see you", "label": "ham"}]
+    rows = encode("classification", tokenizer, *documents, labels=("ham", "spam"))
+    assert [(tokenizer.decode(row.tokens), row.label, row.number) for row in rows] == [
+        ("free money", 1, 1),
+        ("see you", 0, 2),
+    ]
+    (numbered,) = encode("classification", tokenizer, {"text": "a", "label": 10}, labels=("2", "10"))
+    assert numbered.label == 1
+
+
+def test_rows_that_repeat_an_earlier_one_are_counted(tokenizer: Any) -> None:
+    rows = encode("text", tokenizer, *({"text": text} for text in ("a", "b", "a", "a", "c")))
+    assert datasets.cut(rows, 16).report.duplicates == 2

@@ -342,3 +342,41 @@ def test_an_environment_that_is_not_a_pods_is_told_so() -> None:
     )
     assert ended.returncode == Exit.MISCONFIGURED
     assert "job_id" in ended.stderr
+
+
+PREFERENCES = [
+    {"prompt": f"Where is order {number}?", "chosen": f" Order {number} is on its way.", "rejected": " No idea."}
+    for number in range(40)
+]
+LABELLED = [
+    {"text": f"I want order {number} {word}", "label": word} for number in range(20) for word in ("back", "soon")
+]
+
+
+@pytest.mark.parametrize("kind", ["preference", "classification", "full", "scratch", "dora", "packed"])
+def test_every_kind_of_training_learns_and_leaves_a_result(
+    kind: str, bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path
+) -> None:
+    rows = {"preference": PREFERENCES, "classification": LABELLED}.get(kind)
+    rate = 1e-3 if kind in ("full", "scratch") else 5e-3
+    job = Job(bucket, models_dir, rows, total_steps=12, checkpoint_interval_steps=6, learning_rate=rate)
+    if rows:
+        job.spec.dataset.format = kind
+    if kind == "classification":
+        job.spec.dataset.labels[:] = ["back", "soon"]
+    if kind in ("full", "scratch"):
+        job.spec.model.method = kind
+    job.spec.model.dora = kind == "dora"
+    if kind == "packed":
+        job.spec.hyperparameters.packing = True
+        job.spec.hyperparameters.max_steps = 12
+    assert run_here(job.settings(), tmp_path) is Exit.DONE, (tmp_path / "events.jsonl").read_text()
+    losses = curve(tmp_path)
+    assert len(losses) == 12
+    assert sum(losses[-4:]) < sum(losses[:4])
+    (finished,) = told(tmp_path, "AttemptFinished")
+    assert finished["eval_loss_after"] < finished["eval_loss_before"]
+    weights = "model.safetensors" if kind in ("full", "scratch") else "adapter_model.safetensors"
+    assert job.artifact(1, weights)
+    card = job.artifact(1, "README.md").decode()
+    assert ("rows were packed into" in card) == (kind == "packed")

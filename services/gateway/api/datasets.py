@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -28,11 +28,15 @@ from services.gateway.api.world import (
     page,
     respond,
 )
-from services.gateway.datasets import RejectedError, Scan, Summary
+from services.gateway.datareport import Summary
+from services.gateway.datasets import Scan
+from services.gateway.imagefolders import from_zip
 from services.gateway.jobfile import Name
 from services.gateway.keys import Principal
 from services.gateway.library import Library
 from services.gateway.plain import iso
+from services.gateway.rowforms import RejectedError
+from services.gateway.tablefiles import from_csv, from_parquet
 from services.gateway.values import Dataset
 from sskai.contract import new_id, timestamp
 from sskai.delivery import tell
@@ -41,7 +45,18 @@ from sskai.http import Problem
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
-RAW_TYPES = {"application/jsonl", "application/x-ndjson", "application/x-jsonlines", "application/octet-stream"}
+LINES, CSV, PARQUET, IMAGES = "jsonl", "csv", "parquet", "zip"
+# "": what it is stands in its first bytes.
+RAW_TYPES = {
+    "application/jsonl": LINES,
+    "application/x-ndjson": LINES,
+    "application/x-jsonlines": LINES,
+    "text/csv": CSV,
+    "application/vnd.apache.parquet": PARQUET,
+    "application/zip": IMAGES,
+    "application/octet-stream": "",
+}
+READERS = {CSV: from_csv, PARQUET: from_parquet, IMAGES: from_zip}
 CHUNK_BYTES = 1024 * 1024
 PREVIEW_BYTES = 4 * 1024 * 1024
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -49,7 +64,7 @@ _UPLOAD = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/jsonl": {"schema": {"type": "string", "format": "binary"}},
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in RAW_TYPES},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -70,7 +85,7 @@ async def upload(
     idempotency_key: IdempotencyKey = None,
     name: Annotated[str | None, Query(max_length=100)] = None,
 ) -> Response:
-    """JSON Lines in `messages`, `text`, or `prompt` and `completion`; the whole file is checked before it is kept.
+    """JSON Lines, CSV, Parquet, or a zip of images (docs/guides/datasets.md); all of it is checked before it is kept.
 
     201 with the dataset's new version, 200 if this content is a version of `name` already, 422 with row, column and
     reason if a row is wrong: then nothing is kept.
@@ -84,13 +99,16 @@ async def upload(
                     if not isinstance(file, UploadFile):
                         raise Problem(422, "No file", "Send the dataset as the form's field `file`", field="file")
                     name = _named(name or (named if isinstance(named, str) else None))
-                    scanned = await _spool(_pieces(file), spool)
+                    kind = CSV if (file.filename or "").lower().endswith(".csv") else ""
+                    scanned = await _spool(_pieces(file), spool, kind)
             elif media_type in RAW_TYPES:
                 name = _named(name)
-                scanned = await _spool(request.stream(), spool)
+                scanned = await _spool(request.stream(), spool, RAW_TYPES[media_type])
             else:
                 raise Problem(
-                    415, "Unsupported media type", "Send application/jsonl, or multipart/form-data with a field `file`"
+                    415,
+                    "Unsupported media type",
+                    f"Send {', '.join(RAW_TYPES)}, or multipart/form-data with a field `file`",
                 )
             if isinstance(scanned, RejectedError):
                 raise await _rejected(here, caller, name, scanned)
@@ -123,6 +141,8 @@ async def preview(
 ) -> dict[str, Any]:
     """Its first rows."""
     dataset = await _find(here, caller, dataset_id)
+    if dataset.uri.endswith(f".{IMAGES}"):
+        raise Problem(422, "No preview", f"{dataset.name} holds images: its report has the classes", field="id")
     head = await asyncio.to_thread(_head, here, dataset.uri, rows)
     return {"object": "dataset.preview", "id": dataset.dataset_id, "rows": head}
 
@@ -139,6 +159,7 @@ def shown(dataset: Dataset) -> dict[str, Any]:
         "bytes": dataset.bytes,
         "sha256": dataset.sha256,
         "estimated_tokens": dataset.estimated_tokens,
+        "report": dataset.report,
         "created_at": iso(dataset.created_at),
     }
 
@@ -164,34 +185,56 @@ async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _spool(pieces: AsyncIterator[bytes], spool: IO[bytes]) -> Summary | RejectedError:
-    """Check and keep what comes, in constant memory. What follows a wrong row is read and dropped: many clients hear
-    an answer only after they sent all they had."""
-    scan, waiting, rejected = Scan(), bytearray(), None
-    async for piece in pieces:
-        waiting += piece
-        if rejected is not None:
+async def _spool(pieces: AsyncIterator[bytes], spool: IO[bytes], kind: str) -> Summary | RejectedError:
+    """Check what comes and keep it as it will be stored, in constant memory. What follows a wrong row is read and
+    dropped: many clients hear an answer only after they sent all they had."""
+    taking: Scan | IO[bytes] | None = None
+    waiting, rejected = bytearray(), None
+    with TemporaryFile(dir=Path(spool.name).parent) as raw:
+
+        async def take() -> RejectedError | None:
+            nonlocal taking, kind
+            if taking is None:
+                kind = kind or _sniffed(bytes(waiting[:4]))
+                taking = Scan(spool.write) if kind == LINES else raw
+            error = await asyncio.to_thread(_absorb, taking, bytes(waiting))
             waiting.clear()
-        elif len(waiting) >= CHUNK_BYTES:
-            rejected = await asyncio.to_thread(_absorb, scan, spool, bytes(waiting))
-            waiting.clear()
-    rejected = rejected or await asyncio.to_thread(_absorb, scan, spool, bytes(waiting))
-    if rejected is not None:
-        return rejected
-    spool.flush()
-    try:
-        return scan.summary()
-    except RejectedError as error:
-        return error
+            return error
+
+        async for piece in pieces:
+            if rejected is None:
+                waiting += piece
+            if len(waiting) >= CHUNK_BYTES:
+                rejected = await take()
+        rejected = rejected or await take()
+        if rejected is None:
+            return await asyncio.to_thread(_finish, taking, kind, spool)
+    return rejected
 
 
-def _absorb(scan: Scan, spool: IO[bytes], chunk: bytes) -> RejectedError | None:
+def _sniffed(head: bytes) -> str:
+    return PARQUET if head == b"PAR1" else IMAGES if head == b"PK\x03\x04" else LINES
+
+
+def _absorb(taking: Scan | IO[bytes] | None, chunk: bytes) -> RejectedError | None:
     try:
-        scan.feed(chunk)
+        if isinstance(taking, Scan):
+            taking.feed(chunk)
+        elif taking is not None:
+            taking.write(chunk)
     except RejectedError as error:
         return error
-    spool.write(chunk)
     return None
+
+
+def _finish(taken: Scan | IO[bytes] | None, kind: str, spool: IO[bytes]) -> Summary | RejectedError:
+    assert taken is not None, "something was taken in"
+    try:
+        summary = taken.summary() if isinstance(taken, Scan) else READERS[kind](taken, spool)
+    except RejectedError as error:
+        return error
+    spool.flush()
+    return summary
 
 
 async def _rejected(here: World, caller: Principal, name: str, error: RejectedError) -> Problem:
@@ -222,7 +265,9 @@ async def _keep(
     here: World, caller: Principal, name: str, summary: Summary, spool: IO[bytes], *, idempotency_key: str | None
 ) -> Answer:
     # Named by its content: the same upload writes the same object, and a crash before the commit leaves nothing false.
-    key = f"tenants/{caller.tenant_id}/datasets/{name}/{summary.sha256}.jsonl"
+    key = (
+        f"tenants/{caller.tenant_id}/datasets/{name}/{summary.sha256}.{IMAGES if 'image' in summary.format else LINES}"
+    )
     await asyncio.to_thread(here.objects.put_file, key, Path(spool.name))
     now = here.now()
     async with here.database.transaction() as session:
