@@ -6,8 +6,10 @@ Keys are laid out by what they belong to: `tenants/TENANT/datasets/...`, `jobs/J
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from sskai.settings import Settings
 PART_BYTES = 8 * 1024 * 1024
 # Small files go up in one request; larger ones in parallel parts.
 _TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4)
+PARTS_AHEAD = 4  # of one object, in memory at a time
 MAX_SPOOL_BYTES = 16 * 1024 * 1024
 
 
@@ -56,11 +59,22 @@ def key_of(bucket: str, uri: str) -> str:
     return uri.removeprefix(prefix)
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What it takes to open a bucket; another process can be told it."""
+
+    url: str
+    bucket: str
+    access_key: str
+    secret_key: str = field(repr=False)
+
+
 class Objects:
     """One bucket. Raises NotFoundError, AlreadyExistsError, ObjectsUnavailableError."""
 
     def __init__(self, url: str, bucket: str, access_key: str, secret_key: str) -> None:
         self.bucket = bucket
+        self.access = Access(url, bucket, access_key, secret_key)
         self._s3: Any = boto3.client(
             "s3",
             endpoint_url=url,
@@ -128,6 +142,32 @@ class Objects:
         with _errors(key):
             body = self._s3.get_object(Bucket=self.bucket, Key=key)["Body"]
             yield from body.iter_chunks(chunk_bytes)
+
+    def fetch(self, key: str, size_bytes: int) -> Iterator[bytes]:
+        """The first `size_bytes` of an object in order, a part at a time, while the next parts are on their way.
+
+        Fewer come if the object is shorter.
+        """
+        starts = range(0, size_bytes, PART_BYTES)
+        with ThreadPoolExecutor(PARTS_AHEAD) as pool:
+            coming: deque[Future[bytes]] = deque()
+            for start in starts:
+                coming.append(pool.submit(self._range, key, start, min(start + PART_BYTES, size_bytes)))
+                if len(coming) == PARTS_AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+    def _range(self, key: str, start: int, end: int) -> bytes:
+        try:
+            with _errors(key):
+                body = self._s3.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}")["Body"]
+                data: bytes = body.read()
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ("InvalidRange", "416"):
+                return b""  # it ends before
+            raise
+        return data
 
     def download(self, key: str, path: Path) -> None:
         """Fetch an object into a file, which appears only when it is whole."""

@@ -57,6 +57,7 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
                 "learning_rate": profile.learning_rate,
                 "checkpoint_interval_steps": planned.checkpoint_interval_steps or job.plan.checkpoint_interval_steps,
                 "gradient_checkpointing": planned.gradient_checkpointing,
+                "interruptions_per_hour": planned.interruptions_per_hour,
             }
         ),
         "SSKAI_WORK_URI": uri_of(settings.objects_bucket, f"jobs/{job.job_id}"),

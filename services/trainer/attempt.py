@@ -13,13 +13,14 @@ import structlog
 
 from services.trainer import domain, publishing
 from services.trainer.checkpoints import Bucket, Checkpoints, Stored
-from services.trainer.domain import Point
+from services.trainer.domain import FencedError, Point
 from services.trainer.interruption import Interruption, NoticeError
 from services.trainer.loading import CURVE, Loaded, load
 from services.trainer.progress import Progress
 from services.trainer.saving import Save, Saver, Snapshot
 from services.trainer.settings import PodSettings
 from services.trainer.tracking import Server, Tracking
+from services.trainer.writer import Writer
 from sskai import contract, telemetry
 from sskai.events import v1 as events
 from sskai.objects import ObjectsUnavailableError
@@ -48,7 +49,8 @@ def run(
     except NoticeError:
         progress.tell(_drained(settings, checkpoints.resumed_step))
         raise
-    Attempt(settings, spec, checkpoints, loaded, **at_hand).run()
+    writer = Writer(bucket.access, checkpoints)
+    Attempt(settings, spec, checkpoints, loaded, writer=writer, **at_hand).run()
 
 
 class Attempt:
@@ -61,6 +63,7 @@ class Attempt:
         checkpoints: Checkpoints,
         loaded: Loaded,
         *,
+        writer: Writer,
         progress: Progress,
         interruption: Interruption,
         folder: Path,
@@ -75,17 +78,20 @@ class Attempt:
         self._training = loaded.training
         self._running = loaded.running
         self._about = _about(settings)
-        self._saver = Saver(
-            checkpoints, folder / "saving", self._training.recipe.keep_checkpoints, loaded.versions, self._tell_saved
-        )
+        self._writer = writer
+        self._saver = Saver(writer, self._training.recipe.keep_checkpoints, loaded.versions, self._tell_saved)
         self._saver.saved_step = self._training.step
         self._tracking = _tracking(settings, spec, loaded)
+        self._interval = self._training.recipe.checkpoint_interval_steps
+        self._interruptions_per_hour = settings.planned().interruptions_per_hour
+        self._last_save: Save | None = None
 
     def run(self) -> None:
         recipe = self._training.recipe
         log.info("loaded", step=self._training.step, recipe=recipe.to_json(), data=dict(self._loaded.data))
         self._progress.phase("starting", step=self._training.step, total_steps=recipe.total_steps)
-        self._interruption.watch_fence(self._checkpoints.check_fence)
+        self._interruption.watch_fence(self._checkpoints.check_told)
+        self._writer.start()
         status = "FAILED"
         try:
             try:
@@ -95,9 +101,13 @@ class Attempt:
                 status = "SCHEDULED"
                 self._drain()
                 raise
+            except FencedError:
+                self._writer.close()  # what is being written has no reader any more
+                raise
             finally:
                 self._interruption.stop_watching()
                 self._saver.close()
+                self._writer.close()
             self._publish(eval_loss_after)
             status = "FINISHED"
         finally:
@@ -112,7 +122,11 @@ class Attempt:
         with telemetry.tracer().start_as_current_span("train", attributes={"sskai.from_step": training.step}):
             while training.step < training.recipe.total_steps:
                 self._make_step()
-                if domain.should_save(training.step, self._saver.saved_step, training.recipe) and not self._saver.busy:
+                if len(running.step_seconds) == 1:
+                    self._saver.prepare(self._snapshot)  # now the optimizer has all of its state
+                elif not self._saver.busy and domain.should_save(
+                    training.step, self._saver.saved_step, self._interval_steps(), training.recipe.total_steps
+                ):
                     self._saver.begin(self._snapshot, "interval")
         self._progress.phase("saving")
         self._saver.now(self._snapshot, training.step, "final")
@@ -187,10 +201,25 @@ class Attempt:
             )
         )
 
+    def _interval_steps(self) -> int:
+        """The recipe's until a save was measured; what the user asked for stays."""
+        policy, save = self._spec.checkpoint, self._last_save
+        if save is None or policy.interval_steps or policy.disabled:
+            return self._interval
+        return domain.adapted_interval(
+            self._interval,
+            stall_seconds=save.stall_seconds,
+            save_seconds=save.save_seconds,
+            step_seconds=domain.median(self._running.step_seconds),
+            interruptions_per_hour=self._interruptions_per_hour,
+        )
+
     def _snapshot(self) -> Snapshot:
         return self._training.snapshot(self._running.to_json(), self._running.curve)
 
     def _tell_saved(self, save: Save) -> None:
+        if save.cause == "interval":
+            self._last_save = save
         log.info("checkpoint committed", step=save.step, cause=save.cause, seconds=round(save.save_seconds, 3))
         self._progress.tell(
             events.CheckpointCommitted(

@@ -1,6 +1,7 @@
 """A job's checkpoints in the object store: fences, manifests written last, verified reading, retention. No torch here.
 
 jobs/JOB_ID/fences/00002.json                                       attempt 2 began, and where from
+jobs/JOB_ID/fences/00001.over                                       attempt 1 is told so, by the one that took over
 jobs/JOB_ID/ends/00002.json                                         attempt 2 ended in order: its very last object
 jobs/JOB_ID/checkpoints/attempt-00002/checkpoint-40/MANIFEST.json   names every other file there
 jobs/JOB_ID/artifact/attempt-00002/MANIFEST.json                    the same for the result
@@ -11,35 +12,41 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import structlog
 
 from services.trainer import domain, manifests
 from services.trainer.domain import Awaited, End, Fence, FencedError, Outcome, Point
 from services.trainer.manifests import MANIFEST, FileEntry, Manifest, ManifestError
-from sskai.objects import AlreadyExistsError, NotFoundError, ObjectInfo
+from sskai.objects import Access, AlreadyExistsError, NotFoundError, ObjectInfo
 
 log = structlog.get_logger()
 
 _MANIFEST_KEY = re.compile(r"attempt-(\d+)/checkpoint-(\d+)/MANIFEST\.json$")
 _FENCE_KEY = re.compile(r"(\d+)\.json$")
+_OVER_KEY = re.compile(r"(\d+)\.over$")
 CHUNK_BYTES = 1024 * 1024
+FILES_AT_ONCE = 4  # each of them in parallel parts if it is large
 
 
 class Bucket(Protocol):
     """What is needed of `sskai.objects.Objects`."""
 
+    @property
+    def access(self) -> Access: ...
     def uri(self, key: str) -> str: ...
     def key(self, uri: str) -> str: ...
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> str: ...
     def put_file(self, key: str, path: Path) -> None: ...
     def get_bytes(self, key: str) -> bytes: ...
     def download(self, key: str, path: Path) -> None: ...
+    def fetch(self, key: str, size_bytes: int) -> Iterator[bytes]: ...
     def list(self, prefix: str) -> list[ObjectInfo]: ...
     def delete(self, prefix: str) -> int: ...
 
@@ -67,11 +74,11 @@ class Checkpoints:
         self, bucket: Bucket, prefix: str, job_id: str, attempt: int, *, awaited: Awaited | None = None
     ) -> None:
         self._bucket = bucket
-        self._prefix = prefix  # jobs/JOB_ID
-        self._job_id = job_id
-        self._attempt = attempt
+        self.prefix = prefix  # jobs/JOB_ID
+        self.job_id = job_id
+        self.attempt = attempt
         self._awaited = awaited  # until we took over
-        self._line: list[Point] = []  # usable checkpoints of our lineage, newest first
+        self.line: list[Point] = []  # usable checkpoints of our lineage, newest first
         self.resumed_step = 0  # known once `take_over` has chosen
 
     def take_over(self, folder: Path) -> Restored | None:
@@ -80,34 +87,40 @@ class Checkpoints:
         Raises FencedError if a newer attempt has begun (or this very one, elsewhere).
         """
         self.check_fence()
-        self._line = domain.resume_candidates(self._attempt, self._fences(), self._saved())
+        self.line = domain.resume_candidates(self.attempt, self._fences(), self._saved())
         restored = None
-        while self._line and restored is None:
-            restored = self._fetch(self._line[0], folder)
+        while self.line and restored is None:
+            restored = self._fetch(self.line[0], folder)
             if restored is None:
-                self._line.pop(0)
+                self.line.pop(0)
         self._raise_fence(restored.point if restored else None)
         self._awaited = None
-        self.check_fence()
+        self._tell_the_fenced()
         self.resumed_step = restored.point.step if restored else 0
         return restored
 
     def check_fence(self) -> None:
-        """Raises FencedError if a newer attempt has begun."""
-        newest = max((int(match[1]) for match in self._fence_keys()), default=0)
-        if newest > self._attempt:
-            raise FencedError(f"attempt {newest} of {self._job_id} has begun; this is attempt {self._attempt}")
+        """Raises FencedError if a newer attempt has begun: the authority, a listing of all fences."""
+        self._refuse_below(max((int(match[1]) for match in self._keys(_FENCE_KEY)), default=0))
+
+    def check_told(self) -> None:
+        """Raises FencedError once the attempt that took over has told us: one read of one small key, made often."""
+        try:
+            newest = json.loads(self._bucket.get_bytes(self._over_key(self.attempt)))["attempt"]
+        except NotFoundError:
+            return
+        self._refuse_below(newest)
 
     def tell_end(self, outcome: Outcome) -> None:
         """Say that this attempt writes nothing more: whoever stands by for it may take over."""
         awaited = self._awaited
         end = {
-            "attempt": self._attempt,
+            "attempt": self.attempt,
             "outcome": outcome,
             "awaited": {"attempt": awaited.attempt, "until": awaited.until.isoformat()} if awaited else None,
             "at": datetime.now(UTC).isoformat(),
         }
-        self._bucket.put_bytes(self._end_key(self._attempt), json.dumps(end).encode())
+        self._bucket.put_bytes(self._end_key(self.attempt), json.dumps(end).encode())
 
     def end_of(self, attempt: int) -> End | None:
         """How an earlier attempt ended; None: it has not said."""
@@ -121,38 +134,43 @@ class Checkpoints:
             Awaited(awaited["attempt"], datetime.fromisoformat(awaited["until"])) if awaited else None,
         )
 
-    def commit(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
-        """Upload a checkpoint's files, then its manifest. It exists only after the last byte of the manifest.
+    def commit(self, step: int, files: Mapping[str, Path], versions: Mapping[str, str]) -> Stored:
+        """Upload a checkpoint's files by name, then its manifest. It exists only after the last byte of the manifest.
 
         Raises FencedError; ObjectsUnavailableError leaves files without a manifest, which nobody reads.
         """
-        point = Point(self._attempt, step)
+        point = Point(self.attempt, step)
         prefix = self._checkpoint_prefix(point)
-        stored = self._write("checkpoint", step, prefix, folder, versions)
-        self._line = [point, *(known for known in self._line if known != point)]
+        stored = self._write("checkpoint", step, prefix, files, versions)
+        self.line = [point, *(known for known in self.line if known != point)]
         return stored
 
     def publish(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
-        """The same for the result."""
-        return self._write("artifact", step, f"{self._prefix}/artifact/attempt-{self._attempt:05d}/", folder, versions)
+        """The same for the result: all files of the folder."""
+        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        return self._write("artifact", step, f"{self.prefix}/artifact/attempt-{self.attempt:05d}/", files, versions)
 
     def prune(self, keep: int) -> None:
         """Delete what retention no longer keeps of our lineage; manifests first, so that none is left half deleted."""
         self.check_fence()
-        for point in domain.outdated(self._line, keep):
+        for point in domain.outdated(self.line, keep):
             prefix = self._checkpoint_prefix(point)
             self._bucket.delete(prefix + MANIFEST)
             self._bucket.delete(prefix)
-            self._line.remove(point)
+            self.line.remove(point)
 
-    def _write(self, kind: str, step: int, prefix: str, folder: Path, versions: Mapping[str, str]) -> Stored:
+    def _write(
+        self, kind: str, step: int, prefix: str, files: Mapping[str, Path], versions: Mapping[str, str]
+    ) -> Stored:
         self.check_fence()
-        paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        files = {name: digest_file(path) for name, path in paths.items()}
         created_at = datetime.now(UTC).isoformat()
-        manifest = Manifest(kind, self._job_id, self._attempt, step, created_at, files, versions)
-        for name, path in paths.items():
-            self._bucket.put_file(prefix + name, path)
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            uploads = [pool.submit(self._bucket.put_file, prefix + name, path) for name, path in files.items()]
+            # Hashed here while they go up.
+            digests = {name: digest_file(path) for name, path in files.items()}
+            for upload in uploads:
+                upload.result()
+        manifest = Manifest(kind, self.job_id, self.attempt, step, created_at, digests, versions)
         self.check_fence()
         try:
             self._bucket.put_bytes(prefix + MANIFEST, manifest.to_json(), if_absent=True)
@@ -177,16 +195,26 @@ class Checkpoints:
     def _download(self, point: Point, target: Path) -> None:
         prefix = self._checkpoint_prefix(point)
         manifest = Manifest.from_json(self._bucket.get_bytes(prefix + MANIFEST))
-        if (manifest.job_id, manifest.attempt, manifest.step) != (self._job_id, point.attempt, point.step):
+        if (manifest.job_id, manifest.attempt, manifest.step) != (self.job_id, point.attempt, point.step):
             raise ManifestError(f"it is the manifest of {manifest.job_id} step {manifest.step}")
-        for name in manifest.files:
-            self._bucket.download(prefix + name, target / name)
-            manifests.check_file(name, digest_file(target / name), manifest)
+        target.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            found = pool.map(
+                lambda one: (one[0], self._download_file(prefix + one[0], one[1], target / one[0])),
+                manifest.files.items(),
+            )
+            for name, entry in found:
+                manifests.check_file(name, entry, manifest)
+
+    def _download_file(self, key: str, named: FileEntry, path: Path) -> FileEntry:
+        """Hashed while it comes in, so that verifying takes no second read."""
+        with path.open("wb") as file:
+            return manifests.digest(_written(self._bucket.fetch(key, named.bytes), file))
 
     def _raise_fence(self, origin: Point | None) -> None:
-        key, nonce = f"{self._prefix}/fences/{self._attempt:05d}.json", secrets.token_hex(8)
+        key, nonce = f"{self.prefix}/fences/{self.attempt:05d}.json", secrets.token_hex(8)
         fence = {
-            "attempt": self._attempt,
+            "attempt": self.attempt,
             "resumed_from": asdict(origin) if origin else None,
             "nonce": nonce,
             "at": datetime.now(UTC).isoformat(),
@@ -196,30 +224,54 @@ class Checkpoints:
         except AlreadyExistsError as error:
             # The client's own retry after a lost answer finds our own words there.
             if json.loads(self._bucket.get_bytes(key)).get("nonce") != nonce:
-                raise FencedError(f"attempt {self._attempt} of {self._job_id} began once before") from error
+                raise FencedError(f"attempt {self.attempt} of {self.job_id} began once before") from error
+
+    def _tell_the_fenced(self) -> None:
+        """Every earlier attempt that stands in the list once our fence does. One that is not there yet will list ours.
+
+        Raises FencedError if a newer one stands there.
+        """
+        self.check_fence()
+        told = {int(match[1]) for match in self._keys(_OVER_KEY)}
+        for number in sorted(int(match[1]) for match in self._keys(_FENCE_KEY)):
+            if number < self.attempt and number not in told:
+                self._bucket.put_bytes(self._over_key(number), json.dumps({"attempt": self.attempt}).encode())
+
+    def _refuse_below(self, newest: int) -> None:
+        if newest > self.attempt:
+            raise FencedError(f"attempt {newest} of {self.job_id} has begun; this is attempt {self.attempt}")
 
     def _fences(self) -> list[Fence]:
         found = []
-        for match in self._fence_keys():
+        for match in self._keys(_FENCE_KEY):
             document = json.loads(self._bucket.get_bytes(match.string))
             origin = document["resumed_from"]
             found.append(Fence(int(match[1]), Point(origin["attempt"], origin["step"]) if origin else None))
         return found
 
-    def _fence_keys(self) -> list[re.Match[str]]:
-        infos = self._bucket.list(f"{self._prefix}/fences/")
-        return [match for info in infos if (match := _FENCE_KEY.search(info.key))]
+    def _keys(self, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+        infos = self._bucket.list(f"{self.prefix}/fences/")
+        return [match for info in infos if (match := pattern.search(info.key))]
 
     def _saved(self) -> list[Point]:
-        infos = self._bucket.list(f"{self._prefix}/checkpoints/")
+        infos = self._bucket.list(f"{self.prefix}/checkpoints/")
         matches = (_MANIFEST_KEY.search(info.key) for info in infos)
         return [Point(int(match[1]), int(match[2])) for match in matches if match]
 
+    def _over_key(self, attempt: int) -> str:
+        return f"{self.prefix}/fences/{attempt:05d}.over"
+
     def _end_key(self, attempt: int) -> str:
-        return f"{self._prefix}/ends/{attempt:05d}.json"
+        return f"{self.prefix}/ends/{attempt:05d}.json"
 
     def _checkpoint_prefix(self, point: Point) -> str:
-        return f"{self._prefix}/checkpoints/attempt-{point.attempt:05d}/checkpoint-{point.step}/"
+        return f"{self.prefix}/checkpoints/attempt-{point.attempt:05d}/checkpoint-{point.step}/"
+
+
+def _written(chunks: Iterator[bytes], file: BinaryIO) -> Iterator[bytes]:
+    for chunk in chunks:
+        file.write(chunk)
+        yield chunk
 
 
 def digest_file(path: Path) -> FileEntry:

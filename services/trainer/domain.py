@@ -22,6 +22,7 @@ MIN_TRAINING_ROWS = 1
 MAX_EVALUATION_ROWS = 64  # evaluation runs twice and, on a CPU, must stay a small part of the job
 DEFAULT_EVALUATION_FRACTION = 0.05
 DEFAULT_KEPT_CHECKPOINTS = 3
+MAX_INTERVAL_FACTOR = 10  # of the planned interval: hazards are estimates, and lost work is the user's
 WHOLE = ("full", "scratch")  # methods that learn every weight; the others learn an adapter
 CLASSIFICATION, PREFERENCE = "classification", "preference"  # formats of datasets that are no language modelling
 TEXT_TO_IMAGE = "text-to-image"
@@ -76,6 +77,7 @@ class Plan:
     learning_rate: float = 0.0
     checkpoint_interval_steps: int = 0
     gradient_checkpointing: bool = False
+    interruptions_per_hour: float = 0.0  # of the machine that was chosen; 0: not known
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Plan:
@@ -292,9 +294,33 @@ def batch(position: int, size: int, rows: int, seed: int) -> list[int]:
     return [shuffled(rows, seed, f"epoch-{at // rows}")[at % rows] for at in range(position, position + size)]
 
 
-def should_save(step: int, saved_step: int, recipe: Recipe) -> bool:
+def should_save(step: int, saved_step: int, interval_steps: int, total_steps: int) -> bool:
     """Whether an interval is over. The last step is saved by the end of training itself."""
-    return step < recipe.total_steps and step - saved_step >= recipe.checkpoint_interval_steps
+    return step < total_steps and step - saved_step >= interval_steps
+
+
+def adapted_interval(
+    planned_steps: int,
+    *,
+    stall_seconds: float,
+    save_seconds: float,
+    step_seconds: float,
+    interruptions_per_hour: float,
+) -> int:
+    """Steps between checkpoints once a save was measured; the plan's guess where the hazard or a step is not known.
+
+    Young's optimum (CACM 17(9), 1974; Daly's first term): sqrt(2 * cost * mean time between interruptions). What a save
+    takes beside the training counts as cost too: an interruption before its end loses the interval before as well.
+    Never more often than saves take, for there is one at a time, and never rarer than ten times the plan.
+    """
+    if interruptions_per_hour <= 0 or step_seconds <= 0:
+        return planned_steps
+    cost_seconds = stall_seconds + save_seconds
+    best_seconds = math.sqrt(2 * cost_seconds * 3600 / interruptions_per_hour)
+    shortest = max(1, math.ceil(cost_seconds / step_seconds))
+    longest = planned_steps * MAX_INTERVAL_FACTOR
+    # Compared as floats: with hardly any hazard the optimum is no number of steps at all.
+    return max(shortest, round(min(best_seconds / step_seconds, longest)))
 
 
 def eta_seconds(step: int, total_steps: int, step_seconds: float, evaluation_seconds: float) -> float:

@@ -3,11 +3,12 @@
 A notice is answered within an operator's time, not a step's: between two optimizer steps the state stands still, so
 what a step has computed so far is dropped, the last step is saved, and nothing that was told is lost. A step may take
 longer than a notice leaves (39 s have been seen where AWS says 120). A second signal ends the process at once; the
-previous checkpoint stands.
+previous checkpoint stands. A newer attempt (the fence) ends the work as fast, and nothing is saved any more.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -21,7 +22,8 @@ from services.trainer.domain import Exit, FencedError
 
 log = structlog.get_logger()
 
-FENCE_WATCH_SECONDS = 10.0
+FENCE_WATCH_SECONDS = 1.5  # a heartbeat's time; a look is one read of a small key that mostly is not there
+FENCED_SIGNAL = signal.SIGUSR1  # the watch's word to the main thread; nobody else's
 
 
 class NoticeError(Exception):
@@ -41,6 +43,7 @@ class Interruption:
         """Take SIGTERM and SIGINT. Call it first of all, in the main thread: a signal may come while libraries load."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
+        signal.signal(FENCED_SIGNAL, self._fence_seen)
 
     def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         if self._noticed.is_set():
@@ -50,6 +53,11 @@ class Interruption:
             # Python runs signal handlers in the main thread between two of its instructions: here, between operators.
             self._stoppable = False
             raise NoticeError
+
+    def _fence_seen(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stoppable:
+            self._stoppable = False
+            raise _fenced_error()
 
     @property
     def noticed(self) -> bool:
@@ -68,7 +76,7 @@ class Interruption:
     def check(self) -> None:
         """Raises FencedError or NoticeError if the run must stop here."""
         if self._fenced.is_set():
-            raise FencedError("a newer attempt has begun")
+            raise _fenced_error()
         if self._noticed.is_set():
             raise NoticeError
 
@@ -81,6 +89,7 @@ class Interruption:
                     check_fence()
                 except FencedError:
                     self._fenced.set()
+                    _thread.interrupt_main(FENCED_SIGNAL)  # does nothing where no handler is installed
                     return
                 except Exception as error:
                     log.warning("the fence cannot be read", error=repr(error))
@@ -89,3 +98,7 @@ class Interruption:
 
     def stop_watching(self) -> None:
         self._done.set()
+
+
+def _fenced_error() -> FencedError:
+    return FencedError("a newer attempt has begun")

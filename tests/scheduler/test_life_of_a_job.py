@@ -40,11 +40,13 @@ async def test_a_pod_is_told_what_was_planned_for_its_own_placement(stage: Stage
     plan = proposed()
     best, alternate = plan.candidates[0], plan.candidates[1]
     best.gradient_checkpointing, best.micro_batch_size, best.checkpoint_interval_steps = True, 2, 25
+    best.interruptions_per_hour = 0.25
     assert not alternate.gradient_checkpointing
     await stage.tell(submitted(), plan)
     await stage.turn()
     first = json.loads(stage.cluster.pods["m-job-1-1"].env["SSKAI_PLAN"])
     assert (first["gradient_checkpointing"], first["checkpoint_interval_steps"]) == (True, 25)
+    assert first["interruptions_per_hour"] == 0.25
     assert (first["micro_batch_size"], first["total_steps"], first["batch_size"]) == (2, 100, 8)
 
     stage.cluster.interrupt("m-job-1-1")

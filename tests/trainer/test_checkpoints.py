@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
-from services.trainer.checkpoints import Checkpoints
+from services.trainer.checkpoints import Checkpoints, Stored
 from services.trainer.domain import FencedError, Point
-from services.trainer.saving import Save, Saver
+from services.trainer.saving import Save, Saver, Snapshot
 from sskai.contract import new_id
-from sskai.objects import Objects, ObjectsUnavailableError
+from sskai.objects import PART_BYTES, Objects, ObjectsUnavailableError
+from tests.trainer import kills
 
 Open = Callable[..., Checkpoints]
 
@@ -29,11 +31,11 @@ def job(objects: Objects, tmp_path: Path) -> Callable[[int], Checkpoints]:
     return open_as
 
 
-def files(folder: Path, text: str) -> Path:
+def files(folder: Path, text: str) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "state.json").write_text(text)
     (folder / "weights.safetensors").write_bytes(b"w" * 100)
-    return folder
+    return {path.name: path for path in folder.iterdir()}
 
 
 def begin(checkpoints: Checkpoints, tmp_path: Path) -> Point | None:
@@ -91,7 +93,7 @@ def test_a_fenced_attempt_writes_nothing_more(job: Open, objects: Objects, tmp_p
     begin(second, tmp_path)
     for write in (
         lambda: commit(first, 20, tmp_path),
-        lambda: first.publish(20, files(tmp_path / "artifact", "{}"), {}),
+        lambda: first.publish(20, tmp_path / "step-10", {}),
         lambda: first.prune(1),
         first.check_fence,
     ):
@@ -136,12 +138,39 @@ def test_retention_deletes_the_oldest_of_the_lineage(job: Open, objects: Objects
     assert begin(job(3), tmp_path) == Point(2, 30)
 
 
-@dataclass
-class Snapshot:
-    step: int
+def test_a_large_file_comes_back_in_parts(job: Open, tmp_path: Path) -> None:
+    data = random.Random(0).randbytes(5 * PART_BYTES // 2)
+    (tmp_path / "large.safetensors").write_bytes(data)
+    first = job(1)
+    begin(first, tmp_path)
+    first.commit(10, {"large.safetensors": tmp_path / "large.safetensors"}, {})
+    restored = job(2).take_over(tmp_path / "restored")
+    assert restored is not None
+    assert (restored.folder / "large.safetensors").read_bytes() == data
 
-    def write(self, folder: Path) -> None:
-        files(folder, str(self.step))
+
+def test_a_large_file_that_was_cut_at_a_part_is_passed_over(job: Open, objects: Objects, tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    path.write_bytes(bytes(2 * PART_BYTES))
+    first = job(1)
+    begin(first, tmp_path)
+    stored = first.commit(10, {path.name: path}, {})
+    objects.put_bytes(f"{objects.key(stored.uri)}/{path.name}", bytes(PART_BYTES))
+    assert begin(job(2), tmp_path) is None
+
+
+def test_every_live_attempt_is_told_that_it_is_fenced(job: Open, objects: Objects, tmp_path: Path) -> None:
+    """By one read of its own key, whoever else began in between."""
+    first, second, third = job(1), job(2), job(3)
+    begin(first, tmp_path)
+    first.check_told()
+    begin(second, tmp_path)
+    begin(third, tmp_path)
+    for fenced in (first, second):
+        with pytest.raises(FencedError):
+            fenced.check_told()
+    third.check_told()
+    assert len([info for info in objects.list(third.prefix) if info.key.endswith(".over")]) == 2
 
 
 class Away:
@@ -152,41 +181,53 @@ class Away:
         self.tried = threading.Event()
         self._inner = inner
 
-    def commit(self, step: int, folder: Path, versions: dict[str, str]) -> object:
+    def commit(self, step: int, files: Mapping[str, Path], versions: Mapping[str, str]) -> Stored:
         self.tried.set()
         if self.gone.is_set():
             raise ObjectsUnavailableError("gone")
-        return self._inner.commit(step, folder, versions)
+        return self._inner.commit(step, files, versions)
 
     def prune(self, keep: int) -> None:
         self._inner.prune(keep)
+
+
+def snapshot(step: int) -> Snapshot:
+    return Snapshot(step, {"weights.safetensors": {"w": torch.full((3,), step)}}, {"state.json": str(step).encode()})
 
 
 def test_saves_go_on_beside_the_training_and_a_notice_passes_a_stuck_one(job: Open, tmp_path: Path) -> None:
     checkpoints = job(1)
     begin(checkpoints, tmp_path)
     store, saves = Away(checkpoints), list[Save]()
-    saver = Saver(store, tmp_path / "saving", 3, {}, saves.append)
+    saver = Saver(store, 3, {}, saves.append)
     store.gone.set()
-    saver.begin(lambda: Snapshot(10), "interval")
+    saver.begin(lambda: snapshot(10), "interval")
     assert store.tried.wait(5)
     assert saver.busy
     assert saver.saved_step == -1
     store.gone.clear()
-    saver.now(lambda: Snapshot(12), 12, "notice")
+    saver.now(lambda: snapshot(12), 12, "notice")
     saver.now(lambda: pytest.fail("saved twice"), 12, "final")
     assert [(save.step, save.cause) for save in saves] == [(12, "notice")]
     assert saves[0].save_seconds > 0
     assert saves[0].stall_seconds >= saves[0].save_seconds
-    assert not (tmp_path / "saving" / "checkpoint-12").exists()
     saver.close()
 
 
 def test_a_save_that_finds_the_fence_ends_the_run(job: Open, tmp_path: Path) -> None:
     first = job(1)
     begin(first, tmp_path)
-    saver = Saver(first, tmp_path / "saving", 3, {}, lambda _save: pytest.fail("told a fenced checkpoint"))
+    saver = Saver(first, 3, {}, lambda _save: pytest.fail("told a fenced checkpoint"))
     begin(job(2), tmp_path)
     with pytest.raises(FencedError):
-        saver.now(lambda: Snapshot(10), 10, "notice")
+        saver.now(lambda: snapshot(10), 10, "notice")
     saver.close()
+
+
+@pytest.mark.timeout(300)  # processes that import torch, on a machine that may be busy
+def test_kill_9_inside_a_save_leaves_a_whole_checkpoint_and_costs_one_interval_at_most(objects: Objects) -> None:
+    """The thousand of them are a benchmark: `make bench NAME=trainer ARGS=kills`."""
+    found = kills.inside_saves(objects, new_id("job"), 20, megabytes=16)
+    assert (found.kills, found.partial) == (20, 0)
+    assert found.most_lost <= 1
+    assert found.inside_a_save > 0

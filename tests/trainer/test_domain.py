@@ -241,14 +241,55 @@ def test_retention_keeps_the_newest(keep: int, gone: list[int]) -> None:
     ("step", "saved", "save"), [(9, 0, False), (10, 0, True), (15, 10, False), (25, 10, True), (100, 90, False)]
 )
 def test_saves_come_at_the_interval_and_the_last_step_is_saved_otherwise(step: int, saved: int, save: bool) -> None:
-    assert domain.should_save(step, saved, recipe(Plan(total_steps=100, checkpoint_interval_steps=10))) is save
+    assert domain.should_save(step, saved, interval_steps=10, total_steps=100) is save
 
 
 def test_a_job_without_checkpoints_saves_none_on_the_way() -> None:
     wanted = spec()
     wanted.checkpoint.disabled = True
     without = recipe(Plan(total_steps=100, checkpoint_interval_steps=10), wanted=wanted)
-    assert not any(domain.should_save(step, 0, without) for step in range(101))
+    interval, total = without.checkpoint_interval_steps, without.total_steps
+    assert not any(domain.should_save(step, 0, interval, total) for step in range(101))
+
+
+@pytest.mark.parametrize(
+    ("stall", "save", "step", "hazard", "expected"),
+    [
+        (0.5, 7.5, 1.0, 1.0, 240),  # sqrt(2 * 8 * 3600)
+        (0.5, 7.5, 2.0, 1.0, 120),
+        (0.5, 7.5, 1.0, 4.0, 120),
+        (0.0, 0.02, 1.0, 0.01, 120),  # hardly any hazard, hardly any cost: sqrt(2 * 0.02 * 360,000)
+        (0.5, 7.5, 1.0, 1e-9, 500),  # ten times the plan at the most
+        (10.0, 590.0, 1.0, 100.0, 600),  # as long as a save takes
+        (10.0, 590.0, 1.0, 1.0, 600),  # even where ten times the plan is less
+        (0.5, 7.5, 1.0, 0.0, 50),  # nothing is known of the machine
+        (0.5, 7.5, 0.0, 1.0, 50),
+    ],
+)
+def test_the_interval_follows_what_a_save_costs_and_how_often_machines_go(
+    stall: float, save: float, step: float, hazard: float, expected: int
+) -> None:
+    found = domain.adapted_interval(
+        50, stall_seconds=stall, save_seconds=save, step_seconds=step, interruptions_per_hour=hazard
+    )
+    assert found == expected
+
+
+POSITIVE = st.floats(1e-6, 1e6)
+
+
+@given(st.integers(1, 10_000), POSITIVE, POSITIVE, POSITIVE, POSITIVE)
+def test_an_adapted_interval_keeps_its_bounds_and_shortens_with_the_hazard(
+    planned: int, stall: float, save: float, step: float, hazard: float
+) -> None:
+    def interval(of_hazard: float) -> int:
+        return domain.adapted_interval(
+            planned, stall_seconds=stall, save_seconds=save, step_seconds=step, interruptions_per_hour=of_hazard
+        )
+
+    shortest = max(1, math.ceil((stall + save) / step))
+    assert shortest <= interval(hazard) <= max(shortest, 10 * planned)
+    assert interval(2 * hazard) <= interval(hazard)
 
 
 @pytest.mark.parametrize(("told", "resumed", "lost"), [(17, 10, 7), (10, 10, 0), (9, 10, 0)])
