@@ -12,7 +12,7 @@ import structlog
 
 from services.trainer import domain, modelcard
 from services.trainer.checkpoints import Bucket, Checkpoints, Stored
-from services.trainer.domain import Point
+from services.trainer.domain import Point, WorkerLostError
 from services.trainer.interruption import Interruption, NoticeError
 from services.trainer.loading import CURVE, Loaded, load
 from services.trainer.progress import Progress
@@ -70,6 +70,7 @@ class Attempt:
         self._interruption = interruption
         self._folder = folder
         self._loaded = loaded
+        self._workers = loaded.workers
         self._training = loaded.training
         self._running = loaded.running
         self._about = _about(settings)
@@ -88,6 +89,13 @@ class Attempt:
         except NoticeError:
             self._drain()
             raise
+        except WorkerLostError:
+            # Between two steps the state stands still here: nothing is lost while this worker lives.
+            self._save_now("notice" if self._interruption.noticed else "interval")
+            if self._interruption.noticed:
+                self._progress.tell(_drained(self._settings, self._training.step))
+                raise NoticeError from None
+            raise
         finally:
             self._interruption.stop_watching()
             self._saver.close()
@@ -102,11 +110,20 @@ class Attempt:
         with telemetry.tracer().start_as_current_span("train", attributes={"sskai.from_step": training.step}):
             while training.step < training.recipe.total_steps:
                 self._make_step()
-                if domain.should_save(training.step, self._saver.saved_step, training.recipe) and not self._saver.busy:
+                if self._workers.first and self._should_save():
                     self._saver.begin(self._snapshot, "interval")
         self._progress.phase("saving")
-        self._saver.now(self._snapshot, training.step, "final")
+        with self._workers.together():
+            self._save_now("final")
         return self._evaluate("evaluate after")
+
+    def _should_save(self) -> bool:
+        due = domain.should_save(self._training.step, self._saver.saved_step, self._training.recipe)
+        return due and not self._saver.busy
+
+    def _save_now(self, cause: str) -> None:
+        if self._workers.first:
+            self._saver.now(self._snapshot, self._training.step, cause)
 
     def _evaluate(self, name: str) -> float:
         self._progress.phase("evaluating")
@@ -193,10 +210,12 @@ class Attempt:
     def _drain(self) -> None:
         """Answer the notice: save what is not saved, say so."""
         self._progress.phase("saving")
-        self._saver.now(self._snapshot, self._training.step, "notice")
+        self._save_now("notice")
         self._progress.tell(_drained(self._settings, self._training.step))
 
     def _publish(self, eval_loss_after: float) -> None:
+        if not self._workers.first:
+            return
         self._progress.phase("publishing")
         training, running = self._training, self._running
         with telemetry.tracer().start_as_current_span("publish"):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -64,23 +64,36 @@ class Checkpoints:
     """Those of one job, as one attempt sees and writes them."""
 
     def __init__(
-        self, bucket: Bucket, prefix: str, job_id: str, attempt: int, *, awaited: Awaited | None = None
+        self,
+        bucket: Bucket,
+        prefix: str,
+        job_id: str,
+        attempt: int,
+        *,
+        awaited: Awaited | None = None,
+        gang: str = "",
     ) -> None:
         self._bucket = bucket
         self._prefix = prefix  # jobs/JOB_ID
         self._job_id = job_id
         self._attempt = attempt
         self._awaited = awaited  # until we took over
+        self._gang = gang  # a secret of the attempt's machines; "": it is one process
+        self._nonce = secrets.token_hex(8)  # this process's
+        self._holds_fence = False
         self._line: list[Point] = []  # usable checkpoints of our lineage, newest first
         self.resumed_step = 0  # known once `take_over` has chosen
 
     def take_over(self, folder: Path) -> Restored | None:
         """Choose and fetch the newest checkpoint that verifies, then raise our fence. None: begin at step 0.
 
-        Raises FencedError if a newer attempt has begun (or this very one, elsewhere).
+        A group of workers that formed again takes over from the one before it, of the same attempt and gang. Raises
+        FencedError if a newer attempt has begun (or this very one, elsewhere).
         """
         self.check_fence()
-        self._line = domain.resume_candidates(self._attempt, self._fences(), self._saved())
+        # What the group before us saved is the newest there is.
+        again = bool(self._gang) and (self._own_fence() or {}).get("gang") == self._gang
+        self._line = domain.resume_candidates(self._attempt + again, self._fences(), self._saved())
         restored = None
         while self._line and restored is None:
             restored = self._fetch(self._line[0], folder)
@@ -93,10 +106,12 @@ class Checkpoints:
         return restored
 
     def check_fence(self) -> None:
-        """Raises FencedError if a newer attempt has begun."""
+        """Raises FencedError if a newer attempt has begun, or another group of this attempt's workers."""
         newest = max((int(match[1]) for match in self._fence_keys()), default=0)
         if newest > self._attempt:
             raise FencedError(f"attempt {newest} of {self._job_id} has begun; this is attempt {self._attempt}")
+        if self._gang and self._holds_fence and (self._own_fence() or {}).get("nonce") != self._nonce:
+            raise FencedError(f"another group of workers goes on with attempt {self._attempt} of {self._job_id}")
 
     def tell_end(self, outcome: Outcome) -> None:
         """Say that this attempt writes nothing more: whoever stands by for it may take over."""
@@ -135,6 +150,13 @@ class Checkpoints:
     def publish(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
         """The same for the result."""
         return self._write("artifact", step, f"{self._prefix}/artifact/attempt-{self._attempt:05d}/", folder, versions)
+
+    def follow(self, point: Point, folder: Path) -> Restored:
+        """Fetch what the first worker took over from. Raises ManifestError, NotFoundError."""
+        target = folder / f"attempt-{point.attempt}-step-{point.step}"
+        self._download(point, target)
+        self.resumed_step = point.step
+        return Restored(point, target)
 
     def prune(self, keep: int) -> None:
         """Delete what retention no longer keeps of our lineage; manifests first, so that none is left half deleted."""
@@ -184,19 +206,36 @@ class Checkpoints:
             manifests.check_file(name, digest_file(target / name), manifest)
 
     def _raise_fence(self, origin: Point | None) -> None:
-        key, nonce = f"{self._prefix}/fences/{self._attempt:05d}.json", secrets.token_hex(8)
         fence = {
             "attempt": self._attempt,
             "resumed_from": asdict(origin) if origin else None,
-            "nonce": nonce,
+            "nonce": self._nonce,
+            "gang": self._gang,
             "at": datetime.now(UTC).isoformat(),
         }
         try:
-            self._bucket.put_bytes(key, json.dumps(fence).encode(), if_absent=True)
+            self._bucket.put_bytes(self._fence_key, json.dumps(fence).encode(), if_absent=True)
         except AlreadyExistsError as error:
+            standing = self._own_fence() or {}
             # The client's own retry after a lost answer finds our own words there.
-            if json.loads(self._bucket.get_bytes(key)).get("nonce") != nonce:
-                raise FencedError(f"attempt {self._attempt} of {self._job_id} began once before") from error
+            if standing.get("nonce") != self._nonce:
+                if not self._gang or standing.get("gang") != self._gang:
+                    raise FencedError(f"attempt {self._attempt} of {self._job_id} began once before") from error
+                # The attempt still goes on from where it did: what its groups saved since is its own.
+                again = fence | {"resumed_from": standing["resumed_from"]}
+                self._bucket.put_bytes(self._fence_key, json.dumps(again).encode())
+        self._holds_fence = True
+
+    def _own_fence(self) -> dict[str, Any] | None:
+        try:
+            fence: dict[str, Any] = json.loads(self._bucket.get_bytes(self._fence_key))
+        except NotFoundError:
+            return None
+        return fence
+
+    @property
+    def _fence_key(self) -> str:
+        return f"{self._prefix}/fences/{self._attempt:05d}.json"
 
     def _fences(self) -> list[Fence]:
         found = []

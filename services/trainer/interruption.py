@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -41,6 +42,13 @@ class Interruption:
         """Take SIGTERM and SIGINT. Call it first of all, in the main thread: a signal may come while libraries load."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
+
+    def install_in_worker(self, notice_file: Path) -> None:
+        """The same below an agent: its SIGUSR1 is the notice, which it also keeps in a file for those that start late.
+        Its SIGTERM ends us at once."""
+        signal.signal(signal.SIGUSR1, self._signalled)
+        if notice_file.exists():
+            self._noticed.set()
 
     def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         if self._noticed.is_set():

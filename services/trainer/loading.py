@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from sskai.events import v1 as events
 if TYPE_CHECKING:
     from services.trainer import finetune
     from services.trainer.training import Training
+    from services.trainer.workers import Workers
 
 log = structlog.get_logger()
 
@@ -42,7 +44,8 @@ class Running:
     evaluation_seconds: float = 0.0
     tokens: int = 0
     train_seconds: float = 0.0
-    threads: int = 1
+    threads: int = 1  # of each worker
+    workers: int = 1
     lineage: list[Point] = field(default_factory=list)  # each attempt, and the step it went on from
     curve: bytes = b""  # a line of JSON per step
     step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))  # of this attempt
@@ -54,6 +57,7 @@ class Running:
             "tokens": self.tokens,
             "train_seconds": self.train_seconds,
             "threads": self.threads,
+            "workers": self.workers,
             "lineage": [[point.attempt, point.step] for point in self.lineage],
         }
 
@@ -65,6 +69,7 @@ class Running:
             tokens=state["tokens"],
             train_seconds=state["train_seconds"],
             threads=state["threads"],
+            workers=state.get("workers", 1),
             lineage=[Point(*pair) for pair in state["lineage"]],
             curve=curve,
         )
@@ -82,6 +87,7 @@ class Loaded:
     restored: Restored | None
     data: datasets.Prepared
     versions: dict[str, str]  # of the libraries, for manifests
+    workers: Workers
 
 
 def load(
@@ -102,6 +108,8 @@ def load(
     given_up = threading.Event()
 
     def take_over() -> Restored | None:
+        if int(os.environ.get("RANK", "0")) > 0:
+            return None  # the first worker does, and tells which
         awaited = settings.awaited()
         if awaited is not None:
             progress.phase("standing-by")
@@ -116,9 +124,10 @@ def load(
         fetching_data = pool.submit(inputs.dataset_file, spec.dataset, bucket, folder)
         fetching_model = pool.submit(inputs.model_folder, spec.model, settings.models_dir, bucket, folder)
         with _without_garbage_collection():
-            from services.trainer import finetune, randomness
+            from services.trainer import finetune, randomness, workers
 
             interruption.check()
+            group = workers.join()
             device = finetune.device_of_this_machine()
             base = finetune.load_base(
                 fetching_model.result(),
@@ -131,19 +140,31 @@ def load(
         with fetching_data.result().open("rb") as lines:
             rows = datasets.encode(lines, spec.dataset.format, base.tokenizer, labels=spec.dataset.labels)
         log.info("base model and data loaded")
-        restored = taking_over.result()
-    running, saved = _carry_on(restored, settings)
+        with group.together():
+            restored = taking_over.result()
+    restored = _followed(restored, group, checkpoints, folder)
+    running, saved = _carry_on(restored, settings, group.size)
     randomness.make_deterministic(running.threads)
     recipe, data = _settle(settings, spec, rows, base, saved)
-    training = _training(base, spec, recipe, data.rows)
-    if restored:
-        training.restore(restored.folder)
-    (folder / CURVE).write_bytes(running.curve)
-    interruption.check()
-    return Loaded(training, running, restored, data, finetune.versions())
+    training = _training(base, spec, recipe, data.rows, group)
+    with group.together():
+        if restored:
+            training.restore(restored.folder)
+        (folder / CURVE).write_bytes(running.curve)
+        interruption.check()
+    return Loaded(training, running, restored, data, finetune.versions(), group)
 
 
-def _training(base: finetune.Base, spec: events.JobSpec, recipe: Recipe, rows: Sequence[Any]) -> Training:
+def _followed(restored: Restored | None, group: Workers, checkpoints: Checkpoints, folder: Path) -> Restored | None:
+    """What the first worker took over from, on every worker's disk."""
+    point = group.tell([restored.point.attempt, restored.point.step] if restored else None)
+    with group.together():
+        return checkpoints.follow(Point(*point), folder / "restored") if point and not group.first else restored
+
+
+def _training(
+    base: finetune.Base, spec: events.JobSpec, recipe: Recipe, rows: Sequence[Any], group: Workers
+) -> Training:
     from services.trainer import finetune
     from services.trainer.training import Training
 
@@ -159,7 +180,7 @@ def _training(base: finetune.Base, spec: events.JobSpec, recipe: Recipe, rows: S
         [rows[index] for index in chosen],
         [rows[index] for index in held_out],
     )
-    return Training(task, recipe, base.device)
+    return Training(task, recipe, base.device, group)
 
 
 @contextmanager
@@ -182,12 +203,14 @@ def _without_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _carry_on(restored: Restored | None, settings: PodSettings) -> tuple[Running, Recipe | None]:
+def _carry_on(restored: Restored | None, settings: PodSettings, workers: int) -> tuple[Running, Recipe | None]:
     recipe = None
-    running = Running(threads=settings.trainer_threads)
+    running = Running(threads=settings.trainer_threads, workers=workers)
     if restored:
         state = json.loads((restored.folder / STATE).read_text())
         running = Running.from_json(state, (restored.folder / CURVE).read_bytes())
+        if running.workers != workers:  # sums are rounded differently anyway
+            running.workers, running.threads = workers, settings.trainer_threads
         recipe = Recipe.from_json(state["recipe"])
     running.lineage.append(Point(settings.attempt, restored.point.step if restored else 0))
     return running, recipe

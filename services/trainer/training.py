@@ -24,6 +24,7 @@ from services.trainer.domain import Recipe, TrainingFailedError
 from services.trainer.randomness import RandomState, Tensors, seed_all
 from services.trainer.saving import Snapshot
 from services.trainer.weights import Weights
+from services.trainer.workers import ALONE, Workers
 
 log = structlog.get_logger()
 
@@ -71,11 +72,12 @@ class Step:
 class Training:
     """A task that learns. `step` counts what is done."""
 
-    def __init__(self, task: Task, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, task: Task, recipe: Recipe, device: torch.device, workers: Workers = ALONE) -> None:
         self.task = task
         self.recipe = recipe
         self.step = 0
         self._device = device
+        self._workers = workers
         self._trainable = {name: it for name, it in task.model.named_parameters() if it.requires_grad}
         self._optimizer = _optimizer(recipe, self._trainable.values())
         # float16 alone underflows; only GPUs without bfloat16 compute in it.
@@ -83,14 +85,39 @@ class Training:
         self._halved = False
         seed_all(recipe.seed)
         self._random = RandomState.of(device)
+        # Those that last, such as a batch norm's: each worker's own samples move them.
+        lasting = task.model.state_dict().keys() if workers.size > 1 else ()
+        self._buffers = [value for name, value in task.model.named_buffers() if name in lasting]
+        if not workers.sharded:
+            workers.spread([*self._trainable.values(), *self._buffers])
 
     def learn(self, chosen: Sequence[int], learning_rate: float, stoppable: Stoppable) -> Step:
         """One optimizer step on these training samples, a micro-batch at a time, each inside `stoppable()`, which may
         raise: then nothing but gradients has changed. Raises TrainingFailedError("nan-loss"), and "out-of-memory" when
         half a micro-batch does not fit either."""
-        samples = [self.task.training[index] for index in chosen]
+        task, workers = self.task, self._workers
+        task.model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        seed = workers.seed(self.recipe.seed, self.step)
+        if seed is not None:
+            seed_all(seed)
+            self._random = RandomState.of(self._device)
+        with workers.together():
+            samples = [task.training[index] for index in workers.share(chosen)]
+            counted = (task.targets(samples), task.tokens(samples)) if samples else (0, 0)
+        targets, tokens = workers.total(*counted)
+        with workers.together():
+            own_loss = self._accumulate(samples, targets, stoppable)
+        (loss,) = workers.total(own_loss)
+        workers.add_gradients(list(self._trainable.values()))
+        workers.spread(self._buffers)
+        self._update(chosen, learning_rate)
+        return Step(loss, int(tokens))
+
+    def _accumulate(self, samples: Sequence[Any], targets: float, stoppable: Stoppable) -> float:
+        """This worker's part of the batch's loss, and of its gradients; once more by halves if memory is short."""
         try:
-            return self._learn(samples, learning_rate, stoppable)
+            return self._backward(samples, targets, stoppable)
         except Exception as error:
             if not is_out_of_memory(error) or self._halved or self.recipe.micro_batch_size == 1:
                 raise
@@ -102,26 +129,26 @@ class Training:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         self._random.restore(self._device)
-        return self._learn(samples, learning_rate, stoppable)
+        return self._backward(samples, targets, stoppable)
 
-    def _learn(self, samples: Sequence[Any], learning_rate: float, stoppable: Stoppable) -> Step:
-        task = self.task
-        task.model.train()
-        self._optimizer.zero_grad(set_to_none=True)
-        targets = task.targets(samples)
+    def _backward(self, samples: Sequence[Any], targets: float, stoppable: Stoppable) -> float:
         loss = 0.0
         for micro in self._micro_batches(samples):
             with stoppable():
-                micro_loss = task.loss(micro) / targets
+                micro_loss = self.task.loss(micro) / targets
                 value = micro_loss.item()
                 if not math.isfinite(value):
                     raise self._not_finite(f"the loss is {value}", micro)
                 self._scaler.scale(micro_loss).backward()
             loss += value
+        return loss
+
+    def _update(self, chosen: Sequence[int], learning_rate: float) -> None:
         self._scaler.unscale_(self._optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), self.recipe.max_gradient_norm)
         # A scaled gradient may overflow: the scaler then leaves the step out and takes a smaller scale.
         if not torch.isfinite(norm) and not self._scaler.is_enabled():
+            samples = [self.task.training[index] for index in chosen]
             raise self._not_finite(f"the gradient's norm is {norm.item()}", samples)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -129,20 +156,21 @@ class Training:
         self._scaler.update()
         self.step += 1
         self._random = RandomState.of(self._device)
-        return Step(loss, task.tokens(samples))
 
     def evaluate(self, stoppable: Stoppable) -> float:
         """Mean loss over the targets of all held-out samples, nats; leaves no trace in any generator."""
         task = self.task
         task.model.eval()
-        total, targets = 0.0, 0
-        for indices in _pieces(range(len(task.held_out)), self.recipe.micro_batch_size):
-            with stoppable(), torch.no_grad():
-                samples = [task.held_out[index] for index in indices]
-                total += task.loss(samples).item()
-                targets += task.targets(samples)
+        own_loss, own_targets = 0.0, 0
+        with self._workers.together():
+            for indices in self._micro_batches(self._workers.share(range(len(task.held_out)))):
+                with stoppable(), torch.no_grad():
+                    samples = [task.held_out[index] for index in indices]
+                    own_loss += task.loss(samples).item()
+                    own_targets += task.targets(samples)
         self._random.restore(self._device)
-        return total / targets
+        loss, targets = self._workers.total(own_loss, own_targets)
+        return loss / targets
 
     def snapshot(self, state: Mapping[str, Any], curve: bytes) -> Snapshot:
         """All that the next step depends on, not copied yet. Between two steps, or after `learn` was stopped."""
