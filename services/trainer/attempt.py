@@ -6,7 +6,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -16,11 +16,14 @@ from services.trainer.domain import Point, WorkerLostError
 from services.trainer.interruption import Interruption, NoticeError
 from services.trainer.loading import CURVE, Loaded, load
 from services.trainer.progress import Progress
-from services.trainer.saving import Save, Saver, Snapshot
+from services.trainer.saving import Committing, Save, Saver, Snapshot
 from services.trainer.settings import PodSettings
 from sskai import contract, telemetry
 from sskai.events import v1 as events
 from sskai.objects import ObjectsUnavailableError
+
+if TYPE_CHECKING:
+    from services.trainer.workers import Workers
 
 log = structlog.get_logger()
 
@@ -75,7 +78,11 @@ class Attempt:
         self._running = loaded.running
         self._about = _about(settings)
         self._saver = Saver(
-            checkpoints, folder / "saving", self._training.recipe.keep_checkpoints, loaded.versions, self._tell_saved
+            _saved_by(checkpoints, self._workers),
+            folder / "saving",
+            self._training.recipe.keep_checkpoints,
+            loaded.versions,
+            self._tell_saved,
         )
         self._saver.saved_step = self._training.step
 
@@ -90,6 +97,8 @@ class Attempt:
             self._drain()
             raise
         except WorkerLostError:
+            if self._workers.sharded:
+                raise  # a part of the model went with it
             # Between two steps the state stands still here: nothing is lost while this worker lives.
             self._save_now("notice" if self._interruption.noticed else "interval")
             if self._interruption.noticed:
@@ -110,7 +119,7 @@ class Attempt:
         with telemetry.tracer().start_as_current_span("train", attributes={"sskai.from_step": training.step}):
             while training.step < training.recipe.total_steps:
                 self._make_step()
-                if self._workers.first and self._should_save():
+                if self._should_save():
                     self._saver.begin(self._snapshot, "interval")
         self._progress.phase("saving")
         with self._workers.together():
@@ -118,11 +127,15 @@ class Attempt:
         return self._evaluate("evaluate after")
 
     def _should_save(self) -> bool:
+        if not self._workers.first and not self._workers.sharded:
+            return False
         due = domain.should_save(self._training.step, self._saver.saved_step, self._training.recipe)
-        return due and not self._saver.busy
+        due = due and not self._saver.busy
+        # Those who save parts of the model save the same step.
+        return bool(self._workers.tell(due)) if self._workers.sharded else due
 
     def _save_now(self, cause: str) -> None:
-        if self._workers.first:
+        if self._workers.first or self._workers.sharded:
             self._saver.now(self._snapshot, self._training.step, cause)
 
     def _evaluate(self, name: str) -> float:
@@ -215,6 +228,8 @@ class Attempt:
 
     def _publish(self, eval_loss_after: float) -> None:
         if not self._workers.first:
+            if self._workers.sharded:
+                self._training.task.weights.write(self._folder / "artifact")  # the first one needs our parts
             return
         self._progress.phase("publishing")
         training, running = self._training, self._running
@@ -264,6 +279,14 @@ class Attempt:
                     raise
                 log.warning("the result waits for the object store", error=str(error))
                 time.sleep(RETRY_SECONDS)
+
+
+def _saved_by(checkpoints: Checkpoints, workers: Workers) -> Committing:
+    if not workers.sharded:
+        return checkpoints
+    from services.trainer.sharding import ShardedCheckpoints
+
+    return ShardedCheckpoints(checkpoints, workers)
 
 
 def _about(settings: PodSettings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,12 +94,15 @@ class Checkpoints:
         # What the group before us saved is the newest there is.
         again = bool(self._gang) and (self._own_fence() or {}).get("gang") == self._gang
         self._line = domain.resume_candidates(self._attempt + again, self._fences(), self._saved())
-        restored = None
+        restored, torn = None, []
         while self._line and restored is None:
             restored = self._fetch(self._line[0], folder)
             if restored is None:
-                self._line.pop(0)
+                torn.append(self._line.pop(0))
         self._raise_fence(restored.point if restored else None)
+        for point in torn:
+            if point.attempt == self._attempt:  # we come to this step again, perhaps with other bits
+                self._bucket.delete(self._checkpoint_prefix(point) + MANIFEST)
         self._awaited = None
         self.check_fence()
         self.resumed_step = restored.point.step if restored else 0
@@ -136,20 +139,33 @@ class Checkpoints:
             Awaited(awaited["attempt"], datetime.fromisoformat(awaited["until"])) if awaited else None,
         )
 
-    def commit(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
+    def commit(
+        self,
+        step: int,
+        folder: Path,
+        versions: Mapping[str, str],
+        others: Callable[[], Mapping[str, FileEntry]] = dict,
+    ) -> Stored:
         """Upload a checkpoint's files, then its manifest. It exists only after the last byte of the manifest.
 
-        Raises FencedError; ObjectsUnavailableError leaves files without a manifest, which nobody reads.
+        `others` waits for the files that other workers upload. Raises FencedError; ObjectsUnavailableError leaves files
+        without a manifest, which nobody reads.
         """
         point = Point(self._attempt, step)
         prefix = self._checkpoint_prefix(point)
-        stored = self._write("checkpoint", step, prefix, folder, versions)
+        stored = self._write("checkpoint", step, prefix, folder=folder, versions=versions, others=others)
         self._line = [point, *(known for known in self._line if known != point)]
         return stored
 
+    def upload(self, step: int, folder: Path) -> dict[str, FileEntry]:
+        """This worker's files of a checkpoint whose manifest the first one writes. Raises as `commit`."""
+        self.check_fence()
+        return self._upload(self._checkpoint_prefix(Point(self._attempt, step)), folder)
+
     def publish(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
         """The same for the result."""
-        return self._write("artifact", step, f"{self._prefix}/artifact/attempt-{self._attempt:05d}/", folder, versions)
+        prefix = f"{self._prefix}/artifact/attempt-{self._attempt:05d}/"
+        return self._write("artifact", step, prefix, folder=folder, versions=versions)
 
     def follow(self, point: Point, folder: Path) -> Restored:
         """Fetch what the first worker took over from. Raises ManifestError, NotFoundError."""
@@ -167,14 +183,27 @@ class Checkpoints:
             self._bucket.delete(prefix)
             self._line.remove(point)
 
-    def _write(self, kind: str, step: int, prefix: str, folder: Path, versions: Mapping[str, str]) -> Stored:
-        self.check_fence()
+    def _upload(self, prefix: str, folder: Path) -> dict[str, FileEntry]:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
         files = {path.name: digest_file(path) for path in paths}
-        created_at = datetime.now(UTC).isoformat()
-        manifest = Manifest(kind, self._job_id, self._attempt, step, created_at, files, versions)
         for path in paths:
             self._bucket.put_file(prefix + path.name, path)
+        return files
+
+    def _write(
+        self,
+        kind: str,
+        step: int,
+        prefix: str,
+        *,
+        folder: Path,
+        versions: Mapping[str, str],
+        others: Callable[[], Mapping[str, FileEntry]] = dict,
+    ) -> Stored:
+        self.check_fence()
+        files = self._upload(prefix, folder) | dict(others())
+        created_at = datetime.now(UTC).isoformat()
+        manifest = Manifest(kind, self._job_id, self._attempt, step, created_at, files, versions)
         self.check_fence()
         try:
             self._bucket.put_bytes(prefix + MANIFEST, manifest.to_json(), if_absent=True)

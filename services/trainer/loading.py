@@ -135,6 +135,7 @@ def load(
                 method=spec.model.method,
                 labels=spec.dataset.labels,
                 seed=spec.hyperparameters.seed,
+                place=group.size == 1,
             )
         interruption.check()
         with fetching_data.result().open("rb") as lines:
@@ -146,7 +147,7 @@ def load(
     running, saved = _carry_on(restored, settings, group.size)
     randomness.make_deterministic(running.threads)
     recipe, data = _settle(settings, spec, rows, base, saved)
-    training = _training(base, spec, recipe, data.rows, group)
+    training = _training(base, spec, settings.planned(), recipe, data.rows, group)
     with group.together():
         if restored:
             training.restore(restored.folder)
@@ -163,9 +164,11 @@ def _followed(restored: Restored | None, group: Workers, checkpoints: Checkpoint
 
 
 def _training(
-    base: finetune.Base, spec: events.JobSpec, recipe: Recipe, rows: Sequence[Any], group: Workers
+    base: finetune.Base, spec: events.JobSpec, plan: domain.Plan, recipe: Recipe, rows: Sequence[Any], group: Workers
 ) -> Training:
-    from services.trainer import finetune
+    import torch
+
+    from services.trainer import finetune, sharding
     from services.trainer.training import Training
 
     kinds: dict[str, Any] = {
@@ -180,6 +183,19 @@ def _training(
         [rows[index] for index in chosen],
         [rows[index] for index in held_out],
     )
+    memory = torch.cuda.mem_get_info(base.device)[1] if base.device.type == "cuda" else 0
+    weights = list(task.model.parameters())
+    if domain.must_shard(
+        plan,
+        workers=group.size,
+        weight_bytes=sum(each.nbytes for each in weights),
+        learnt=sum(each.numel() for each in weights if each.requires_grad),
+        memory_bytes=memory,
+    ):
+        sharding.shard(task.model, base.device, group)
+        log.info("the model is in parts", workers=group.size)
+    elif group.size > 1:
+        task.model.to(base.device)
     return Training(task, recipe, base.device, group)
 
 

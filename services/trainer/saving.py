@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from opentelemetry import context as otel_context
 
-from services.trainer.checkpoints import Checkpoints
+from services.trainer.checkpoints import Stored
 from sskai import telemetry
 from sskai.objects import ObjectsUnavailableError
 
@@ -65,12 +65,19 @@ class Save:
     cause: str  # "interval" | "notice" | "final"
 
 
+class Committing(Protocol):
+    """What is needed of `Checkpoints`."""
+
+    def commit(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored: ...
+    def prune(self, keep: int) -> None: ...
+
+
 class Saver:
     """At most one save is on its way. While the object store is away it is tried again, and training goes on."""
 
     def __init__(
         self,
-        checkpoints: Checkpoints,
+        checkpoints: Committing,
         folder: Path,
         keep: int,
         versions: Mapping[str, str],

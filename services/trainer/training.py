@@ -20,6 +20,7 @@ import structlog
 import torch
 from safetensors.torch import load_file
 
+from services.trainer import sharding
 from services.trainer.domain import Recipe, TrainingFailedError
 from services.trainer.randomness import RandomState, Tensors, seed_all
 from services.trainer.saving import Snapshot
@@ -106,30 +107,32 @@ class Training:
             samples = [task.training[index] for index in workers.share(chosen)]
             counted = (task.targets(samples), task.tokens(samples)) if samples else (0, 0)
         targets, tokens = workers.total(*counted)
-        with workers.together():
-            own_loss = self._accumulate(samples, targets, stoppable)
+        own_loss = self._accumulate(samples, chosen, targets, stoppable)
         (loss,) = workers.total(own_loss)
         workers.add_gradients(list(self._trainable.values()))
         workers.spread(self._buffers)
         self._update(chosen, learning_rate)
         return Step(loss, int(tokens))
 
-    def _accumulate(self, samples: Sequence[Any], targets: float, stoppable: Stoppable) -> float:
+    def _accumulate(self, samples: Sequence[Any], chosen: Sequence[int], targets: float, stoppable: Stoppable) -> float:
         """This worker's part of the batch's loss, and of its gradients; once more by halves if memory is short."""
-        try:
+        if self._workers.sharded:
+            return self._backward_in_step(samples, chosen, targets, stoppable)
+        with self._workers.together():
+            try:
+                return self._backward(samples, targets, stoppable)
+            except Exception as error:
+                if not is_out_of_memory(error) or self._halved or self.recipe.micro_batch_size == 1:
+                    raise
+                half = max(1, self.recipe.micro_batch_size // 2)
+                log.warning("out of memory: the micro-batch is halved", step=self.step + 1, micro_batch_size=half)
+            self._halved = True
+            self.recipe = replace(self.recipe, micro_batch_size=half)
+            self._optimizer.zero_grad(set_to_none=True)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._random.restore(self._device)
             return self._backward(samples, targets, stoppable)
-        except Exception as error:
-            if not is_out_of_memory(error) or self._halved or self.recipe.micro_batch_size == 1:
-                raise
-            half = max(1, self.recipe.micro_batch_size // 2)
-            log.warning("out of memory: the micro-batch is halved", step=self.step + 1, micro_batch_size=half)
-        self._halved = True
-        self.recipe = replace(self.recipe, micro_batch_size=half)
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        self._random.restore(self._device)
-        return self._backward(samples, targets, stoppable)
 
     def _backward(self, samples: Sequence[Any], targets: float, stoppable: Stoppable) -> float:
         loss = 0.0
@@ -143,9 +146,37 @@ class Training:
             loss += value
         return loss
 
+    def _backward_in_step(
+        self, samples: Sequence[Any], chosen: Sequence[int], targets: float, stoppable: Stoppable
+    ) -> float:
+        """The same for a model in parts. Every pass exchanges them, so all workers make as many, and none stops in
+        between: one that has no sample left takes any, and learns nothing from it."""
+        loss, failure = 0.0, None
+        for micro, counts in self._in_step(samples, len(chosen), self.task.training[chosen[0]]):
+            # FSDP2 takes the mean over the workers, and gloo can do no other.
+            micro_loss = self.task.loss(micro) * (counts * self._workers.size / targets)
+            value = micro_loss.item() / self._workers.size
+            if not math.isfinite(value) and failure is None:
+                failure = self._not_finite(f"the loss is {value}", micro)
+            self._scaler.scale(micro_loss).backward()
+            loss += value
+        with self._workers.together():
+            if failure is not None:
+                raise failure
+            with stoppable():
+                return loss
+
+    def _in_step(self, own: Sequence[Any], count: int, spare: Any) -> Iterable[tuple[Sequence[Any], int]]:
+        """(micro-batch, whether it counts): as many on every worker, of `count` samples on all of them."""
+        size = self.recipe.micro_batch_size
+        rounds = math.ceil(math.ceil(count / self._workers.size) / size)
+        pieces = list(_pieces(own, size))
+        return [(piece, 1) for piece in pieces] + [([spare], 0)] * (rounds - len(pieces))
+
     def _update(self, chosen: Sequence[int], learning_rate: float) -> None:
         self._scaler.unscale_(self._optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), self.recipe.max_gradient_norm)
+        norm: Any = torch.nn.utils.clip_grad_norm_(self._trainable.values(), self.recipe.max_gradient_norm)
+        norm = norm.full_tensor() if self._workers.sharded else norm
         # A scaled gradient may overflow: the scaler then leaves the step out and takes a smaller scale.
         if not torch.isfinite(norm) and not self._scaler.is_enabled():
             samples = [self.task.training[index] for index in chosen]
@@ -162,8 +193,15 @@ class Training:
         task = self.task
         task.model.eval()
         own_loss, own_targets = 0.0, 0
+        own = self._workers.share(range(len(task.held_out)))
+        if self._workers.sharded:
+            for indices, counts in self._in_step(own, len(task.held_out), 0):
+                samples = [task.held_out[index] for index in indices]
+                with torch.no_grad():
+                    own_loss += task.loss(samples).item() * counts
+                own_targets += task.targets(samples) * counts
         with self._workers.together():
-            for indices in self._micro_batches(self._workers.share(range(len(task.held_out)))):
+            for indices in () if self._workers.sharded else self._micro_batches(own):
                 with stoppable(), torch.no_grad():
                     samples = [task.held_out[index] for index in indices]
                     own_loss += task.loss(samples).item()
@@ -187,25 +225,33 @@ class Training:
             "scaler": self._scaler.state_dict(),
         }
         weights = self.task.weights
-        return Snapshot(
+        snapshot = Snapshot(
             step=self.step,
             tensors={**weights.tensors(), OPTIMIZER: optimizer, RANDOM: dict(self._random.tensors)},
             texts={**weights.texts(), STATE: json.dumps(known, indent=1).encode(), CURVE: curve},
         )
+        return sharding.part(snapshot, self._workers) if self._workers.sharded else snapshot
 
     def restore(self, folder: Path) -> None:
         """The opposite of `snapshot`, once it was saved."""
         state = read_state(folder)
-        self.task.weights.load(folder)
-        saved = load_file(folder / OPTIMIZER)
+        saved = sharding.Saved(folder)
+        if self._workers.sharded:
+            sharding.load(saved, self.task.weights.tensors())
+        else:
+            saved.join()
+            self.task.weights.load(folder)
+        known = saved.names(OPTIMIZER)
         for name, parameter in self._trainable.items():
-            prefix = f"{name}."
-            moments = {key: saved[prefix + key] for key in _STATE_KEYS if prefix + key in saved}
-            # AdamW counts its steps in a tensor that stays on the CPU.
+            moments: Tensors = {}
+            for key in _STATE_KEYS:
+                if f"{name}.{key}" in known:
+                    # AdamW counts its steps in a tensor that stays on the CPU.
+                    value = torch.zeros(()) if key == "step" else torch.zeros_like(parameter, dtype=torch.float32)
+                    sharding.load(saved, {OPTIMIZER: {f"{name}.{key}": value}})
+                    moments[key] = value
             if moments:
-                self._optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(self._device) for key, value in moments.items()
-                }
+                self._optimizer.state[parameter] = moments
         if state.get("scaler"):
             self._scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])

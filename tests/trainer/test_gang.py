@@ -131,3 +131,26 @@ def test_a_notice_to_one_machine_drains_all_and_one_worker_goes_on(
     (resumed,) = start(job, tmp_path / "2", attempt=2)
     assert resumed.end() == Exit.DONE, output([resumed])
     assert curve(resumed.folder) == pytest.approx(alone, abs=TOLERANCE)
+
+
+def test_a_model_in_parts_is_saved_by_all_and_read_by_any_number(
+    bucket: Objects, models_dir: Path, start: Callable[..., list[Pod]], alone: list[float], tmp_path: Path
+) -> None:
+    job = Job(bucket, models_dir, total_steps=STEPS, checkpoint_interval_steps=1000, shard=True)
+    saved_at = 0
+    for attempt in (1, 2):  # each by two workers: the second reads what the first saved
+        (pod,) = start(job, tmp_path / str(attempt), attempt=attempt, workers=2)
+        pod.wait_for_step(saved_at + 8)
+        pod.process.send_signal(signal.SIGTERM)
+        assert pod.end() == Exit.DRAINED, output([pod])
+        assert "the model is in parts" in output([pod])
+        saved_at = len(curve(pod.folder))
+        files = {
+            info.key.rpartition("/")[2] for info in bucket.list(f"{job.prefix}/checkpoints/attempt-0000{attempt}/")
+        }
+        for rank in (0, 1):
+            assert f"adapter_model-shard-0000{rank}-of-00002.safetensors" in files
+            assert f"optimizer-shard-0000{rank}-of-00002.safetensors" in files
+    (resumed,) = start(job, tmp_path / "3", attempt=3)
+    assert resumed.end() == Exit.DONE, output([resumed])
+    assert curve(resumed.folder) == pytest.approx(alone, abs=TOLERANCE)
