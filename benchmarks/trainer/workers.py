@@ -90,7 +90,7 @@ def _ended(pod: Pod) -> Path:
 
 def _tokens_per_second(folder: Path) -> float:
     steps = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()][FIRST_STEPS:]
-    return statistics.median(step["tokens"] / step["seconds"] for step in steps)
+    return float(statistics.median(step["tokens"] / step["seconds"] for step in steps))
 
 
 def _apart(losses: list[float], others: list[float]) -> float:

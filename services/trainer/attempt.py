@@ -206,6 +206,8 @@ class Attempt:
         return self._training.snapshot(self._running.to_json(), self._running.curve)
 
     def _tell_saved(self, save: Save) -> None:
+        if not self._workers.first:
+            return  # its part of the model is stored; the checkpoint is not there yet
         log.info("checkpoint committed", step=save.step, cause=save.cause, seconds=round(save.save_seconds, 3))
         self._progress.tell(
             events.CheckpointCommitted(

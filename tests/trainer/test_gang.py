@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load
 
 from services.trainer.domain import Exit
 from sskai.local.objectstore import ObjectStore
@@ -154,3 +156,22 @@ def test_a_model_in_parts_is_saved_by_all_and_read_by_any_number(
     (resumed,) = start(job, tmp_path / "3", attempt=3)
     assert resumed.end() == Exit.DONE, output([resumed])
     assert curve(resumed.folder) == pytest.approx(alone, abs=TOLERANCE)
+
+
+def test_the_same_number_of_workers_gives_the_same_bits_and_parts_the_same_model(
+    bucket: Objects, models_dir: Path, start: Callable[..., list[Pod]], tmp_path: Path
+) -> None:
+    """Of every weight, one sample a step: the second worker has nothing to learn from."""
+    runs = []
+    for name, parts in (("a", False), ("b", False), ("parts", True)):
+        job = Job(bucket, models_dir, total_steps=6, batch_size=1, shard=parts)
+        job.spec.model.method = "full"
+        runs.append((job, *start(job, tmp_path / name, workers=2)))
+    assert [pod.end() for _, pod in runs] == [Exit.DONE] * 3, output([pod for _, pod in runs])
+    one, again, parts = (curve(pod.folder) for _, pod in runs)
+    assert one == again
+    assert parts == pytest.approx(one, abs=TOLERANCE)
+    whole, same, together = (load(job.artifact(1, "model.safetensors")) for job, _ in runs)
+    assert whole.keys() == together.keys()
+    assert all(torch.equal(whole[name], same[name]) for name in whole)
+    assert all(torch.allclose(whole[name], together[name], atol=1e-3) for name in whole)
