@@ -163,8 +163,8 @@ def test_the_same_number_of_workers_gives_the_same_bits_and_parts_the_same_model
 ) -> None:
     """Of every weight, one sample a step: the second worker has nothing to learn from."""
     runs = []
-    for name, parts in (("a", False), ("b", False), ("parts", True)):
-        job = Job(bucket, models_dir, total_steps=6, batch_size=1, shard=parts)
+    for name, sharded in (("a", False), ("b", False), ("parts", True)):
+        job = Job(bucket, models_dir, total_steps=6, batch_size=1, shard=sharded)
         job.spec.model.method = "full"
         runs.append((job, *start(job, tmp_path / name, workers=2)))
     assert [pod.end() for _, pod in runs] == [Exit.DONE] * 3, output([pod for _, pod in runs])
