@@ -46,9 +46,13 @@ class Interruption:
     def install_in_worker(self, notice_file: Path) -> None:
         """The same below an agent: its SIGUSR1 is the notice, which it also keeps in a file for those that start late.
         Its SIGTERM ends us at once."""
-        signal.signal(signal.SIGUSR1, self._signalled)
+        signal.signal(signal.SIGUSR1, self._told)
         if notice_file.exists():
             self._noticed.set()
+
+    def _told(self, number: int, frame: FrameType | None) -> None:
+        if not self._noticed.is_set():  # the file may have told us already
+            self._signalled(number, frame)
 
     def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         if self._noticed.is_set():
