@@ -62,7 +62,7 @@ class Trainable:
     nodes: int  # machines of one job, at most
 
 
-TRAINABLE = Trainable(methods=("lora", "qlora", "full", "scratch"), nodes=1)
+TRAINABLE = Trainable(methods=("lora", "qlora", "full", "scratch"), nodes=8)
 
 
 class JobFileError(ValueError):
@@ -250,7 +250,10 @@ def trainable_spec(spec: events.JobSpec) -> events.JobSpec:
     """The specification with what it leaves to the planner narrowed to what the trainer can do."""
     narrowed = events.JobSpec()
     narrowed.CopyFrom(spec)
-    narrowed.resources.nodes = str(TRAINABLE.nodes)
+    match = _NODES.fullmatch(spec.resources.nodes or "1+")
+    assert match is not None, "the form has checked it"
+    if match[2] or match[0].endswith("+"):
+        narrowed.resources.nodes = f"{match[1]}..{min(int(match[2] or TRAINABLE.nodes), TRAINABLE.nodes)}"
     return narrowed
 
 

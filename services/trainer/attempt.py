@@ -7,23 +7,26 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from services.trainer import domain, publishing
 from services.trainer.checkpoints import Bucket, Checkpoints, Stored
-from services.trainer.domain import FencedError, Point
+from services.trainer.domain import FencedError, Point, WorkerLostError
 from services.trainer.interruption import Interruption, NoticeError
 from services.trainer.loading import CURVE, Loaded, load
 from services.trainer.progress import Progress
-from services.trainer.saving import Save, Saver, Snapshot
+from services.trainer.saving import Save, Saver, Snapshot, Store
 from services.trainer.settings import PodSettings
 from services.trainer.tracking import Server, Tracking
 from services.trainer.writer import Writer
 from sskai import contract, telemetry
 from sskai.events import v1 as events
 from sskai.objects import ObjectsUnavailableError
+
+if TYPE_CHECKING:
+    from services.trainer.workers import Workers
 
 log = structlog.get_logger()
 
@@ -75,11 +78,17 @@ class Attempt:
         self._interruption = interruption
         self._folder = folder
         self._loaded = loaded
+        self._workers = loaded.workers
         self._training = loaded.training
         self._running = loaded.running
         self._about = _about(settings)
         self._writer = writer
-        self._saver = Saver(writer, self._training.recipe.keep_checkpoints, loaded.versions, self._tell_saved)
+        self._saver = Saver(
+            _saved_by(writer, checkpoints, self._workers),
+            self._training.recipe.keep_checkpoints,
+            loaded.versions,
+            self._tell_saved,
+        )
         self._saver.saved_step = self._training.step
         self._tracking = _tracking(settings, spec, loaded)
         self._interval = self._training.recipe.checkpoint_interval_steps
@@ -91,7 +100,8 @@ class Attempt:
         log.info("loaded", step=self._training.step, recipe=recipe.to_json(), data=dict(self._loaded.data))
         self._progress.phase("starting", step=self._training.step, total_steps=recipe.total_steps)
         self._interruption.watch_fence(self._checkpoints.check_told)
-        self._writer.start()
+        if self._workers.first and not self._workers.sharded:
+            self._writer.start()
         status = "FAILED"
         try:
             try:
@@ -101,6 +111,9 @@ class Attempt:
                 status = "SCHEDULED"
                 self._drain()
                 raise
+            except WorkerLostError:
+                self._save_what_is_left()
+                raise
             except FencedError:
                 self._writer.close()  # what is being written has no reader any more
                 raise
@@ -108,7 +121,8 @@ class Attempt:
                 self._interruption.stop_watching()
                 self._saver.close()
                 self._writer.close()
-            self._publish(eval_loss_after)
+            if self._workers.first:
+                self._publish(eval_loss_after)
             status = "FINISHED"
         finally:
             self._tracking.close(status)
@@ -124,13 +138,36 @@ class Attempt:
                 self._make_step()
                 if len(running.step_seconds) == 1:
                     self._saver.prepare(self._snapshot)  # now the optimizer has all of its state
-                elif not self._saver.busy and domain.should_save(
-                    training.step, self._saver.saved_step, self._interval_steps(), training.recipe.total_steps
-                ):
+                elif self._should_save():
                     self._saver.begin(self._snapshot, "interval")
         self._progress.phase("saving")
-        self._saver.now(self._snapshot, training.step, "final")
+        with self._workers.together():
+            self._save_now("final")
         return self._evaluate("evaluate after")
+
+    def _should_save(self) -> bool:
+        if not self._workers.first and not self._workers.sharded:
+            return False
+        step, total_steps = self._training.step, self._training.recipe.total_steps
+        due = not self._saver.busy and domain.should_save(
+            step, self._saver.saved_step, self._interval_steps(), total_steps
+        )
+        # Those who save parts of the model save the same step.
+        return bool(self._workers.tell(due)) if self._workers.sharded else due
+
+    def _save_now(self, cause: str) -> None:
+        if self._workers.first or self._workers.sharded:
+            self._saver.now(self._snapshot, self._training.step, cause)
+
+    def _save_what_is_left(self) -> None:
+        """Another worker went away. Between two steps the state stands still here: nothing is lost while this one
+        lives, unless a part of the model went with the other."""
+        if self._workers.sharded:
+            return
+        self._save_now("notice" if self._interruption.noticed else "interval")
+        if self._interruption.noticed:
+            self._progress.tell(_drained(self._settings, self._training.step))
+            raise NoticeError
 
     def _evaluate(self, name: str) -> float:
         self._progress.phase("evaluating")
@@ -218,6 +255,8 @@ class Attempt:
         return self._training.snapshot(self._running.to_json(), self._running.curve)
 
     def _tell_saved(self, save: Save) -> None:
+        if not self._workers.first:
+            return  # its part of the model is stored; the checkpoint is not there yet
         if save.cause == "interval":
             self._last_save = save
         log.info("checkpoint committed", step=save.step, cause=save.cause, seconds=round(save.save_seconds, 3))
@@ -237,7 +276,7 @@ class Attempt:
     def _drain(self) -> None:
         """Answer the notice: save what is not saved, say so."""
         self._progress.phase("saving")
-        self._saver.now(self._snapshot, self._training.step, "notice")
+        self._save_now("notice")
         self._progress.tell(_drained(self._settings, self._training.step))
 
     def _publish(self, eval_loss_after: float) -> None:
@@ -263,6 +302,10 @@ class Attempt:
     def _write_result(self, eval_loss_after: float) -> None:
         """Everything is saved by now: a notice that comes meanwhile loses nothing."""
         self._progress.phase("publishing")
+        if not self._workers.first:
+            if self._workers.sharded:
+                self._training.task.weights.write(self._folder / "artifact")  # the first one needs our parts
+            return
         publishing.write(
             self._folder / "artifact",
             self._settings,
@@ -290,8 +333,16 @@ def _tracking(settings: PodSettings, spec: events.JobSpec, loaded: Loaded) -> Tr
     params = {name: value for name, value in recipe.items() if name != "reasons"}
     params |= {"base": spec.model.model_id or spec.model.uri, "dataset_sha256": spec.dataset.sha256}
     tags = {"sskai.tenant": settings.tenant_id, "sskai.dataset": spec.dataset.dataset_id}
-    server = Server.from_env({**os.environ, **spec.env})
+    server = Server.from_env({**os.environ, **spec.env}) if loaded.workers.first else None
     return Tracking(server, settings.job_id, spec.name, params, tags)
+
+
+def _saved_by(writer: Writer, checkpoints: Checkpoints, workers: Workers) -> Store:
+    if not workers.sharded:
+        return writer
+    from services.trainer.sharding import ShardedCheckpoints
+
+    return ShardedCheckpoints(checkpoints, workers)
 
 
 def _about(settings: PodSettings) -> dict[str, Any]:

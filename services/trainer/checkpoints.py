@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import structlog
 
@@ -71,37 +71,63 @@ class Checkpoints:
     """Those of one job, as one attempt sees and writes them."""
 
     def __init__(
-        self, bucket: Bucket, prefix: str, job_id: str, attempt: int, *, awaited: Awaited | None = None
+        self,
+        bucket: Bucket,
+        prefix: str,
+        job_id: str,
+        attempt: int,
+        *,
+        awaited: Awaited | None = None,
+        gang: str = "",
+        nonce: str = "",
     ) -> None:
         self._bucket = bucket
         self.prefix = prefix  # jobs/JOB_ID
         self.job_id = job_id
         self.attempt = attempt
         self._awaited = awaited  # until we took over
+        self._gang = gang  # a secret of the attempt's machines; "": it is one process
+        # Of who took over. Who is told one acts for them.
+        self._holds_fence = bool(nonce)
+        self._nonce = nonce or secrets.token_hex(8)
         self.line: list[Point] = []  # usable checkpoints of our lineage, newest first
         self.resumed_step = 0  # known once `take_over` has chosen
 
     def take_over(self, folder: Path) -> Restored | None:
         """Choose and fetch the newest checkpoint that verifies, then raise our fence. None: begin at step 0.
 
-        Raises FencedError if a newer attempt has begun (or this very one, elsewhere).
+        A group of workers that formed again takes over from the one before it, of the same attempt and gang. Raises
+        FencedError if a newer attempt has begun (or this very one, elsewhere).
         """
         self.check_fence()
-        self.line = domain.resume_candidates(self.attempt, self._fences(), self._saved())
-        restored = None
+        # What the group before us saved is the newest there is.
+        again = bool(self._gang) and (self._own_fence() or {}).get("gang") == self._gang
+        self.line = domain.resume_candidates(self.attempt + again, self._fences(), self._saved())
+        restored, torn = None, []
         while self.line and restored is None:
             restored = self._fetch(self.line[0], folder)
             if restored is None:
-                self.line.pop(0)
+                torn.append(self.line.pop(0))
         self._raise_fence(restored.point if restored else None)
+        for point in torn:
+            if point.attempt == self.attempt:  # we come to this step again, perhaps with other bits
+                self._bucket.delete(self._checkpoint_prefix(point) + MANIFEST)
         self._awaited = None
         self._tell_the_fenced()
         self.resumed_step = restored.point.step if restored else 0
         return restored
 
     def check_fence(self) -> None:
-        """Raises FencedError if a newer attempt has begun: the authority, a listing of all fences."""
+        """Raises FencedError if a newer attempt has begun, or another group of this attempt's workers: the authority,
+        a listing of all fences."""
         self._refuse_below(max((int(match[1]) for match in self._keys(_FENCE_KEY)), default=0))
+        if self._gang and self._holds_fence and (self._own_fence() or {}).get("nonce") != self._nonce:
+            raise FencedError(f"another group of workers goes on with attempt {self.attempt} of {self.job_id}")
+
+    def identity(self) -> dict[str, Any]:
+        """Who this is, for another process that writes on its behalf: arguments of this class."""
+        about = {"prefix": self.prefix, "job_id": self.job_id, "attempt": self.attempt}
+        return about | {"gang": self._gang, "nonce": self._nonce if self._holds_fence else ""}
 
     def check_told(self) -> None:
         """Raises FencedError once the attempt that took over has told us: one read of one small key, made often."""
@@ -134,21 +160,41 @@ class Checkpoints:
             Awaited(awaited["attempt"], datetime.fromisoformat(awaited["until"])) if awaited else None,
         )
 
-    def commit(self, step: int, files: Mapping[str, Path], versions: Mapping[str, str]) -> Stored:
+    def commit(
+        self,
+        step: int,
+        files: Mapping[str, Path],
+        versions: Mapping[str, str],
+        others: Callable[[], Mapping[str, FileEntry]] = dict,
+    ) -> Stored:
         """Upload a checkpoint's files by name, then its manifest. It exists only after the last byte of the manifest.
 
-        Raises FencedError; ObjectsUnavailableError leaves files without a manifest, which nobody reads.
+        `others` waits for the files that other workers upload. Raises FencedError; ObjectsUnavailableError leaves files
+        without a manifest, which nobody reads.
         """
         point = Point(self.attempt, step)
         prefix = self._checkpoint_prefix(point)
-        stored = self._write("checkpoint", step, prefix, files, versions)
+        stored = self._write("checkpoint", step, prefix, files=files, versions=versions, others=others)
         self.line = [point, *(known for known in self.line if known != point)]
         return stored
+
+    def upload(self, step: int, files: Mapping[str, Path]) -> dict[str, FileEntry]:
+        """This worker's files of a checkpoint whose manifest the first one writes. Raises as `commit`."""
+        self.check_fence()
+        return self._upload(self._checkpoint_prefix(Point(self.attempt, step)), files)
+
+    def follow(self, point: Point, folder: Path) -> Restored:
+        """Fetch what the first worker took over from. Raises ManifestError, NotFoundError."""
+        target = folder / f"attempt-{point.attempt}-step-{point.step}"
+        self._download(point, target)
+        self.resumed_step = point.step
+        return Restored(point, target)
 
     def publish(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
         """The same for the result: all files of the folder."""
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        return self._write("artifact", step, f"{self.prefix}/artifact/attempt-{self.attempt:05d}/", files, versions)
+        prefix = f"{self.prefix}/artifact/attempt-{self.attempt:05d}/"
+        return self._write("artifact", step, prefix, files=files, versions=versions)
 
     def prune(self, keep: int) -> None:
         """Delete what retention no longer keeps of our lineage; manifests first, so that none is left half deleted."""
@@ -159,17 +205,28 @@ class Checkpoints:
             self._bucket.delete(prefix)
             self.line.remove(point)
 
-    def _write(
-        self, kind: str, step: int, prefix: str, files: Mapping[str, Path], versions: Mapping[str, str]
-    ) -> Stored:
-        self.check_fence()
-        created_at = datetime.now(UTC).isoformat()
+    def _upload(self, prefix: str, files: Mapping[str, Path]) -> dict[str, FileEntry]:
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             uploads = [pool.submit(self._bucket.put_file, prefix + name, path) for name, path in files.items()]
             # Hashed here while they go up.
             digests = {name: digest_file(path) for name, path in files.items()}
             for upload in uploads:
                 upload.result()
+        return digests
+
+    def _write(
+        self,
+        kind: str,
+        step: int,
+        prefix: str,
+        *,
+        files: Mapping[str, Path],
+        versions: Mapping[str, str],
+        others: Callable[[], Mapping[str, FileEntry]] = dict,
+    ) -> Stored:
+        self.check_fence()
+        digests = self._upload(prefix, files) | dict(others())
+        created_at = datetime.now(UTC).isoformat()
         manifest = Manifest(kind, self.job_id, self.attempt, step, created_at, digests, versions)
         self.check_fence()
         try:
@@ -212,19 +269,36 @@ class Checkpoints:
             return manifests.digest(_written(self._bucket.fetch(key, named.bytes), file))
 
     def _raise_fence(self, origin: Point | None) -> None:
-        key, nonce = f"{self.prefix}/fences/{self.attempt:05d}.json", secrets.token_hex(8)
         fence = {
             "attempt": self.attempt,
             "resumed_from": asdict(origin) if origin else None,
-            "nonce": nonce,
+            "nonce": self._nonce,
+            "gang": self._gang,
             "at": datetime.now(UTC).isoformat(),
         }
         try:
-            self._bucket.put_bytes(key, json.dumps(fence).encode(), if_absent=True)
+            self._bucket.put_bytes(self._fence_key, json.dumps(fence).encode(), if_absent=True)
         except AlreadyExistsError as error:
+            standing = self._own_fence() or {}
             # The client's own retry after a lost answer finds our own words there.
-            if json.loads(self._bucket.get_bytes(key)).get("nonce") != nonce:
-                raise FencedError(f"attempt {self.attempt} of {self.job_id} began once before") from error
+            if standing.get("nonce") != self._nonce:
+                if not self._gang or standing.get("gang") != self._gang:
+                    raise FencedError(f"attempt {self.attempt} of {self.job_id} began once before") from error
+                # The attempt still goes on from where it did: what its groups saved since is its own.
+                again = fence | {"resumed_from": standing["resumed_from"]}
+                self._bucket.put_bytes(self._fence_key, json.dumps(again).encode())
+        self._holds_fence = True
+
+    def _own_fence(self) -> dict[str, Any] | None:
+        try:
+            fence: dict[str, Any] = json.loads(self._bucket.get_bytes(self._fence_key))
+        except NotFoundError:
+            return None
+        return fence
+
+    @property
+    def _fence_key(self) -> str:
+        return f"{self.prefix}/fences/{self.attempt:05d}.json"
 
     def _tell_the_fenced(self) -> None:
         """Every earlier attempt that stands in the list once our fence does. One that is not there yet will list ours.

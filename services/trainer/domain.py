@@ -32,6 +32,7 @@ class Exit(IntEnum):
     """How the pod's process ends; the scheduler and Kubernetes' podFailurePolicy read it. Numbers as in sysexits.h."""
 
     DONE = 0
+    WORKER_LOST = 1  # of a worker, to its agent: start the group again
     USER_ERROR = 65  # the dataset or the settings are wrong: doing it again changes nothing
     UNAVAILABLE = 69  # the work is saved, but its result could not be told: do it again
     INTERNAL = 70  # a bug, or a part that broke: do it again a few times
@@ -66,6 +67,10 @@ class FencedError(Exception):
     """A newer attempt of this job has begun, or this one began elsewhere: write nothing more."""
 
 
+class WorkerLostError(Exception):
+    """Another worker of this attempt went away: those who are left meet again and go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The sizes that the optimizer planned; 0 leaves the choice to `resolve`."""
@@ -78,6 +83,7 @@ class Plan:
     checkpoint_interval_steps: int = 0
     gradient_checkpointing: bool = False
     interruptions_per_hour: float = 0.0  # of the machine that was chosen; 0: not known
+    shard: bool = False  # spread the model itself over the workers
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Plan:
@@ -391,6 +397,14 @@ def still_awaited(awaited: Awaited, end: End | None, now: datetime) -> Awaited |
     if now >= (awaited.until + RESULT_GRACE if done else awaited.until):
         return None
     return awaited if end is None or done else end.awaited
+
+
+def must_shard(plan: Plan, *, workers: int, weight_bytes: int, learnt: int, memory_bytes: int) -> bool:
+    """Whether several workers hold the model in parts: the plan's word, or weights, gradients and AdamW's moments
+    (float32, of `learnt` parameters) leave no tenth of a GPU's memory (0: no GPU) for activations."""
+    if workers == 1:
+        return False
+    return plan.shard or (memory_bytes > 0 and weight_bytes + 12 * learnt > 0.9 * memory_bytes)
 
 
 def resume_candidates(attempt: int, fences: Iterable[Fence], saved: Iterable[Point]) -> list[Point]:

@@ -15,6 +15,7 @@ from services.trainer.datasets import IGNORED, LabelledRow, PreferenceRow, Row
 from services.trainer.device import autocast
 from services.trainer.domain import WHOLE, Recipe, TrainingFailedError
 from services.trainer.randomness import seed_all
+from services.trainer.sharding import is_sharded
 from services.trainer.weights import AdapterWeights, FullWeights, Weights
 
 # Those whose logits are their head on their last hidden states and nothing else, so that only what is learnt need be
@@ -41,12 +42,19 @@ class Base:
 
 
 def load_base(
-    folder: Path, device: torch.device, *, method: str = "lora", labels: Sequence[str] = (), seed: int = 0
+    folder: Path,
+    device: torch.device,
+    *,
+    method: str = "lora",
+    labels: Sequence[str] = (),
+    seed: int = 0,
+    place: bool = True,
 ) -> Base:
     """A transformers folder: safetensors only, no code of the model's own, nothing fetched.
 
     float32 on a CPU; on a GPU bfloat16 under an adapter (itself float32), and float32 for full fine-tuning, computed in
-    bfloat16. `labels`: a classifier of these. Raises TrainingFailedError("user-error").
+    bfloat16. `labels`: a classifier of these. `place` False: it stays in the machine's memory, where it is split.
+    Raises TrainingFailedError("user-error").
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -75,7 +83,7 @@ def load_base(
     pad_token = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
     if labels and model.config.pad_token_id is None:
         model.config.pad_token_id = pad_token
-    return Base(model if method == "qlora" else model.to(device), tokenizer, folder, device, pad_token)
+    return Base(model if method == "qlora" or not place else model.to(device), tokenizer, folder, device, pad_token)
 
 
 class LanguageModel:
@@ -116,7 +124,8 @@ class LanguageModel:
         if positions is not None:
             given["position_ids"] = positions.to(self._device)
         expected = labels[:, 1:]
-        if not self._plain_head:
+        # The parts of a model are brought together where its root is entered: nothing may be called past it.
+        if not self._plain_head or is_sharded(self.model):
             logits = self.model(**given).logits[:, :-1]
             return logits.reshape(-1, logits.shape[-1]), expected.reshape(-1).to(self._device)
         hidden = self._base.model(**given).last_hidden_state[:, :-1]
@@ -337,7 +346,7 @@ def _four_bits(device: torch.device) -> dict[str, Any]:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         ),
-        "device_map": {"": 0},
+        "device_map": {"": torch.cuda.current_device()},
     }
 
 

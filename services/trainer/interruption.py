@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -44,6 +45,17 @@ class Interruption:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         signal.signal(FENCED_SIGNAL, self._fence_seen)
+
+    def install_in_worker(self, notice_file: Path) -> None:
+        """The same below an agent: its SIGUSR1 is the notice, which it also keeps in a file for those that start late.
+        Its SIGTERM ends us at once."""
+        signal.signal(signal.SIGUSR1, self._told)
+        if notice_file.exists():
+            self._noticed.set()
+
+    def _told(self, number: int, frame: FrameType | None) -> None:
+        if not self._noticed.is_set():  # the file may have told us already
+            self._signalled(number, frame)
 
     def _signalled(self, _number: int, _frame: FrameType | None) -> None:
         if self._noticed.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from sskai.events import v1 as events
 
 if TYPE_CHECKING:
     from services.trainer.training import Training
+    from services.trainer.workers import Workers
 
 log = structlog.get_logger()
 
@@ -41,7 +43,8 @@ class Running:
     evaluation_seconds: float = 0.0
     tokens: int = 0
     train_seconds: float = 0.0
-    threads: int = 1
+    threads: int = 1  # of each worker
+    workers: int = 1
     lineage: list[Point] = field(default_factory=list)  # each attempt, and the step it went on from
     curve: bytes = b""  # a line of JSON per step
     step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))  # of this attempt
@@ -53,6 +56,7 @@ class Running:
             "tokens": self.tokens,
             "train_seconds": self.train_seconds,
             "threads": self.threads,
+            "workers": self.workers,
             "lineage": [[point.attempt, point.step] for point in self.lineage],
         }
 
@@ -64,6 +68,7 @@ class Running:
             tokens=state["tokens"],
             train_seconds=state["train_seconds"],
             threads=state["threads"],
+            workers=state.get("workers", 1),
             lineage=[Point(*pair) for pair in state["lineage"]],
             curve=curve,
         )
@@ -82,6 +87,7 @@ class Loaded:
     data: Mapping[str, int]  # what it turned out to be, counted
     versions: Mapping[str, str]  # of the libraries, for manifests
     base_folder: Path  # of the model that the training began with
+    workers: Workers
 
 
 def load(
@@ -102,6 +108,8 @@ def load(
     given_up = threading.Event()
 
     def take_over() -> Restored | None:
+        if int(os.environ.get("RANK", "0")) > 0:
+            return None  # the first worker does, and tells which
         awaited = settings.awaited()
         if awaited is not None:
             progress.phase("standing-by")
@@ -115,17 +123,28 @@ def load(
         taking_over = pool.submit(take_over)
         settle = preparing.prepare(Order(settings, spec, bucket, pool, interruption, folder))
         log.info("base model and data loaded")
-        restored = taking_over.result()
-    from services.trainer import randomness
+        from services.trainer import randomness, workers
 
-    running, saved = _carry_on(restored, settings)
+        group = workers.join()
+        with group.together():
+            restored = taking_over.result()
+    restored = _followed(restored, group, checkpoints, folder)
+    running, saved = _carry_on(restored, settings, group.size)
     randomness.make_deterministic(running.threads)
-    ready = settle(saved)
-    if restored:
-        ready.training.restore(restored.folder)
-    (folder / CURVE).write_bytes(running.curve)
-    interruption.check()
-    return Loaded(ready.training, running, restored, ready.data, ready.versions, ready.base_folder)
+    ready = settle(saved, group)
+    with group.together():
+        if restored:
+            ready.training.restore(restored.folder)
+        (folder / CURVE).write_bytes(running.curve)
+        interruption.check()
+    return Loaded(ready.training, running, restored, ready.data, ready.versions, ready.base_folder, group)
+
+
+def _followed(restored: Restored | None, group: Workers, checkpoints: Checkpoints, folder: Path) -> Restored | None:
+    """What the first worker took over from, on every worker's disk."""
+    point = group.tell([restored.point.attempt, restored.point.step] if restored else None)
+    with group.together():
+        return checkpoints.follow(Point(*point), folder / "restored") if point and not group.first else restored
 
 
 @contextmanager
@@ -136,12 +155,14 @@ def _set_at_the_end(event: threading.Event) -> Iterator[None]:
         event.set()
 
 
-def _carry_on(restored: Restored | None, settings: PodSettings) -> tuple[Running, Recipe | None]:
+def _carry_on(restored: Restored | None, settings: PodSettings, workers: int) -> tuple[Running, Recipe | None]:
     recipe = None
-    running = Running(threads=settings.trainer_threads)
+    running = Running(threads=settings.trainer_threads, workers=workers)
     if restored:
         state = json.loads((restored.folder / STATE).read_text())
         running = Running.from_json(state, (restored.folder / CURVE).read_bytes())
+        if running.workers != workers:  # sums are rounded differently anyway
+            running.workers, running.threads = workers, settings.trainer_threads
         recipe = Recipe.from_json(state["recipe"])
     running.lineage.append(Point(settings.attempt, restored.point.step if restored else 0))
     return running, recipe

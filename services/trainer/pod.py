@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.trainer.domain import Exit, FencedError, Outcome, TrainingFailedError
+from services.trainer import members
+from services.trainer.domain import Exit, FencedError, Outcome, TrainingFailedError, WorkerLostError
 from services.trainer.interruption import Interruption, NoticeError
+from services.trainer.members import NOTICED
 
 if TYPE_CHECKING:
     from services.trainer.checkpoints import Checkpoints
@@ -31,9 +33,13 @@ DRAINED_FLUSH_SECONDS = 20.0  # the machine goes away soon, and the checkpoint i
 
 
 def main() -> int:
-    """Train; returns the exit code."""
+    """Train, or have several workers train; returns the exit code."""
     interruption = Interruption()
-    interruption.install()  # before the seconds that the libraries take to load
+    gang_folder = os.environ.get("SSKAI_GANG_FOLDER")
+    if gang_folder:
+        interruption.install_in_worker(Path(gang_folder) / NOTICED)
+    else:
+        interruption.install()  # before the seconds that the libraries take to load
 
     import structlog
     from opentelemetry import context as otel_context
@@ -48,11 +54,16 @@ def main() -> int:
     except ValueError as error:
         print(f"the environment is not a pod's: {error}", file=sys.stderr)
         return Exit.MISCONFIGURED
+    if not gang_folder and members.machines() * members.on_this_machine(settings.trainer_workers) > 1:
+        from services.trainer import agent
+
+        return agent.main(settings)
+    rank = members.rank()
     telemetry.setup("trainer", settings.otlp_url, settings.log_level)
     structlog.contextvars.bind_contextvars(job_id=settings.job_id, attempt=settings.attempt)
     structlog.get_logger().info("started", started_at=STARTED_AT)
     otel_context.attach(telemetry.context_from(os.environ.get("TRACEPARENT")))
-    folder = settings.work_dir or Path(tempfile.mkdtemp(prefix="sskai-"))
+    folder = settings.work_dir if settings.work_dir and rank == 0 else Path(tempfile.mkdtemp(prefix="sskai-"))
     folder.mkdir(parents=True, exist_ok=True)
     attributes: dict[str, str | int] = {
         "sskai.job": settings.job_id,
@@ -62,14 +73,19 @@ def main() -> int:
     }
     with telemetry.tracer().start_as_current_span(f"attempt {settings.attempt}", attributes=attributes):
         progress = Progress(settings.kafka_bootstrap, settings.job_id, settings.tenant_id, settings.attempt, folder)
+        if rank > 0:
+            progress.silence()  # the first worker speaks for all
         progress.start()
         code = run(settings, progress, interruption, folder)
     progress.close()
     telemetry.shutdown()
-    if settings.work_dir is None:
+    if folder != settings.work_dir:
         shutil.rmtree(folder, ignore_errors=True)
     structlog.get_logger().info("ended", exit=code.name)
-    return code
+    if settings.gang_folder is None or code is Exit.WORKER_LOST:
+        return code
+    members.say_end(settings.gang_folder, rank, code)
+    return Exit.DONE  # in order, as torch's agent understands it
 
 
 def run(settings: PodSettings, progress: Progress, interruption: Interruption, folder: Path) -> Exit:
@@ -83,24 +99,35 @@ def run(settings: PodSettings, progress: Progress, interruption: Interruption, f
     log = structlog.get_logger()
     bucket = Objects.from_settings(settings)
     checkpoints = Checkpoints(
-        bucket, settings.work_key(), settings.job_id, settings.attempt, awaited=settings.awaited()
+        bucket,
+        settings.work_key(),
+        settings.job_id,
+        settings.attempt,
+        awaited=settings.awaited(),
+        gang=settings.gang_secret,
     )
+    first = members.rank() == 0
     try:
         attempt.run(settings, bucket, checkpoints, progress=progress, interruption=interruption, folder=folder)
     except NoticeError:
-        _tell_end(checkpoints, Outcome.DRAINED)
+        if first:
+            _tell_end(checkpoints, Outcome.DRAINED)
         progress.flush(DRAINED_FLUSH_SECONDS)
         return Exit.DRAINED
     except FencedError as error:
         log.warning("fenced", error=str(error))
         progress.silence()
         return Exit.FENCED
+    except WorkerLostError as error:
+        log.warning("a worker is lost", error=str(error))
+        return Exit.WORKER_LOST
     except ObjectsUnavailableError as error:
         log.warning("the object store is away", error=str(error))
         return Exit.UNAVAILABLE
     except Exception as error:
         return _fail(error, settings, progress, checkpoints)
-    _tell_end(checkpoints, Outcome.DONE)
+    if first:
+        _tell_end(checkpoints, Outcome.DONE)
     return Exit.DONE if progress.flush(settings.unavailable_seconds) else Exit.UNAVAILABLE
 
 
@@ -143,7 +170,8 @@ def _fail(error: Exception, settings: PodSettings, progress: Progress, checkpoin
             at=contract.timestamp(datetime.now(UTC)),
         )
     )
-    _tell_end(checkpoints, Outcome.FAILED)
+    if members.rank() == 0:
+        _tell_end(checkpoints, Outcome.FAILED)
     progress.flush(settings.unavailable_seconds)
     return error.exit
 

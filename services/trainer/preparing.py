@@ -1,7 +1,7 @@
 """From a job's specification to a training: a transformers model, pictures, or a model as code.
 
 Each kind fetches and loads what it can before anybody knows where the job goes on; then its `Settle` takes the recipe
-that a checkpoint holds (None: the job begins) and gives the training.
+that a checkpoint holds (None: the job begins) and the workers that share it, and gives the training.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from services.trainer import credentials, datasets, domain, encoding, inputs, packing, usersource
+import structlog
+
+from services.trainer import credentials, datasets, domain, encoding, inputs, members, packing, usersource
 from services.trainer.checkpoints import Bucket
 from services.trainer.domain import Recipe
 from services.trainer.interruption import Interruption
 from services.trainer.settings import PodSettings
 from sskai.events import v1 as events
 
+log = structlog.get_logger()
+
 if TYPE_CHECKING:
     from services.trainer import finetune
-    from services.trainer.training import Training
+    from services.trainer.training import Task, Training
+    from services.trainer.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Ready:
     base_folder: Path
 
 
-Settle: TypeAlias = Callable[[Recipe | None], Ready]
+Settle: TypeAlias = "Callable[[Recipe | None, Workers], Ready]"
 
 
 def prepare(order: Order) -> Settle:
@@ -66,6 +71,7 @@ def _transformers_model(order: Order) -> Settle:
     fetching_model = order.pool.submit(inputs.model_folder, spec.model, settings.models_dir, order.bucket, order.folder)
     with _without_garbage_collection(), _without_scipy():
         from services.trainer import device, finetune
+        from services.trainer.training import Training
 
         order.interruption.check()
         base = finetune.load_base(
@@ -74,33 +80,55 @@ def _transformers_model(order: Order) -> Settle:
             method=spec.model.method,
             labels=spec.dataset.labels,
             seed=spec.hyperparameters.seed,
+            place=members.alone(),
         )
     order.interruption.check()
     with fetching_data.result().open("rb") as lines:
         rows = encoding.encode(lines, spec.dataset.format, base.tokenizer, labels=spec.dataset.labels)
 
-    def settle(saved: Recipe | None) -> Ready:
+    def settle(saved: Recipe | None, group: Workers) -> Ready:
         recipe, report, chosen, held_out = _settled(order, rows, base, saved)
-        training = _training(base, spec, recipe, chosen, held_out)
-        return Ready(training, report.to_json(), finetune.versions(), base.folder)
+        task = _task(base, spec, recipe, chosen, held_out)
+        _place(task.model, base, settings.planned(), group)
+        return Ready(Training(task, recipe, base.device, group), report.to_json(), finetune.versions(), base.folder)
 
     return settle
 
 
-def _training(
+def _place(model: Any, base: finetune.Base, plan: domain.Plan, group: Workers) -> None:
+    """Of several workers: each holds a part of the model, or the whole of it on its GPU."""
+    import torch
+
+    from services.trainer import sharding
+
+    memory = torch.cuda.mem_get_info(base.device)[1] if base.device.type == "cuda" else 0
+    weights = list(model.parameters())
+    if domain.must_shard(
+        plan,
+        workers=group.size,
+        weight_bytes=sum(each.nbytes for each in weights),
+        learnt=sum(each.numel() for each in weights if each.requires_grad),
+        memory_bytes=memory,
+    ):
+        sharding.shard(model, base.device, group)
+        log.info("the model is in parts", workers=group.size)
+    elif group.size > 1:
+        model.to(base.device)
+
+
+def _task(
     base: finetune.Base, spec: events.JobSpec, recipe: Recipe, chosen: Sequence[Any], held_out: Sequence[Any]
-) -> Training:
+) -> Task:
     from services.trainer import finetune
-    from services.trainer.training import Training
 
     kinds: dict[str, Any] = {
         domain.CLASSIFICATION: finetune.Classifier,
         domain.PREFERENCE: finetune.Preferences,
     }
-    task = kinds.get(spec.dataset.format, finetune.LanguageModel)(
+    task: Task = kinds.get(spec.dataset.format, finetune.LanguageModel)(
         base, recipe, spec.model.model_id or spec.model.uri, chosen, held_out
     )
-    return Training(task, recipe, base.device)
+    return task
 
 
 def _settled(
@@ -155,7 +183,7 @@ def _pictures(order: Order) -> Settle:
     order.interruption.check()
     rows = diffusion.pictures(fetching_data.result(), order.folder / "pictures")
 
-    def settle(saved: Recipe | None) -> Ready:
+    def settle(saved: Recipe | None, group: Workers) -> Ready:
         planned = domain.resolve(
             spec,
             settings.planned(),
@@ -169,7 +197,7 @@ def _pictures(order: Order) -> Settle:
         chosen, held_out = (datasets.Selected(rows, part) for part in domain.split(len(rows), recipe))
         task = diffusion.TextToImage(base, recipe, chosen, held_out)
         versions = finetune.versions() | diffusion.versions()
-        return Ready(Training(task, recipe, base.device), {"pictures": len(rows)}, versions, base.folder)
+        return Ready(Training(task, recipe, base.device, group), {"pictures": len(rows)}, versions, base.folder)
 
     return settle
 
@@ -198,14 +226,14 @@ def _own_model(order: Order) -> Settle:
     own = usercode.build(source, spec.hyperparameters.seed, here)
     order.interruption.check()
 
-    def settle(saved: Recipe | None) -> Ready:
+    def settle(saved: Recipe | None, group: Workers) -> Ready:
         if here.type == "cuda":
             # Of the user's operators some have no deterministic kind on GPUs: that is told, and stops nothing.
             torch.use_deterministic_algorithms(True, warn_only=True)
         planned = usercode.recipe(spec, settings.planned(), own, here)
         recipe = domain.resumed(saved, planned) if saved else planned
         task = usercode.OwnModel(own, recipe, here, source.code, spec.model.code_uri)
-        return Ready(Training(task, recipe, here), {}, usercode.versions(), source.code)
+        return Ready(Training(task, recipe, here, group), {}, usercode.versions(), source.code)
 
     return settle
 

@@ -52,6 +52,10 @@ class PodSettings(sskai.settings.Settings):
     awaits: Awaits | None = None  # stand by until that attempt has ended
     # On a CPU the number of threads is part of the result, so a resumed attempt keeps its predecessor's.
     trainer_threads: int = Field(default=os.cpu_count() or 1, ge=1)
+    # Processes on this machine; 0: one for each of its GPUs, one without any.
+    trainer_workers: int = Field(default=0, ge=0, le=64)
+    gang_secret: str = ""  # what agent.py gives its workers: by it they know each other's fence
+    gang_folder: Path | None = None  # and where they say how they ended
     # 0: at a few hundred rows and 3 epochs it costs more time on a CPU than it saves loss.
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     # Whether a model as code gets what its requirements.txt asks for beyond what the pod has: needs a package index.

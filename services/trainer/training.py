@@ -20,9 +20,11 @@ import structlog
 import torch
 from safetensors.torch import load_file
 
+from services.trainer import sharding
 from services.trainer.domain import Recipe, TrainingFailedError
 from services.trainer.randomness import RandomState, Tensors, seed_all
 from services.trainer.saving import Snapshot
+from services.trainer.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from services.trainer.weights import Weights  # which imports peft: seconds that a model as code does not need
@@ -73,11 +75,12 @@ class Step:
 class Training:
     """A task that learns. `step` counts what is done."""
 
-    def __init__(self, task: Task, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, task: Task, recipe: Recipe, device: torch.device, workers: Workers = ALONE) -> None:
         self.task = task
         self.recipe = recipe
         self.step = 0
         self._device = device
+        self._workers = workers
         self._trainable = {name: it for name, it in task.model.named_parameters() if it.requires_grad}
         self._optimizer = _optimizer(recipe, self._trainable.values())
         # float16 alone underflows; only GPUs without bfloat16 compute in it.
@@ -85,54 +88,34 @@ class Training:
         self._halved = False
         seed_all(recipe.seed)
         self._random = RandomState.of(device)
+        # Those that last, such as a batch norm's: each worker's own samples move them.
+        lasting = task.model.state_dict().keys() if workers.size > 1 else ()
+        self._buffers = [value for name, value in task.model.named_buffers() if name in lasting]
+        if not workers.sharded:
+            workers.spread([*self._trainable.values(), *self._buffers])
 
     def learn(self, chosen: Sequence[int], learning_rate: float, stoppable: Stoppable) -> Step:
         """One optimizer step on these training samples, a micro-batch at a time, each inside `stoppable()`, which may
         raise: then nothing but gradients has changed. Raises TrainingFailedError("nan-loss"), and "out-of-memory" when
         half a micro-batch does not fit either."""
-        samples = [self.task.training[index] for index in chosen]
-        try:
-            return self._learn(samples, learning_rate, stoppable)
-        except Exception as error:
-            if not is_out_of_memory(error) or self._halved or self.recipe.micro_batch_size == 1:
-                raise
-            half = max(1, self.recipe.micro_batch_size // 2)
-            log.warning("out of memory: the micro-batch is halved", step=self.step + 1, micro_batch_size=half)
-        self._halved = True
-        self.recipe = replace(self.recipe, micro_batch_size=half)
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        self._random.restore(self._device)
-        return self._learn(samples, learning_rate, stoppable)
-
-    def _learn(self, samples: Sequence[Any], learning_rate: float, stoppable: Stoppable) -> Step:
-        task = self.task
+        task, workers = self.task, self._workers
         task.model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        targets = task.targets(samples)
-        loss = 0.0
+        seed = workers.seed(self.recipe.seed, self.step)
+        if seed is not None:
+            seed_all(seed)
+            self._random = RandomState.of(self._device)
+        with workers.together():
+            samples = [task.training[index] for index in workers.share(chosen)]
+            counted = (task.targets(samples), task.tokens(samples)) if samples else (0, 0)
+        targets, tokens = workers.total(*counted)
         with self._buffers_as_before_if_stopped():
-            for micro in self._micro_batches(samples):
-                with stoppable():
-                    micro_loss = task.loss(micro) / targets
-                    value = micro_loss.item()
-                    if not math.isfinite(value):
-                        raise self._not_finite(f"the loss is {value}", micro)
-                    self._scaler.scale(micro_loss).backward()
-                loss += value
-        self._scaler.unscale_(self._optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), self.recipe.max_gradient_norm)
-        # A scaled gradient may overflow: the scaler then leaves the step out and takes a smaller scale.
-        if not torch.isfinite(norm) and not self._scaler.is_enabled():
-            raise self._not_finite(f"the gradient's norm is {norm.item()}", samples)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self.step += 1
-        self._random = RandomState.of(self._device)
-        return Step(loss, task.tokens(samples))
+            own_loss = self._accumulate(samples, chosen, targets, stoppable)
+        (loss,) = workers.total(own_loss)
+        workers.add_gradients(list(self._trainable.values()))
+        workers.spread(self._buffers)
+        self._update(chosen, learning_rate)
+        return Step(loss, int(tokens))
 
     @contextmanager
     def _buffers_as_before_if_stopped(self) -> Iterator[None]:
@@ -146,18 +129,101 @@ class Training:
                 each.copy_(value)
             raise
 
+    def _accumulate(self, samples: Sequence[Any], chosen: Sequence[int], targets: float, stoppable: Stoppable) -> float:
+        """This worker's part of the batch's loss, and of its gradients; once more by halves if memory is short."""
+        if self._workers.sharded:
+            return self._backward_in_step(samples, chosen, targets, stoppable)
+        with self._workers.together():
+            try:
+                return self._backward(samples, targets, stoppable)
+            except Exception as error:
+                if not is_out_of_memory(error) or self._halved or self.recipe.micro_batch_size == 1:
+                    raise
+                half = max(1, self.recipe.micro_batch_size // 2)
+                log.warning("out of memory: the micro-batch is halved", step=self.step + 1, micro_batch_size=half)
+            self._halved = True
+            self.recipe = replace(self.recipe, micro_batch_size=half)
+            self._optimizer.zero_grad(set_to_none=True)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._random.restore(self._device)
+            return self._backward(samples, targets, stoppable)
+
+    def _backward(self, samples: Sequence[Any], targets: float, stoppable: Stoppable) -> float:
+        loss = 0.0
+        for micro in self._micro_batches(samples):
+            with stoppable():
+                micro_loss = self.task.loss(micro) / targets
+                value = micro_loss.item()
+                if not math.isfinite(value):
+                    raise self._not_finite(f"the loss is {value}", micro)
+                self._scaler.scale(micro_loss).backward()
+            loss += value
+        return loss
+
+    def _backward_in_step(
+        self, samples: Sequence[Any], chosen: Sequence[int], targets: float, stoppable: Stoppable
+    ) -> float:
+        """The same for a model in parts. Every pass exchanges them, so all workers make as many, and none stops in
+        between: one that has no sample left takes any, and learns nothing from it."""
+        loss, failure = 0.0, None
+        for micro, counts in self._in_step(samples, len(chosen), self.task.training[chosen[0]]):
+            # FSDP2 takes the mean over the workers, and gloo can do no other.
+            micro_loss = self.task.loss(micro) * (counts * self._workers.size / targets)
+            value = micro_loss.item() / self._workers.size
+            if not math.isfinite(value) and failure is None:
+                failure = self._not_finite(f"the loss is {value}", micro)
+            self._scaler.scale(micro_loss).backward()
+            loss += value
+        with self._workers.together():
+            if failure is not None:
+                raise failure
+            with stoppable():
+                return loss
+
+    def _in_step(self, own: Sequence[Any], count: int, spare: Any) -> Iterable[tuple[Sequence[Any], int]]:
+        """(micro-batch, whether it counts): as many on every worker, of `count` samples on all of them."""
+        size = self.recipe.micro_batch_size
+        rounds = math.ceil(math.ceil(count / self._workers.size) / size)
+        pieces = list(_pieces(own, size))
+        return [(piece, 1) for piece in pieces] + [([spare], 0)] * (rounds - len(pieces))
+
+    def _update(self, chosen: Sequence[int], learning_rate: float) -> None:
+        self._scaler.unscale_(self._optimizer)
+        norm: Any = torch.nn.utils.clip_grad_norm_(self._trainable.values(), self.recipe.max_gradient_norm)
+        norm = norm.full_tensor() if self._workers.sharded else norm
+        # A scaled gradient may overflow: the scaler then leaves the step out and takes a smaller scale.
+        if not torch.isfinite(norm) and not self._scaler.is_enabled():
+            samples = [self.task.training[index] for index in chosen]
+            raise self._not_finite(f"the gradient's norm is {norm.item()}", samples)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self.step += 1
+        self._random = RandomState.of(self._device)
+
     def evaluate(self, stoppable: Stoppable) -> float:
         """Mean loss over the targets of all held-out samples, nats; leaves no trace in any generator."""
         task = self.task
         task.model.eval()
-        total, targets = 0.0, 0
-        for indices in _pieces(range(len(task.held_out)), self.recipe.micro_batch_size):
-            with stoppable(), torch.no_grad():
+        own_loss, own_targets = 0.0, 0
+        own = self._workers.share(range(len(task.held_out)))
+        if self._workers.sharded:
+            for indices, counts in self._in_step(own, len(task.held_out), 0):
                 samples = [task.held_out[index] for index in indices]
-                total += task.loss(samples).item()
-                targets += task.targets(samples)
+                with torch.no_grad():
+                    own_loss += task.loss(samples).item() * counts
+                own_targets += task.targets(samples) * counts
+        with self._workers.together():
+            for indices in () if self._workers.sharded else self._micro_batches(own):
+                with stoppable(), torch.no_grad():
+                    samples = [task.held_out[index] for index in indices]
+                    own_loss += task.loss(samples).item()
+                    own_targets += task.targets(samples)
         self._random.restore(self._device)
-        return total / targets
+        loss, targets = self._workers.total(own_loss, own_targets)
+        return loss / targets
 
     def snapshot(self, state: Mapping[str, Any], curve: bytes) -> Snapshot:
         """All that the next step depends on, not copied yet. Between two steps, or after `learn` was stopped."""
@@ -174,25 +240,33 @@ class Training:
             "scaler": self._scaler.state_dict(),
         }
         weights = self.task.weights
-        return Snapshot(
+        snapshot = Snapshot(
             step=self.step,
             tensors={**weights.tensors(), OPTIMIZER: optimizer, RANDOM: dict(self._random.tensors)},
             texts={**weights.texts(), STATE: json.dumps(known, indent=1).encode(), CURVE: curve},
         )
+        return sharding.part(snapshot, self._workers) if self._workers.sharded else snapshot
 
     def restore(self, folder: Path) -> None:
         """The opposite of `snapshot`, once it was saved."""
         state = read_state(folder)
-        self.task.weights.load(folder)
-        saved = load_file(folder / OPTIMIZER)
+        saved = sharding.Saved(folder)
+        if self._workers.sharded:
+            sharding.load(saved, self.task.weights.tensors())
+        else:
+            saved.join()
+            self.task.weights.load(folder)
+        known = saved.names(OPTIMIZER)
         for name, parameter in self._trainable.items():
-            prefix = f"{name}."
-            moments = {key: saved[prefix + key] for key in _STATE_KEYS if prefix + key in saved}
-            # AdamW counts its steps in a tensor that stays on the CPU.
+            moments: Tensors = {}
+            for key in _STATE_KEYS:
+                if f"{name}.{key}" in known:
+                    # AdamW counts its steps in a tensor that stays on the CPU.
+                    value = torch.zeros(()) if key == "step" else torch.zeros_like(parameter, dtype=torch.float32)
+                    sharding.load(saved, {OPTIMIZER: {f"{name}.{key}": value}})
+                    moments[key] = value
             if moments:
-                self._optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(self._device) for key, value in moments.items()
-                }
+                self._optimizer.state[parameter] = moments
         if state.get("scaler"):
             self._scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])

@@ -12,6 +12,7 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from services.trainer.randomness import Tensors
+from services.trainer.sharding import whole
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -33,7 +34,7 @@ class Weights(Protocol):
         """The opposite."""
 
     def write(self, folder: Path) -> None:
-        """The result as its users load it."""
+        """The result as its users load it; of a model in parts, all workers have to ask."""
 
 
 class AdapterWeights:
@@ -55,7 +56,11 @@ class AdapterWeights:
         set_peft_model_state_dict(self._model, load_file(folder / ADAPTER, device=str(self._device)))
 
     def write(self, folder: Path) -> None:
-        _write(folder, {ADAPTER: {name: value.cpu() for name, value in self.tensors()[ADAPTER].items()}}, self.texts())
+        _write(
+            folder,
+            {ADAPTER: {name: whole(value).cpu() for name, value in self.tensors()[ADAPTER].items()}},
+            self.texts(),
+        )
 
 
 class FullWeights:
@@ -87,7 +92,7 @@ class FullWeights:
 
     def write(self, folder: Path) -> None:
         named = {
-            name: (value.to(self._stored_type) if value.is_floating_point() else value).cpu()
+            name: (whole(value).to(self._stored_type) if value.is_floating_point() else whole(value)).cpu()
             for name, value in self.tensors()[MODEL].items()
         }
         _write(folder, {MODEL: named}, self.texts())

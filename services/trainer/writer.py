@@ -75,12 +75,7 @@ class Writer:
                     pass_fds=[theirs.fileno()],
                 )
             self._socket = ours
-            about = {
-                "access": asdict(self._access),
-                "prefix": self._checkpoints.prefix,
-                "job_id": self._checkpoints.job_id,
-                "attempt": self._checkpoints.attempt,
-            }
+            about = {"access": asdict(self._access), **self._checkpoints.identity()}
             with contextlib.suppress(OSError):  # it died already: the first request finds out
                 ours.send(json.dumps(about).encode())
 

@@ -136,13 +136,13 @@ def test_every_method_can_be_planned(method: str) -> None:
 
 @pytest.mark.parametrize(
     ("said", "nodes", "least"),
-    [(None, "", 1), (1, "1", 1), ("1", "1", 1), ("1+", "1+", 1), ("1..4", "1..4", 1), (2, "2", 2), ("2..4", "2..4", 2)],
+    [(None, "", 1), (1, "1", 1), ("1", "1", 1), ("1+", "1+", 1), ("1..4", "1..4", 1), (2, "2", 2), ("9+", "9+", 9)],
 )
 def test_machines_of_one_job_are_a_size(said: Any, nodes: str, least: int) -> None:
     assert spec_of(resources={"nodes": said}).resources.nodes == nodes
     job = JobFile.model_validate({**JOB, "resources": {"nodes": said}})
     if least > TRAINABLE.nodes:
-        with pytest.raises(JobFileError, match=r"resources\.nodes asks for .*POST /v1/plans.*write 1"):
+        with pytest.raises(JobFileError, match=r"resources\.nodes asks for .*POST /v1/plans.*write 8"):
             require_trainable(job)
     else:
         require_trainable(job)
@@ -177,7 +177,7 @@ def test_gradient_checkpointing_is_the_planners_choice_unless_said(said: Any) ->
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"resources": {"nodes": "2+"}}, "resources.nodes"),
+        ({"resources": {"nodes": "9+"}}, "resources.nodes"),
     ],
 )
 def test_what_can_be_planned_and_not_trained_says_so_and_what_to_do(fields: dict[str, Any], field: str) -> None:
@@ -188,11 +188,15 @@ def test_what_can_be_planned_and_not_trained_says_so_and_what_to_do(fields: dict
     assert told.value.field == field
 
 
-def test_a_job_leaves_nothing_to_the_planner_that_the_trainer_cannot_do() -> None:
-    planned = spec_of(resources={"nodes": "1..4"})
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [(None, "1..8"), ("1", "1"), ("2", "2"), ("1..4", "1..4"), ("2..100", "2..8"), ("2+", "2..8"), ("8+", "8..8")],
+)
+def test_a_job_leaves_nothing_to_the_planner_that_the_trainer_cannot_do(said: str | None, left: str) -> None:
+    planned = spec_of(resources={"nodes": said})
     narrowed = trainable_spec(planned)
-    assert narrowed.resources.nodes == "1"
-    assert planned.resources.nodes == "1..4"
+    assert narrowed.resources.nodes == left
+    assert planned.resources.nodes == (said or "")
 
 
 def test_the_door_knows_every_accelerator_of_the_catalogue() -> None:

@@ -92,7 +92,7 @@ async def test_a_plan_may_be_asked_for_what_cannot_be_trained_yet(house: House, 
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"resources": {"nodes": 2}}, "resources.nodes"),
+        ({"resources": {"nodes": 9}}, "resources.nodes"),
     ],
 )
 async def test_a_job_that_cannot_be_trained_yet_is_refused_at_the_door(
@@ -106,9 +106,9 @@ async def test_a_job_that_cannot_be_trained_yet_is_refused_at_the_door(
 
 
 async def test_a_job_is_submitted_with_what_the_trainer_can_do(house: House) -> None:
-    await house.job(house.ann, resources={"nodes": "1..4"})
+    await house.job(house.ann, resources={"nodes": "1..40"})
     (submitted,) = await house.told(events.JobSubmitted)
-    assert submitted.spec.resources.nodes == "1"
+    assert submitted.spec.resources.nodes == "1..8"
     assert not submitted.spec.hyperparameters.HasField("gradient_checkpointing"), "the planner's choice"
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,10 @@ class Job:
 class Pod:
     """`python -m services.trainer.pod` as a process."""
 
-    def __init__(self, settings: PodSettings, credentials: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self, settings: PodSettings, credentials: dict[str, str], folder: Path, member: dict[str, str] | None = None
+    ) -> None:
+        """`member`: what a machine of a gang is told beside."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         told = settings.model_dump(
@@ -122,9 +127,17 @@ class Pod:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "services.trainer.pod"],
             cwd=REPOSITORY,
-            env={**os.environ, **env, **credentials, "SSKAI_WORK_DIR": str(folder), "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                **env,
+                **credentials,
+                **(member or {}),
+                "SSKAI_WORK_DIR": str(folder),
+                "OMP_NUM_THREADS": "1",
+            },
             stdout=self.log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # a machine's end is the end of all its processes
         )
 
     def wait_for(self, condition: Callable[[], bool], limit_seconds: float = 120) -> None:
@@ -137,6 +150,11 @@ class Pod:
     def wait_for_step(self, step: int) -> None:
         """Return as soon as the curve on disk has that step."""
         self.wait_for(lambda: len(curve(self.folder)) >= step)
+
+    def kill(self) -> None:
+        """`kill -9` to all of the machine's processes."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def end(self, limit_seconds: float = 120) -> int:
         code = self.process.wait(limit_seconds)

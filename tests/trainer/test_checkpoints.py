@@ -25,8 +25,8 @@ def job(objects: Objects, tmp_path: Path) -> Callable[[int], Checkpoints]:
     """`job(2)`: the checkpoints of one job as attempt 2 sees them."""
     job_id = new_id("job")
 
-    def open_as(attempt: int, bucket: Objects = objects) -> Checkpoints:
-        return Checkpoints(bucket, f"jobs/{job_id}", job_id, attempt)
+    def open_as(attempt: int, bucket: Objects = objects, gang: str = "") -> Checkpoints:
+        return Checkpoints(bucket, f"jobs/{job_id}", job_id, attempt, gang=gang)
 
     return open_as
 
@@ -231,3 +231,48 @@ def test_kill_9_inside_a_save_leaves_a_whole_checkpoint_and_costs_one_interval_a
     assert (found.kills, found.partial) == (20, 0)
     assert found.most_lost <= 1
     assert found.inside_a_save > 0
+
+
+def test_a_gangs_next_group_takes_over_from_its_last_and_fences_it(job: Open, tmp_path: Path) -> None:
+    begin(job(1), tmp_path)
+    before, after = job(2, gang="ours"), job(2, gang="ours")
+    begin(before, tmp_path)
+    commit(before, 10, tmp_path)
+    assert begin(after, tmp_path) == Point(2, 10)
+    with pytest.raises(FencedError, match="another group of workers"):
+        before.check_fence()
+    with pytest.raises(FencedError):
+        commit(before, 20, tmp_path)
+    commit(after, 20, tmp_path)
+    assert begin(job(3), tmp_path) == Point(2, 20)
+
+
+@pytest.mark.parametrize("gang", ["", "theirs"])
+def test_another_gang_of_the_same_attempt_is_refused(job: Open, tmp_path: Path, gang: str) -> None:
+    begin(job(1, gang="ours"), tmp_path)
+    with pytest.raises(FencedError, match="began once before"):
+        begin(job(1, gang=gang), tmp_path)
+
+
+def test_a_gangs_torn_checkpoint_is_saved_again_with_other_bits(job: Open, objects: Objects, tmp_path: Path) -> None:
+    """Fewer workers round sums differently."""
+    before, after = job(1, gang="ours"), job(1, gang="ours")
+    begin(before, tmp_path)
+    commit(before, 10, tmp_path)
+    prefix = objects.key(commit(before, 20, tmp_path))
+    objects.put_bytes(f"{prefix}/weights.safetensors", b"w" * 99)
+    assert begin(after, tmp_path) == Point(1, 10)
+    after.commit(20, files(tmp_path / "again", '"other"'), {})
+    assert begin(job(2), tmp_path) == Point(1, 20)
+
+
+def test_a_manifest_names_what_other_workers_stored(job: Open, tmp_path: Path) -> None:
+    first, other = job(1, gang="ours"), job(1, gang="ours")
+    begin(first, tmp_path)
+    part = tmp_path / "model-shard-00001-of-00002.safetensors"
+    part.write_bytes(b"o" * 50)
+    stored = first.commit(10, files(tmp_path / "10", "{}"), {}, lambda: other.upload(10, {part.name: part}))
+    assert stored.bytes == 152
+    restored = job(2).take_over(tmp_path / "restored")
+    assert restored is not None
+    assert (restored.folder / "model-shard-00001-of-00002.safetensors").read_bytes() == b"o" * 50

@@ -307,3 +307,21 @@ def test_cleaning_up_spares_the_checkpoint_that_is_the_result() -> None:
     four, eight = (f"jobs/j/checkpoints/attempt-00001/checkpoint-{step}/" for step in (4, 8))
     assert domain.deletable(keys, "jobs/j/artifact/attempt-00001") == [four, eight]
     assert domain.deletable(keys, eight.rstrip("/")) == [four]
+
+
+@pytest.mark.parametrize(
+    ("plan", "workers", "learnt", "memory", "parts"),
+    [
+        (Plan(shard=True), 2, 0, 0, True),
+        (Plan(shard=True), 1, 0, 0, False),  # nobody to share with
+        (Plan(), 2, 4 * 10**9, 0, False),  # no GPU
+        (Plan(), 2, 10**9, 80 * 10**9, False),
+        (Plan(), 2, 7 * 10**9, 80 * 10**9, True),
+    ],
+)
+def test_a_model_is_held_in_parts_when_it_does_not_fit(
+    plan: Plan, workers: int, learnt: int, memory: int, parts: bool
+) -> None:
+    assert (
+        domain.must_shard(plan, workers=workers, weight_bytes=4 * learnt, learnt=learnt, memory_bytes=memory) is parts
+    )
