@@ -195,7 +195,10 @@ def main(descriptor: int) -> None:
 
 def _listen(connection: socket.socket, requests: queue.SimpleQueue[tuple[dict[str, Any], list[int]]]) -> None:
     while True:
-        told, descriptors, *_ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, MAX_FILES)
+        try:
+            told, descriptors, *_ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, MAX_FILES)
+        except OSError:  # the trainer died before it read our last answer
+            told = b""
         if not told:
             os._exit(0)  # in the middle of whatever is being written
         requests.put((json.loads(told), descriptors))

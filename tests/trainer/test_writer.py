@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -159,6 +165,23 @@ def test_the_writer_goes_with_its_trainer(objects: Objects, checkpoints: Checkpo
     os.waitpid(trainer, 0)
     stat = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
     _until(lambda: not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_the_writer_goes_with_a_trainer_that_did_not_read_its_last_answer(
+    objects: Objects, checkpoints: Checkpoints
+) -> None:
+    """The kernel then tells it of a reset, not of an end."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        writer = subprocess.Popen(
+            [sys.executable, "-m", "services.trainer.writer", str(theirs.fileno())], pass_fds=[theirs.fileno()]
+        )
+    ours.send(json.dumps({"access": asdict(objects.access), **checkpoints.identity()}).encode())
+    ours.send(json.dumps({"do": "prune", "keep": 1, "line": []}).encode())
+    ready, _, _ = select.select([ours], [], [], 20)
+    assert ready, "it has answered"
+    ours.close()
+    assert writer.wait(20) == 0
 
 
 def _until(condition: Callable[[], bool], limit_seconds: float = 20) -> None:
