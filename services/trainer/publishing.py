@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -12,8 +13,10 @@ from services.trainer.interruption import NoticeError
 from services.trainer.loading import Loaded
 from services.trainer.results import DECLARATION, OWN_MODEL, Declaration
 from services.trainer.settings import PodSettings
-from services.trainer.training import Stoppable, is_out_of_memory
 from sskai.events import v1 as events
+
+if TYPE_CHECKING:
+    from services.trainer.training import Stoppable  # which imports torch: downloads begin before that
 
 log = structlog.get_logger()
 
@@ -66,6 +69,7 @@ def _export(folder: Path, kind: str, spec: events.JobSpec, base_folder: Path, st
     if not wanted:
         return {}
     from services.trainer import exports
+    from services.trainer.training import is_out_of_memory
 
     told: dict[str, str] = {}
     try:

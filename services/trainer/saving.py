@@ -15,7 +15,6 @@ import structlog
 from opentelemetry import context as otel_context
 
 from services.trainer.checkpoints import Stored
-from services.trainer.sharedfiles import SharedFiles
 from sskai import telemetry
 from sskai.objects import ObjectsUnavailableError
 
@@ -63,6 +62,9 @@ class Saver:
     """
 
     def __init__(self, store: Store, keep: int, versions: Mapping[str, str], on_saved: Callable[[Save], None]) -> None:
+        # It imports torch: an attempt's downloads begin before that.
+        from services.trainer.sharedfiles import SharedFiles
+
         self._store = store
         self._files = SharedFiles()
         self._keep = keep

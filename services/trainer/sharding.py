@@ -10,24 +10,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from services.trainer.checkpoints import Checkpoints, Stored
 from services.trainer.manifests import FileEntry
 from services.trainer.saving import Snapshot
 from services.trainer.workers import Workers
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 Layout = dict[str, dict[str, dict[str, Any]]]  # file -> tensor -> {"file", "start", "shape"}
 
@@ -38,6 +38,9 @@ OTHERS_SECONDS = 600.0
 
 def shard(model: torch.nn.Module, device: torch.device, workers: Workers) -> None:
     """Each block of layers by itself, so that one is whole at a time, and the rest as one."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (workers.size,))
     blocks = [block for each in model.modules() if isinstance(each, torch.nn.ModuleList) for block in each]
     for module in [*blocks, model]:
@@ -46,12 +49,18 @@ def shard(model: torch.nn.Module, device: torch.device, workers: Workers) -> Non
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    return any(isinstance(value, DTensor) for value in model.parameters())
+    return any(_is_part(value) for value in model.parameters())
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """All of it, on every worker: they all have to ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_part(tensor) else tensor
+
+
+def _is_part(tensor: torch.Tensor) -> TypeGuard[DTensor]:
+    """Where nothing is split, the half second that its library takes to load is saved."""
+    library = sys.modules.get("torch.distributed.tensor")
+    return library is not None and isinstance(tensor, library.DTensor)
 
 
 def part(snapshot: Snapshot, workers: Workers) -> Snapshot:
@@ -61,7 +70,7 @@ def part(snapshot: Snapshot, workers: Workers) -> Snapshot:
     for file, named in snapshot.tensors.items():
         own = f"{Path(file).stem}-shard-{workers.rank:05d}-of-{workers.size:05d}.safetensors"
         for name, value in named.items():
-            if not isinstance(value, DTensor):
+            if not _is_part(value):
                 if workers.first:
                     tensors.setdefault(file, {})[name] = value
                 continue
@@ -131,7 +140,7 @@ def load(saved: Saved, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> Non
     with torch.no_grad():
         for file, named in tensors.items():
             for name, value in named.items():
-                if isinstance(value, DTensor):
+                if _is_part(value):
                     start, stop = _rows(value)
                     if stop > start:
                         value.to_local().copy_(saved.rows(file, name, start, stop))
@@ -141,6 +150,8 @@ def load(saved: Saved, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> Non
 
 def _rows(value: DTensor) -> tuple[int, int]:
     """Of the first dimension, which this worker holds."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
     shape, offset = compute_local_shape_and_global_offset(value.shape, value.device_mesh, value.placements)
     return (offset[0], offset[0] + shape[0]) if shape and shape[0] else (0, 0)
 

@@ -380,3 +380,12 @@ def test_every_kind_of_training_learns_and_leaves_a_result(
     assert job.artifact(1, weights)
     card = job.artifact(1, "README.md").decode()
     assert ("rows were packed into" in card) == (kind == "packed")
+
+
+def test_an_attempt_fetches_before_torch_is_imported() -> None:
+    """Downloads and the taking over run beside the seconds that the libraries take to load."""
+    program = (
+        "import sys, services.trainer.pod, services.trainer.attempt; print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    told = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"
