@@ -1,4 +1,4 @@
-"""The trainer's figures: `make bench NAME=trainer`, or some of them with ARGS="stalls kills notices"."""
+"""The trainer's figures: `make bench NAME=trainer`, or some of them with ARGS="stalls kills"."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import argparse
 from collections.abc import Callable
 
 from benchmarks.figures import Figure, print_report
-from benchmarks.trainer import kills, notices, stalls
+from benchmarks.trainer import kills, notices, stalls, throughput, workers
 
 # Each part adds its own options (sizes, above all) and is measured with the parsed ones.
 PARTS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], list[Figure]]]] = {
     "stalls": (stalls.options, stalls.figures),
     "kills": (kills.options, kills.figures),
     "notices": (notices.options, notices.figures),
+    "throughput": (throughput.options, throughput.figures),
+    "workers": (workers.options, workers.figures),
 }
 
 

@@ -1,17 +1,16 @@
 """Several workers: two against one on two cores, and one of them killed in the middle.
 
-`figures(options)` runs attempts of the tests' tiny Llama as real processes over gloo, each worker on one thread.
+Attempts of the tests' tiny Llama as real processes over gloo, each worker on one thread.
 Both have the same batch; the curve's tolerance is the one that services/trainer/README.md states.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -27,9 +26,14 @@ TOLERANCE = 100  # millionths of a nat
 FIRST_STEPS = 5  # left out of the speed: caches and buffers are made
 
 
-def figures(options: Mapping[str, Any]) -> list[Figure]:
-    """`options["steps"]` (60), `options["batch_size"]` (16): of each of the three runs."""
-    plan = {"total_steps": options.get("steps", STEPS), "batch_size": options.get("batch_size", 16)}
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers-steps", type=int, default=STEPS, help="of each of the three runs")
+    parser.add_argument("--workers-batch", type=int, default=16)
+
+
+def figures(arguments: argparse.Namespace) -> list[Figure]:
+    """Three runs: one worker, two, and two of which one is killed."""
+    plan = {"total_steps": arguments.workers_steps, "batch_size": arguments.workers_batch}
     with tempfile.TemporaryDirectory() as name, ObjectStore.start() as store:
         folder = Path(name)
         tiny_model.build(folder / "models" / "tiny")
