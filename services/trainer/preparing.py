@@ -175,13 +175,13 @@ def _pictures(order: Order) -> Settle:
     fetching_data = order.pool.submit(inputs.dataset_file, spec.dataset, order.bucket, order.folder)
     fetching_model = order.pool.submit(inputs.model_folder, spec.model, settings.models_dir, order.bucket, order.folder)
     with _without_garbage_collection():
-        from services.trainer import device, diffusion, finetune
+        from services.trainer import device, diffusion, finetune, pictures
         from services.trainer.training import Training
 
         order.interruption.check()
         base = diffusion.load_base(fetching_model.result(), device.device_of_this_machine(), method=spec.model.method)
     order.interruption.check()
-    rows = diffusion.pictures(fetching_data.result(), order.folder / "pictures")
+    rows = pictures.described(fetching_data.result(), order.folder / "pictures")
 
     def settle(saved: Recipe | None, group: Workers) -> Ready:
         planned = domain.resolve(
