@@ -25,7 +25,7 @@ DEFAULT_KEPT_CHECKPOINTS = 3
 MAX_INTERVAL_FACTOR = 10  # of the planned interval: hazards are estimates, and lost work is the user's
 WHOLE = ("full", "scratch")  # methods that learn every weight; the others learn an adapter
 CLASSIFICATION, PREFERENCE = "classification", "preference"  # formats of datasets that are no language modelling
-TEXT_TO_IMAGE = "text-to-image"
+IMAGE_CLASSIFICATION, TEXT_TO_IMAGE = "image-classification", "text-to-image"
 
 
 class Exit(IntEnum):
@@ -116,6 +116,7 @@ class Recipe:
     precision: str = "float32"  # computed in; see device.precision
     packing: bool = False  # several rows of the dataset in one sequence
     dpo_beta: float = 0.1
+    horizontal_flip: bool = False  # mirror half of the pictures that are trained on
     dropout: float = 0.0
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
@@ -201,6 +202,7 @@ def resolve(
         precision=precision,
         packing=given.packing,
         dpo_beta=given.dpo_beta or 0.1,
+        horizontal_flip=given.horizontal_flip,
         dropout=dropout,
         gradient_checkpointing=plan.gradient_checkpointing or given.gradient_checkpointing,
         reasons=auto.reasons,

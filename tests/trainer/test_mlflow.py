@@ -124,6 +124,27 @@ def test_all_attempts_of_a_job_tell_one_run(objects: Objects, models_dir: Path, 
 
 
 @pytest.mark.usefixtures("torch_as_before")
+def test_a_classifier_tells_its_accuracy(objects: Objects, models_dir: Path, tmp_path: Path, mlflow: Mlflow) -> None:
+    """A new model of the base's shape, with a head for as many classes as the data has."""
+    labels = ["back", "now", "soon"]
+    rows = [{"text": f"I want order {number} {label}", "label": label} for number in range(10) for label in labels]
+    job = Job(objects, models_dir, rows, total_steps=40, learning_rate=3e-3)
+    job.spec.env["MLFLOW_TRACKING_URI"] = mlflow.uri
+    job.spec.model.method = "scratch"
+    job.spec.dataset.format = "classification"
+    job.spec.dataset.labels.extend(labels)
+    job.spec.dataset.eval_fraction = 0.3
+    run(job.settings(), objects, tmp_path)
+    (told,) = mlflow.runs.values()
+    accuracy = values(told, "eval_accuracy")
+    assert accuracy.keys() == {0, 40}
+    assert accuracy[0] < accuracy[40]
+    card = job.artifact(1, "README.md").decode()
+    assert f"| accuracy on the held-out rows | {accuracy[0]:.4f} | {accuracy[40]:.4f} |" in card
+    assert "name: held-out accuracy" in card
+
+
+@pytest.mark.usefixtures("torch_as_before")
 def test_a_server_that_is_away_changes_nothing(objects: Objects, models_dir: Path, tmp_path: Path) -> None:
     job = Job(objects, models_dir, total_steps=2)
     job.spec.env["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"

@@ -150,7 +150,7 @@ class DatasetRef(_message.Message):
     def __init__(self, dataset_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., uri: _Optional[str] = ..., format: _Optional[str] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., estimated_tokens: _Optional[int] = ..., eval_fraction: _Optional[float] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Hyperparameters(_message.Message):
-    __slots__ = ("n_epochs", "batch_size", "learning_rate", "sequence_length", "seed", "max_steps", "gradient_checkpointing", "packing", "dpo_beta")
+    __slots__ = ("n_epochs", "batch_size", "learning_rate", "sequence_length", "seed", "max_steps", "gradient_checkpointing", "packing", "dpo_beta", "horizontal_flip")
     N_EPOCHS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +160,7 @@ class Hyperparameters(_message.Message):
     GRADIENT_CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
     PACKING_FIELD_NUMBER: _ClassVar[int]
     DPO_BETA_FIELD_NUMBER: _ClassVar[int]
+    HORIZONTAL_FLIP_FIELD_NUMBER: _ClassVar[int]
     n_epochs: float
     batch_size: int
     learning_rate: float
@@ -169,7 +170,8 @@ class Hyperparameters(_message.Message):
     gradient_checkpointing: bool
     packing: bool
     dpo_beta: float
-    def __init__(self, n_epochs: _Optional[float] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., packing: _Optional[bool] = ..., dpo_beta: _Optional[float] = ...) -> None: ...
+    horizontal_flip: bool
+    def __init__(self, n_epochs: _Optional[float] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., packing: _Optional[bool] = ..., dpo_beta: _Optional[float] = ..., horizontal_flip: _Optional[bool] = ...) -> None: ...
 
 class Resources(_message.Message):
     __slots__ = ("accelerators", "cpus", "memory", "regions", "instance_types", "max_price_usd_per_hour", "nodes")
