@@ -21,6 +21,9 @@ BANDWIDTH_EFFICIENCY = 0.8
 LINK_EFFICIENCY = 0.8
 # Of the nominal network rate, what one stream of many gets.
 NETWORK_EFFICIENCY = 0.5
+# Between two machines without accelerators gloo has one connection, and EC2 gives a single flow 5 Gbit/s outside of a
+# cluster placement group (EC2 User Guide, "instance network bandwidth"). NCCL opens several on AWS.
+SINGLE_FLOW_BYTES_PER_SECOND = 5e9 / 8
 # Kernels that nothing hides: Qwen's README profiles a 24-layer model with adapters and recomputation at 1.0 s for eight
 # micro-batches of 256 tokens on an A100, which is 1.7 ms a layer for each of three passes.
 LAUNCH_SECONDS_PER_LAYER_AND_PASS = 0.0017
@@ -146,16 +149,20 @@ def step_time(
     work_seconds = micro_batches * max(compute_seconds, memory_seconds) + optimizer_bytes / bandwidth
     exchange_seconds = 0.0
     if workers > 1:
-        if machines > 1:
-            link = machine.network_mbps * 1e6 / 8 * NETWORK_EFFICIENCY
-        else:
-            link = machine.link_bytes_per_second * LINK_EFFICIENCY
-        exchange_seconds = 2 * (workers - 1) / workers * gradient_bytes / link
+        exchange_seconds = 2 * (workers - 1) / workers * gradient_bytes / slowest_link(machine, machines)
     bound = "compute" if compute_seconds >= memory_seconds else "memory-bandwidth"
     return StepTime(
         seconds=work_seconds + exchange_seconds + STEP_OVERHEAD_SECONDS,
         bound_by="interconnect" if exchange_seconds > work_seconds else bound,
     )
+
+
+def slowest_link(machine: Machine, machines: int) -> float:
+    """Bytes a second, one direction, between the workers of so many machines."""
+    if machines == 1:
+        return machine.link_bytes_per_second * LINK_EFFICIENCY
+    network = machine.network_mbps * 1e6 / 8 * NETWORK_EFFICIENCY
+    return network if machine.accelerator_name else min(network, SINGLE_FLOW_BYTES_PER_SECOND)
 
 
 def log_tokens(tokens_per_micro_batch: float) -> float:
