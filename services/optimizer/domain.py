@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from services.optimizer import charges, completion, constraints, memory, wording, work
 from services.optimizer.completion import Completion, Pace, Range
 from services.optimizer.constraints import ConstraintError, Demand
-from services.optimizer.memory import GIB, ModelProfile
+from services.optimizer.memory import GIB, Layout, ModelProfile
 from services.optimizer.throughput import Machine
 from services.optimizer.values import (
     STAGES,
@@ -29,7 +29,7 @@ from services.optimizer.values import (
     Rejection,
 )
 from services.optimizer.wording import duration, usd
-from services.optimizer.work import Request
+from services.optimizer.work import PREFERENCE, Request
 
 # Changes whenever equal inputs may be decided differently: what decided a stored plan is stored with it.
 PLANNER_VERSION = "3"
@@ -231,7 +231,7 @@ class _Judge:
             if pace is not None:
                 paces.append(pace)
         if not paces:
-            return self._too_large(machine)
+            return self._too_large(machine, max(workers for _, workers in counts))
         return sorted(paces, key=self._soonest if self._request.objective in FASTEST else self._fewest_machine_hours)
 
     def _soonest(self, pace: Pace) -> tuple[int, int]:
@@ -258,18 +258,24 @@ class _Judge:
                 counts.append((machines, machines * each))
         return counts
 
-    def _too_large(self, machine: Machine) -> Misfit:
+    def _too_large(self, machine: Machine, workers: int) -> Misfit:
+        request, reference = self._request, self._request.dataset_format == PREFERENCE
+        split = memory.can_shard(self._profile, machine, request.method, workers, reference=reference)
+        layout = Layout(workers if split else 1, self.work.sequences_per_sample, reference)
         smallest = min(
             (
-                memory.footprint(self._profile, machine, self._request.method, 1, checkpointing=on, accumulating=True)
+                memory.footprint(
+                    self._profile, machine, request.method, 1, checkpointing=on, accumulating=True, layout=layout
+                )
                 for on in (False, True)
-                if self._request.gradient_checkpointing in (None, on)
+                if request.gradient_checkpointing in (None, on)
             ),
             key=lambda each: each.peak_bytes,
         )
         needed, usable = smallest.peak_bytes / GIB, memory.usable_bytes(machine) / GIB
+        parts = f" on each of {workers} accelerators" if split else ""
         detail = (
-            f"needs {needed:.1f} GiB for one sequence, {usable:.1f} GiB are usable; "
+            f"needs {needed:.1f} GiB for one sequence{parts}, {usable:.1f} GiB are usable; "
             f"the most, {smallest.terms[smallest.largest_term] / GIB:.1f} GiB, are {smallest.largest_term}"
         )
         return Misfit("memory", detail, shortfall=needed - usable)

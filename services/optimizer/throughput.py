@@ -135,21 +135,26 @@ def step_time(
     passes: int,
     machines: int,
     workers: int,
+    slowdown: float = 1.0,
+    travelling_bytes_per_micro_batch: float = 0.0,
 ) -> StepTime:
     """One step of one worker of `workers` on `machines` of a kind: micro-batches, all-reduce, the optimizer's pass.
 
     A ring all-reduce sends 2(n-1)/n times the gradients over the slowest link (Patarasuk and Yuan 2009). It is not
-    taken to overlap with the backward pass.
+    taken to overlap with the backward pass. A model in parts exchanges `travelling_bytes_per_micro_batch` instead,
+    (n-1)/n of which go over that link (ZeRO, arXiv 1910.02054, section 7.2.2); that, too, is not taken to overlap.
+    `slowdown`: of a micro-batch, by what neither arithmetic nor traffic tells.
     """
     bandwidth = machine.bandwidth_bytes_per_second * BANDWIDTH_EFFICIENCY
     compute_seconds = flops_per_micro_batch / (machine.peak_flops_per_second * machine.efficiency[method])
     if machine.accelerator_name:
         compute_seconds = max(compute_seconds, layers * passes * LAUNCH_SECONDS_PER_LAYER_AND_PASS)
     memory_seconds = bytes_per_micro_batch / bandwidth
-    work_seconds = micro_batches * max(compute_seconds, memory_seconds) + optimizer_bytes / bandwidth
+    work_seconds = micro_batches * slowdown * max(compute_seconds, memory_seconds) + optimizer_bytes / bandwidth
     exchange_seconds = 0.0
     if workers > 1:
-        exchange_seconds = 2 * (workers - 1) / workers * gradient_bytes / slowest_link(machine, machines)
+        exchanged = micro_batches * travelling_bytes_per_micro_batch or 2 * gradient_bytes
+        exchange_seconds = (workers - 1) / workers * exchanged / slowest_link(machine, machines)
     bound = "compute" if compute_seconds >= memory_seconds else "memory-bandwidth"
     return StepTime(
         seconds=work_seconds + exchange_seconds + STEP_OVERHEAD_SECONDS,

@@ -58,6 +58,8 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
                 "checkpoint_interval_steps": planned.checkpoint_interval_steps or job.plan.checkpoint_interval_steps,
                 "gradient_checkpointing": planned.gradient_checkpointing,
                 "interruptions_per_hour": planned.interruptions_per_hour,
+                "shard": planned.shard,
+                "packed_sequences": profile.packed_sequences,
             }
         ),
         # As many processes on each machine as its speed was predicted for; 0: one for each GPU that it has.

@@ -367,9 +367,7 @@ def test_every_machine_of_a_group_is_paid_and_any_loss_stops_all() -> None:
 def test_an_offer_makes_one_candidate_however_many_machines_are_weighed() -> None:
     for objective in OBJECTIVES[:2]:
         counts = [
-            planned(
-                replace(BIG, objective=objective), profile=LLAMA_8B, assumptions=Assumptions(max_workers=most)
-            ).fitting
+            planned(replace(BIG, objective=objective), assumptions=Assumptions(max_workers=most)).fitting
             for most in (1, 64)
         ]
         assert counts[0] == counts[1]
