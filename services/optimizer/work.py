@@ -22,8 +22,8 @@ PADDING = 1.6
 # empty), and from how many tokens a sequence has room for several.
 PACKED_SHARE = 0.95
 MIN_PACKED_LENGTH = 512
-# DoRA takes the norm of each adapted weight plus its update in every forward pass and scales outputs: 1.75, 1.38 and 1.16
-# times LoRA's processor time at 64, 256 and 1,024 tokens (peft, SmolLM2 of 6 layers, rank 8, one thread).
+# DoRA takes the norm of each adapted weight plus its update in every forward pass and scales outputs: 1.75, 1.38 and
+# 1.16 times LoRA's processor time at 64, 256 and 1,024 tokens (peft, SmolLM2 of 6 layers, rank 8, one thread).
 DORA_SLOWDOWN = 1.4
 # A preference is a prompt, said once in the dataset, with two answers: two sequences, each of two of its three parts
 # where they are of one length.
