@@ -68,11 +68,15 @@ def request_of(spec: events.JobSpec) -> Request:
         checkpoints_kept=spec.checkpoint.keep or DEFAULT_KEPT,
         gradient_checkpointing=_given(wishes, "gradient_checkpointing"),
         nodes=resources.nodes,
+        dataset_format=spec.dataset.format,
+        packing=wishes.packing,
+        dora=spec.model.dora,
     )
 
 
 def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
     """What the profiling worker is asked."""
+    labels = len(spec.dataset.labels) if request.dataset_format == "classification" else 0
     return {
         "config_json": spec.model.config_json,
         "method": request.method,
@@ -80,6 +84,8 @@ def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
         "alpha": spec.model.alpha,
         "target_modules": list(spec.model.target_modules),
         "sequence_length": work.sequence_length(request)[0],
+        "dora": request.dora,
+        "labels": labels,
     }
 
 
@@ -105,6 +111,7 @@ def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> eve
             steps_left=job.steps_left,
             learning_rate=job.learning_rate,
             largest_memory_term=footprint.largest_term,
+            packed_sequences=job.packed_sequences,
         ),
         candidates=[candidate(each, inputs.now, inputs.assumptions) for each in plan.candidates],
         rejections=[
@@ -199,6 +206,7 @@ def candidate(chosen: Candidate, now: datetime, assumptions: Assumptions) -> eve
         on_pareto_front=chosen.on_pareto_front,
         on_demand_total_usd=chosen.on_demand_total_usd,
         interruptions_per_hour=done.interruptions_per_hour,
+        shard=pace.shard,
     )
 
 

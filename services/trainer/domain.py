@@ -84,6 +84,7 @@ class Plan:
     gradient_checkpointing: bool = False
     interruptions_per_hour: float = 0.0  # of the machine that was chosen; 0: not known
     shard: bool = False  # spread the model itself over the workers
+    packed_sequences: int = 0  # that total_steps was counted by; 0: by rows
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Plan:
@@ -166,9 +167,11 @@ def resolve(
     epochs = given.n_epochs or 3.0
     total_steps = plan.total_steps or given.max_steps
     if sequences and plan.total_steps and not given.max_steps:
-        # A plan counts rows: as many epochs of sequences are fewer steps.
-        planned = max(1, math.ceil(plan.total_steps * sequences / (rows - held_out)))
-        total_steps = auto("total_steps", planned, f"{rows - held_out} rows were packed into {sequences} sequences")
+        # A plan estimates the sequences, or (of an older planner) counts rows: as many epochs are other steps.
+        counted = plan.packed_sequences or rows - held_out
+        planned = max(1, math.ceil(plan.total_steps * sequences / counted))
+        reason = f"{rows - held_out} rows were packed into {sequences} sequences, {counted} were planned"
+        total_steps = auto("total_steps", planned, reason)
     if not total_steps:
         total_steps = max(1, math.ceil(training_rows * epochs / batch_size))
         if not given.n_epochs:
