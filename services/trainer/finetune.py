@@ -184,7 +184,7 @@ class Preferences:
     ):
         self.training, self.held_out = training, held_out
         # Under an adapter the reference is the model without it; else a copy, which nothing changes.
-        self._reference = None if recipe.rank else _frozen_copy(base.model)
+        self._reference = None if recipe.rank else _frozen_copy(base)
         self.model, self.weights = learning(base, recipe, base_name, task_type="CAUSAL_LM")
         self._device = base.device
         self._pad_token = base.pad_token
@@ -323,10 +323,10 @@ def _adapted(base: Base, recipe: Recipe, base_name: str, more: dict[str, Any]) -
     return adapted
 
 
-def _frozen_copy(model: Any) -> Any:
+def _frozen_copy(base: Base) -> Any:
     import copy
 
-    return copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
+    return copy.deepcopy(base.model).requires_grad_(requires_grad=False).eval().to(base.device)
 
 
 def _type_of_weights(device: torch.device, method: str) -> torch.dtype:
