@@ -1,8 +1,7 @@
-"""Jobs of other kinds than the demo's, as their users submit them: a model as code, preferences, classes."""
+"""Jobs of other kinds than the demo's, as their users submit them."""
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,12 @@ import pytest
 import yaml
 
 from sskai.client import Client, SskaiError
-from sskai.contract import new_id
 from sskai.testing import wait_for
 from tests.journeys.conftest import Stack
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(400)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tabular-regressor"
-PREFERENCES = [
-    {"prompt": f"Where is order {number}?", "chosen": f" Order {number} is on its way.", "rejected": " No idea."}
-    for number in range(40)
-]
-CLASSES = [{"text": f"I want order {number} {word}", "label": word} for number in range(20) for word in ("back", "now")]
 
 
 async def ended(client: Client, job_file: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -56,32 +49,6 @@ async def test_an_example_is_trained_as_its_readme_says(running: Stack, tmp_path
     with running.client() as client:
         assert client.models.upload(archive, name="progress-code")["id"] == "progress-code@1"
         job, version, receipt = await ended(client, job_file)
-    assert version["job_id"] == job["id"]
-    assert version["eval_loss_after"] < version["eval_loss_before"]
-    assert int(receipt["paid_nano_usd"]) > 0
-
-
-@pytest.mark.parametrize(("kind", "method"), [("preference", "lora"), ("classification", "full")])
-async def test_data_of_every_kind_becomes_a_model(
-    running: Stack, base_model: str, tmp_path: Path, kind: str, method: str
-) -> None:
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in (PREFERENCES if kind == "preference" else CLASSES)))
-    name = new_id(kind).replace("_", "-")
-    with running.client() as client:
-        dataset = client.datasets.upload(data, name=name)
-        assert dataset["format"] == kind
-        job, version, receipt = await ended(
-            client,
-            {
-                "kind": "finetune",
-                "name": name,
-                "model": {"base": base_model, "method": method},
-                "dataset": {"uri": f"dataset://{name}/1"},
-                "hyperparameters": {"max_steps": 12, "batch_size": 4, "learning_rate": 1e-3},
-                "budget": {"total_usd": 2},
-            },
-        )
     assert version["job_id"] == job["id"]
     assert version["eval_loss_after"] < version["eval_loss_before"]
     assert int(receipt["paid_nano_usd"]) > 0
