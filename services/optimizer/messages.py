@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from services.optimizer.work import Request
 from sskai import contract
 from sskai.events import v1 as events
 
+PICTURES = "image-classification"  # of the datasets' formats
 DEFAULT_RANK = 8
 DEFAULT_KEPT = 3  # of checkpoints, as the trainer keeps them
 
@@ -74,9 +76,17 @@ def request_of(spec: events.JobSpec) -> Request:
     )
 
 
+def of_pictures(request: Request) -> Request:
+    """The same, with a picture as a sequence of one token."""
+    return replace(
+        request, estimated_tokens=request.rows, sequence_length=1, context_length=1, gradient_checkpointing=False
+    )
+
+
 def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
     """What the profiling worker is asked."""
-    labels = len(spec.dataset.labels) if request.dataset_format == "classification" else 0
+    classified = request.dataset_format in ("classification", PICTURES)
+    labels = len(spec.dataset.labels) if classified else 0
     return {
         "config_json": spec.model.config_json,
         "method": request.method,
@@ -86,6 +96,7 @@ def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
         "sequence_length": work.sequence_length(request)[0],
         "dora": request.dora,
         "labels": labels,
+        "pictures": request.dataset_format == PICTURES,
     }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from operator import eq
 from typing import Any
 
-from services.optimizer import serving_profile
+from services.optimizer import serving_profile, vision
 from services.optimizer.memory import ADAPTED, METHODS
 
 MAX_LAYERS = 512
@@ -36,7 +36,8 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
     """Count one training step.
 
     `request`: config_json (text of a transformers config.json), method (of METHODS), rank, alpha, target_modules
-    (empty: all linear layers), sequence_length; dora, and labels (classes of a classification; 0: a language model).
+    (empty: all linear layers), sequence_length; dora, labels (classes of a classification; 0: a language model) and
+    pictures (whether they are what is classified).
     Returns the fields of `memory.ModelProfile`. Raises ModelError.
     """
     import torch
@@ -48,6 +49,12 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
         raise ModelError(f"method {request['method']!r} is not known; use one of {', '.join(METHODS)}")
     length = min(int(request["sequence_length"]), MAX_SEQUENCE_LENGTH)
     labels = request.get("labels", 0)
+
+    if request.get("pictures"):
+        with FakeTensorMode():
+            return vision.count(
+                _fake(_trainable(_build(request["config_json"], labels=labels, pictures=True), request))
+            )
 
     def built(few: int | None = None, precision: Any = None) -> Any:
         return _trainable(_build(request["config_json"], few, precision, labels=labels), request)
@@ -126,11 +133,18 @@ def _pieces(model: Any) -> tuple[int, int]:
     return largest, own(model) if largest else 0
 
 
-def _build(config_json: str, layers: int | None = None, precision: Any = None, *, labels: int = 0) -> Any:
+def _build(
+    config_json: str, layers: int | None = None, precision: Any = None, *, labels: int = 0, pictures: bool = False
+) -> Any:
     """The model on the meta device; of so many layers and in the precision that is said, else float32."""
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageClassification,
+        AutoModelForSequenceClassification,
+    )
 
     try:
         fields = json.loads(config_json)
@@ -143,10 +157,11 @@ def _build(config_json: str, layers: int | None = None, precision: Any = None, *
         fields.pop(remote, None)
     try:
         if labels:
-            fields |= {"num_labels": labels, "pad_token_id": 0}
+            fields |= {"num_labels": labels} if pictures else {"num_labels": labels, "pad_token_id": 0}
             fields.pop("id2label", None)
         config = AutoConfig.for_model(model_type, **fields)
         kind = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
+        kind = AutoModelForImageClassification if pictures else kind
         text = config.get_text_config()
         configured = getattr(text, "num_hidden_layers", 1)
         if configured <= MAX_LAYERS:
@@ -184,13 +199,15 @@ def _trainable(model: Any, request: dict[str, Any]) -> Any:
 
     if request["method"] not in ADAPTED:
         return model
+    pictures = request.get("pictures", False)
     try:
         lora = LoraConfig(
             r=request["rank"],
             lora_alpha=request["alpha"] or 2 * request["rank"],
             lora_dropout=LORA_DROPOUT,
-            target_modules=request["target_modules"] or "all-linear",
-            task_type="SEQ_CLS" if request.get("labels") else "CAUSAL_LM",
+            target_modules=request["target_modules"] or (vision.adapted(model) if pictures else "all-linear"),
+            modules_to_save=[vision.HEAD] if pictures else None,
+            task_type=None if pictures else "SEQ_CLS" if request.get("labels") else "CAUSAL_LM",
             use_dora=request.get("dora", False),
         )
         with unset_fake_temporarily(), torch.device("meta"):
