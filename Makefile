@@ -35,8 +35,10 @@ status: ## What runs
 demo: setup ## The main job end to end on the embedded stack (ARGS=--json for one JSON object)
 	@$(PY) -m sskai.demo $(ARGS)
 
+# Files go to the two workers as they lie: by size, those of few but long tests (several processes each) would come last,
+# and one worker would wait for the other.
 test: setup ## All tests: first the quick ones on both cores, then the journeys of the whole system
-	@$(PY) -m pytest -n 2 --dist loadfile -m "not journey" -q
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not journey" -q
 	@$(PY) -m pytest -m journey -v
 
 test-journeys: setup ## Only the journeys of the whole system
