@@ -87,12 +87,4 @@ async def _train_only(running: Stack, scenario: Scenario) -> dict[str, Any]:
 
 async def test_the_stack_is_quiet_afterwards(running: Stack) -> None:
     """Liveness: nothing lags, nothing is left running."""
-    import httpx2
-
-    def machines() -> bool:
-        answer = httpx2.get(
-            f"{running.cloud.url}/machines", headers={"Authorization": f"Bearer {running.cloud.token}"}, timeout=5
-        )
-        return all(machine["state"] == "gone" for machine in answer.json()["machines"])
-
-    await wait_for(machines, limit_seconds=60)
+    await wait_for(lambda: all(machine["state"] == "gone" for machine in running.cloud.machines()), limit_seconds=60)
