@@ -106,8 +106,11 @@ class Footprint:
     gradient_bytes: int
     optimizer_bytes: int
     activation_bytes: int  # everything else that is alive at the worst moment
-    runtime_bytes: int
-    peak_bytes: int
+    runtime_bytes: int = RUNTIME_BYTES
+
+    @property
+    def peak_bytes(self) -> int:
+        return sum(self.terms.values())
 
     @property
     def terms(self) -> dict[str, int]:
@@ -161,14 +164,7 @@ def footprint(
         transient += HOST_CHECKPOINTED_GRADIENTS * gradients if checkpointing else 0
     transient = max(transient, OPTIMIZER_TEMPORARIES * largest)
     activations = round(transient) + held
-    return Footprint(
-        weight_bytes=weights,
-        gradient_bytes=gradients,
-        optimizer_bytes=optimizer,
-        activation_bytes=activations,
-        runtime_bytes=RUNTIME_BYTES,
-        peak_bytes=weights + gradients + optimizer + activations + RUNTIME_BYTES,
-    )
+    return Footprint(weights, gradients, optimizer, activations)
 
 
 def optimizer_bytes(profile: ModelProfile, machine: Machine, method: str) -> int:
@@ -213,14 +209,7 @@ def _sharded(
         math.ceil(size / layout.shards)
         for size in (counted.weight_bytes, counted.gradient_bytes, optimizer_bytes(profile, machine, method))
     )
-    return Footprint(
-        weight_bytes=weights,
-        gradient_bytes=gradients,
-        optimizer_bytes=optimizer,
-        activation_bytes=activations,
-        runtime_bytes=RUNTIME_BYTES,
-        peak_bytes=weights + gradients + optimizer + activations + RUNTIME_BYTES,
-    )
+    return Footprint(weights, gradients, optimizer, activations)
 
 
 def _highest(lines: Lines, sequences: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -18,12 +19,12 @@ class Labelled(Protocol):
 Labelled_contra = TypeVar("Labelled_contra", bound=Labelled, contravariant=True)
 
 
-class NamesClasses(Generic[Labelled_contra]):
+class NamesClasses(ABC, Generic[Labelled_contra]):
     """Those parts of a `training.Task` that follow from the scores."""
 
+    @abstractmethod
     def scores(self, samples: Sequence[Labelled_contra]) -> torch.Tensor:
         """(samples, classes), before the softmax."""
-        raise NotImplementedError
 
     def loss(self, samples: Sequence[Labelled_contra]) -> torch.Tensor:
         return _entropy(self.scores(samples), samples)

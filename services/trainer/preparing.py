@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,11 +65,20 @@ def prepare(order: Order) -> Settle:
     return of_pictures.get(order.spec.dataset.format, _transformers_model)(order)
 
 
+def _fetching(order: Order) -> tuple[Future[Path], Future[Path]]:
+    """The dataset and the base model, on their way to this machine while libraries are imported."""
+    spec = order.spec
+    models_dir = order.settings.models_dir
+    return (
+        order.pool.submit(inputs.dataset_file, spec.dataset, order.bucket, order.folder),
+        order.pool.submit(inputs.model_folder, spec.model, models_dir, order.bucket, order.folder),
+    )
+
+
 def _transformers_model(order: Order) -> Settle:
     """A transformers folder, and a dataset of texts."""
     spec, settings = order.spec, order.settings
-    fetching_data = order.pool.submit(inputs.dataset_file, spec.dataset, order.bucket, order.folder)
-    fetching_model = order.pool.submit(inputs.model_folder, spec.model, settings.models_dir, order.bucket, order.folder)
+    fetching_data, fetching_model = _fetching(order)
     with _without_garbage_collection(), _without_scipy():
         from services.trainer import device, finetune
         from services.trainer.training import Training
@@ -172,9 +181,8 @@ def _settled(
 
 def _described_pictures(order: Order) -> Settle:
     """A folder of diffusers, and a zip of pictures with their texts."""
-    spec, settings = order.spec, order.settings
-    fetching_data = order.pool.submit(inputs.dataset_file, spec.dataset, order.bucket, order.folder)
-    fetching_model = order.pool.submit(inputs.model_folder, spec.model, settings.models_dir, order.bucket, order.folder)
+    spec = order.spec
+    fetching_data, fetching_model = _fetching(order)
     with _without_garbage_collection():
         from services.trainer import device, diffusion, finetune, pictures
         from services.trainer.training import Training
@@ -196,9 +204,8 @@ def _described_pictures(order: Order) -> Settle:
 
 def _pictures_in_classes(order: Order) -> Settle:
     """A transformers folder, and a zip with a folder of pictures for each class."""
-    spec, settings = order.spec, order.settings
-    fetching_data = order.pool.submit(inputs.dataset_file, spec.dataset, order.bucket, order.folder)
-    fetching_model = order.pool.submit(inputs.model_folder, spec.model, settings.models_dir, order.bucket, order.folder)
+    spec = order.spec
+    fetching_data, fetching_model = _fetching(order)
     with _without_garbage_collection(), _without_scipy():
         from services.trainer import device, finetune, images, pictures
         from services.trainer.training import Training
