@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from services.trainer import pictures
+from services.trainer import pictures, products
 from services.trainer.domain import Recipe, TrainingFailedError
 from services.trainer.finetune import Base
 from services.trainer.pictures import DescribedPicture
@@ -99,6 +99,7 @@ class TextToImage:
                 parameter.data = parameter.data.float()
         if recipe.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
+        products.quicken(self.model)
         self.weights: Weights = PictureWeights(self.model, base.device)
 
     def loss(self, samples: Sequence[DescribedPicture]) -> torch.Tensor:
