@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from services.inference import manifests
@@ -33,6 +32,8 @@ class Classifier:
         if adapter is None:
             model = AutoModelForSequenceClassification.from_pretrained(folder, **given)
         else:
+            from peft import PeftModel  # takes seconds, and nothing else here needs it
+
             names = set(os.listdir(adapter))
             labels = manifests.labels(lambda name: (adapter / name).read_bytes(), names)
             given |= {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}

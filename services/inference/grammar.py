@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from services.inference.engine import EngineError, GrammarError
 
 # A schema comes from anybody: what it may cost, when it is read (about 20 ms) and at each token (about 15 ms).
 LIMITS = LLParserLimits(initial_lexer_fuel=1_000_000, step_lexer_fuel=200_000, step_max_items=50_000)
+MOST_KNOWN = 32  # schemas that are kept as they were read
 # Small models fill the room between values with spaces until their tokens are spent, so there is none.
 OPTIONS: Any = {"whitespace_flexible": False}
 
@@ -30,9 +32,23 @@ class Grammars:
         self._end_tokens = list(end_tokens)
         self._made: LLTokenizer | None = None
         self._making = threading.Lock()
+        self._knowing = threading.Lock()
+        self._known: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def start(self, schema: str) -> Grammar:
-        """The state of one answer. Raises GrammarError."""
+        """The state of one answer; quick for a schema that was read a moment ago. Raises GrammarError."""
+        with self._knowing:
+            matcher = self._known.get(schema)
+        if matcher is None:
+            matcher = self._read(schema)
+        with self._knowing:
+            self._known[schema] = matcher
+            self._known.move_to_end(schema)
+            if len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+        return Grammar(matcher.deep_copy())
+
+    def _read(self, schema: str) -> LLMatcher:
         try:
             with self._making:
                 if self._made is None:
@@ -43,7 +59,7 @@ class Grammars:
             raise GrammarError(str(error)[:500]) from error
         if matcher.is_error():
             raise GrammarError(matcher.get_error()[:500])
-        return Grammar(matcher)
+        return matcher
 
 
 class Grammar:

@@ -68,6 +68,7 @@ class Runner:
         self._closing: str | None = None  # "drain" | "now"
         self._prefilling: deque[Answer] = deque()
         self._shelves = Shelves()
+        self._running = 0  # sequences on the shelves, which only this thread may look at
         self._prefixes = PrefixCache(limits.prefix_cache_bytes)
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
         self._thread.start()
@@ -97,7 +98,7 @@ class Runner:
         with self._wake:
             if self._closing:
                 raise NotLoadedError("this model is being unloaded")
-            under_way = len(self._shelves) + len(self._prefilling) + len(self._waiting)
+            under_way = self._running + len(self._prefilling) + len(self._waiting)
             if under_way + len(answers) > self._limits.concurrent + self._limits.waiting:
                 raise OverloadedError(under_way)
             self._waiting.extend(answers)
@@ -106,7 +107,7 @@ class Runner:
 
     def occupancy(self) -> tuple[int, int]:
         """Sequences under way, and waiting."""
-        return len(self._shelves) + len(self._prefilling), len(self._waiting)
+        return self._running + len(self._prefilling), len(self._waiting)
 
     def stop(self, *, drain: bool) -> None:
         """End the thread: when everything under way is done (`drain`), or after this step. Returns at once."""
@@ -228,6 +229,7 @@ class Runner:
                 if not answer.left_to_read:
                     self._prefilling.remove(answer)
                     self._join(answer, piece.block)
+            self._running = len(self._shelves)
 
     def _join(self, answer: Answer, block: Block) -> None:
         answer.block = None
@@ -244,6 +246,7 @@ class Runner:
             self._prefilling = deque(one for one in self._prefilling if not one.generation.cancelled)
             for row in [row for _, rows in self._shelves for row in rows if row.owner.generation.cancelled]:
                 self._shelves.remove(row)
+            self._running = len(self._shelves)
 
     def _fail_all(self, reason: str) -> None:
         with self._wake:
@@ -251,7 +254,7 @@ class Runner:
             sequences = [*running, *self._prefilling, *self._waiting]
             self._waiting.clear()
             self._prefilling.clear()
-            self._shelves = Shelves()
+            self._shelves, self._running = Shelves(), 0
             self._prefixes = PrefixCache(self._limits.prefix_cache_bytes)
         for sequence in sequences:
             sequence.generation.feed(EngineError(reason))
