@@ -1,4 +1,4 @@
-"""`/v1/chat/completions` and `/v1/completions`: passed on to inference, answer by answer and token by token.
+"""OpenAI's answering routes: passed on to inference, answer by answer and token by token.
 
 A restart of inference goes unnoticed as long as nothing of the answer was sent: the request is tried again. When the
 client goes away, the connection to inference is closed, which frees its place there. Errors have OpenAI's shape.
@@ -54,11 +54,22 @@ async def completions(request: Request, here: Here, caller: Caller) -> Response:
     return await _pass_on(request, here, caller, "/v1/completions")
 
 
+@router.post("/embeddings", openapi_extra=_BODY)
+async def embeddings(request: Request, here: Here, caller: Caller) -> Response:
+    """OpenAI's embeddings; `model` is an endpoint's name."""
+    return await _pass_on(request, here, caller, "/v1/embeddings")
+
+
 async def _pass_on(request: Request, here: World, caller: Principal, path: str) -> Response:
     body = await request.body()
     if refusal := _refusal(body):
         return refusal
-    sending = asyncio.create_task(_answer(here, caller, path, body))
+    return await pass_on(request, here, caller, path, body)
+
+
+async def pass_on(request: Request, here: World, caller: Principal, path: str, body: bytes) -> Response:
+    """Inference's answer to this body, by the request's own method; 503 when inference stays away."""
+    sending = asyncio.create_task(_answer(here, caller, request.method, path, body))
     leaving = asyncio.create_task(_left(request))
     try:
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -76,7 +87,7 @@ async def _pass_on(request: Request, here: World, caller: Principal, path: str) 
     return StreamingResponse(_pieces(answer), answer.status_code, headers)
 
 
-async def _answer(here: World, caller: Principal, path: str, body: bytes) -> httpx2.Response:
+async def _answer(here: World, caller: Principal, method: str, path: str, body: bytes) -> httpx2.Response:
     """The beginning of the answer. Tried again, with growing pauses, while inference is away; raises _AwayError."""
     clock = asyncio.get_running_loop().time
     until, pause = clock() + here.settings.inference_retry_seconds, FIRST_PAUSE_SECONDS
@@ -85,7 +96,7 @@ async def _answer(here: World, caller: Principal, path: str, body: bytes) -> htt
     timeout = httpx2.Timeout(here.settings.inference_timeout_seconds, connect=CONNECT_SECONDS)
     url = here.settings.inference_url.rstrip("/") + path
     while True:
-        request = here.http.build_request("POST", url, content=body, headers=headers, timeout=timeout)
+        request = here.http.build_request(method, url, content=body, headers=headers, timeout=timeout)
         try:
             answer = await here.http.send(request, stream=True)
         except httpx2.TransportError as error:
