@@ -85,7 +85,7 @@ class TrafficForm(Form):
     def _one(self) -> Self:
         if sum(one is not None for one in (self.canary, self.promote, self.roll_back)) > 1:
             raise ValueError("send one of canary, promote and roll_back")
-        if self == TrafficForm():
+        if not self.model_fields_set:
             raise ValueError("send canary, promote, roll_back or promotion")
         return self
 
