@@ -16,6 +16,7 @@ from services.gateway.api import (
     docs,
     endpoints,
     events,
+    feedback,
     jobs,
     keys,
     models,
@@ -31,7 +32,7 @@ from services.gateway.hub import listening
 from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
-RESOURCES = (datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, keys)
+RESOURCES = (datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, feedback, keys)
 
 
 def build_app(world: World) -> FastAPI:

@@ -26,6 +26,9 @@ from services.inference.observation import Observation
 from services.inference.openai import ChatRequest, CompletionRequest, Refusal, Shape
 from services.inference.router import FailedEndpointError, Router, StillLoadingError, UnknownEndpointError
 from services.inference.samples import Samples
+from services.inference.shadows import Shadows
+from services.inference.tally import Tally
+from services.inference.traffic import Asker
 from sskai.contract import new_id
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's word for it; nobody is there to read it
@@ -40,6 +43,8 @@ class Desk:
     samples: Samples
     load_wait_seconds: float
     default_output_tokens: int
+    tally: Tally
+    shadows: Shadows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ async def answer(desk: Desk, request: Request, asked: ChatRequest | CompletionRe
         tenant_id=tenant_id,
         model=asked.model,
         traceparent=request.headers.get("traceparent"),
+        asker=Asker.of(request.headers),
+        tally=desk.tally,
     )
     try:
         begun = await _begin(desk, asked, tenant_id, seen)
@@ -87,7 +94,7 @@ async def _begin(desk: Desk, asked: ChatRequest | CompletionRequest, tenant_id: 
 
 
 async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tenant_id: str, seen: Observation) -> Begun:
-    endpoint = await _find(desk, tenant_id, asked.model)
+    endpoint = await _find(desk, tenant_id, asked.model, seen)
     engine = desk.fleet.engine
     try:
         tokens = await asyncio.to_thread(_encode, desk, endpoint, asked)
@@ -103,12 +110,13 @@ async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tena
         raise Refusal(429, str(error), kind="rate_limit_error", code="queue_full", headers=retry) from error
     text = asked.last_user_text if isinstance(asked, ChatRequest) else asked.prompt
     seen.begin(endpoint, text, len(tokens), sampling)
+    desk.shadows.copy(endpoint, seen.inference_id, tokens, sampling)
     return Begun(generation, len(tokens))
 
 
-async def _find(desk: Desk, tenant_id: str, name: str) -> Endpoint:
+async def _find(desk: Desk, tenant_id: str, name: str, seen: Observation) -> Endpoint:
     try:
-        return await desk.router.find(tenant_id, name, desk.load_wait_seconds)
+        return await desk.router.find(tenant_id, name, desk.load_wait_seconds, seen.asker, seen.inference_id)
     except UnknownEndpointError as error:
         raise unknown_model(name) from error
     except FailedEndpointError as error:

@@ -13,11 +13,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from services.inference import metrics, openai
+from services.inference import metrics, openai, traffic_api
 from services.inference.answering import Desk, answer, unknown_model
 from services.inference.domain import Endpoint, State
 from services.inference.openai import ChatRequest, CompletionRequest, Refusal
-from services.inference.store import ModelVersionRow, Store
+from services.inference.store import Store
+from services.inference.tables import ModelVersionRow
 from sskai.database import Database
 
 log = structlog.get_logger()
@@ -55,6 +56,8 @@ def build(desk: Desk, database: Database, internal_token: str) -> FastAPI:
     async def complete(request: Request) -> Response:
         tenant_id = tenant_of(request)
         return await answer(desk, request, openai.parse(CompletionRequest, await _body(request)), tenant_id)
+
+    app.include_router(traffic_api.routes(database, desk.tally, tenant_of))
 
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import structlog
@@ -98,6 +98,22 @@ class Fleet:
             log.exception("loading failed", endpoint=endpoint.endpoint_id)
             raise LoadError(FailureReason.INTERNAL, f"{type(error).__name__}: {error}"[:500]) from error
 
+    def adopt(self, endpoints: Iterable[Endpoint]) -> None:
+        """Names that have moved to other weights (a promotion) go on answering, if those are in memory already.
+
+        If they are not, the name counts as not loaded, and is loaded anew.
+        """
+        here = {one.weights for one in self._loaded.values()}
+        for one in endpoints:
+            loaded = self._loaded.get(one.endpoint_id)
+            if loaded is None or loaded.weights == one.weights:
+                continue
+            if one.weights in here:
+                self._loaded[one.endpoint_id] = one
+            else:
+                del self._loaded[one.endpoint_id]
+                self._used_at.pop(one.endpoint_id, None)
+
     async def unload(self, endpoint_id: str) -> None:
         """Answer no more for it; answers under way are finished. An absent one is no error."""
         async with self._loading:
@@ -108,7 +124,7 @@ class Fleet:
     def _release_unused(self) -> None:
         """Give back bases and adapters that no endpoint uses."""
         if self._engine is not None:
-            used = {(one.base_uri, one.artifact_uri) for one in self._loaded.values()}
+            used = {one.weights for one in self._loaded.values()}
             self._engine.retain(used)
 
     async def announce(self) -> None:
