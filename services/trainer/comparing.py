@@ -128,9 +128,7 @@ def _compare(
     ours = list(_measured(task, chosen[: limits.rows], metric, CLOCK() + limits.seconds / 2, stoppable))
     task.weights.take(source)
     theirs = list(_measured(task, chosen[: len(ours)], metric, give_up_at, stoppable))
-    return comparison.paired(
-        ours[: len(theirs)], theirs, metric=metric, version=champion.version, left_out=left_out
-    )
+    return comparison.paired(ours[: len(theirs)], theirs, metric=metric, version=champion.version, left_out=left_out)
 
 
 def _fetched(spec: events.JobSpec, bucket: Bucket, folder: Path, declared: dict[str, Any]) -> Path:

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 EVALUATION = "evaluation.json"
 TRAINED_ROWS = "trained_rows.txt"  # one fingerprint a line, sorted
-# Fewer differences give no spread to judge by: with 8 Student's t is 2.36 at 95 %, with 3 it is 4.3.
-MIN_ROWS = 8
+# Fewer differences give no spread to judge by: with 5 Student's t is 2.78 at 95 %, with 3 it is 4.3, with 2 it is 12.7.
+MIN_ROWS = 5
 MAX_BYTES = 64 * 1024
 ROW_LOSS, ACCURACY, PREFERENCE_ACCURACY = "row_loss", "accuracy", "preference_accuracy"
 METRICS = frozenset({ROW_LOSS, ACCURACY, PREFERENCE_ACCURACY})
@@ -52,9 +52,10 @@ class Comparison:
             sound = all(map(math.isfinite, numbers)) and found.standard_error >= 0 and found.sample_size >= MIN_ROWS
             counts = (found.champion_version, found.left_out or 0)
             whole = all(isinstance(count, int) and 0 <= count < 2**32 for count in (*counts, found.sample_size))
+            known = found.metric in METRICS
         except (TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"no comparison: {error}") from error
-        if not (sound and whole and found.metric in METRICS):
+        if not (sound and whole and known):
             raise ValueError("no comparison: its figures are out of range")
         return found
 
@@ -101,7 +102,9 @@ def sentence(found: Comparison) -> str:
         "which would flatter it.",
         0: "",
     }
-    left_out = seen.get(found.left_out, f" {found.left_out} held-out rows were left out, which one of the two had learnt.")
+    left_out = seen.get(
+        found.left_out, f" {found.left_out} held-out rows were left out, which one of the two had learnt."
+    )
     return (
         f"On the same {found.sample_size} held-out rows: {found.metric} {found.value:.4f}, of {whom} "
         f"{found.champion_value:.4f}; the difference {found.value - found.champion_value:+.4f} has a standard error of "

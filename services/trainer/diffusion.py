@@ -201,7 +201,6 @@ class PictureWeights:
         config = self._model.peft_config["default"].to_dict()
         StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=config)
 
-
     def take(self, folder: Path | None) -> None:
         del folder
         raise NotComparableError("a loss says little of pictures: nothing is compared by it")

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.trainer import domain
-from services.trainer.comparison import NotComparableError
+from services.trainer.comparison import EVALUATION, TRAINED_ROWS, NotComparableError
 from services.trainer.device import autocast, precision
 from services.trainer.domain import FencedError, Plan, Recipe, TrainingFailedError
 from services.trainer.interruption import NoticeError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT_BYTES = 1024 * 1024  # of a file that every checkpoint carries
 # Names that a checkpoint or a result has for files of its own.
-TAKEN = {DECLARATION, MANIFEST, STATE, CURVE, "README.md", "training_curve.jsonl"}
+TAKEN = {DECLARATION, MANIFEST, STATE, CURVE, EVALUATION, TRAINED_ROWS, "README.md", "training_curve.jsonl"}
 RATE_REASON = (
     "torch's own default of Adam and AdamW, or ten times that for SGD with momentum, which train.json asks for"
 )
@@ -150,7 +150,6 @@ class OwnWeights:
         save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
         for name, text in self._texts.items():
             (folder / name).write_bytes(text)
-
 
     def take(self, folder: Path | None) -> None:
         path = folder / WEIGHTS if folder else None

@@ -72,7 +72,6 @@ class AdapterWeights:
             self.texts(),
         )
 
-
     def take(self, folder: Path | None) -> None:
         """As a second adapter, which may be of another rank and on other layers."""
         if folder is None:
