@@ -148,6 +148,7 @@ class AdapterConfig:
     rank: int
     alpha: float
     rank_stabilised: bool = False
+    dora: bool = False
 
     @property
     def scaling(self) -> float:
@@ -168,7 +169,7 @@ class AdapterConfig:
         for field in CHANGES_THE_NUMBERS:
             if config.get(field) not in (None, False, "none", [], {}):
                 raise ValueError(f"{field} is {config[field]!r}: such adapters are not served")
-        return cls(rank, float(alpha), bool(config.get("use_rslora")))
+        return cls(rank, float(alpha), bool(config.get("use_rslora")), bool(config.get("use_dora")))
 
 
 MAX_RANK = 512
@@ -186,7 +187,6 @@ CHANGES_THE_NUMBERS = (
     "target_parameters",
     "trainable_token_indices",
     "use_bdlora",
-    "use_dora",
     "use_qalora",
 )
 

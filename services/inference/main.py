@@ -31,7 +31,12 @@ def new_engine(settings: Settings) -> Engine:
     from services.inference.transformers_engine import TransformersEngine
 
     return TransformersEngine(
-        limits=Limits(settings.max_concurrent_sequences, settings.max_waiting_sequences, settings.prefill_chunk_tokens),
+        limits=Limits(
+            settings.max_concurrent_sequences,
+            settings.max_waiting_sequences,
+            settings.prefill_chunk_tokens,
+            settings.prefix_cache_bytes,
+        ),
         max_context_tokens=settings.max_context_tokens,
         threads=settings.threads,
         device=settings.device,

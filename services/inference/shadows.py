@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from prometheus_client import Counter
 
 from services.inference.domain import Endpoint
-from services.inference.engine import EngineError, Generation, NotLoadedError, OverloadedError, Sampling
+from services.inference.engine import EngineError, Generation, Sampling
 from services.inference.fleet import Fleet
 from services.inference.router import Router
 from services.inference.tally import Tally
@@ -38,17 +38,17 @@ class Shadows:
         if len(self._running) >= MAX_RUNNING:
             LEFT_OUT.inc()
             return
-        try:
-            generation = self._fleet.engine.generate(shadow.base_uri, shadow.artifact_uri or None, tokens, sampling)
-        except (NotLoadedError, OverloadedError):
-            LEFT_OUT.inc()
-            return
-        task = asyncio.create_task(self._listen(shadow, inference_id, generation))
+        task = asyncio.create_task(self._answer(shadow, inference_id, tokens, sampling))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _listen(self, shadow: Endpoint, inference_id: str, generation: Generation) -> None:
+    async def _answer(self, shadow: Endpoint, inference_id: str, tokens: Sequence[int], sampling: Sampling) -> None:
         started, answered = time.perf_counter(), True
+        try:
+            generation = await self._begin(shadow, tokens, sampling)
+        except EngineError:  # unloaded meanwhile, or no place in its queue
+            LEFT_OUT.inc()
+            return
         try:
             async for _ in generation.pieces():
                 pass
@@ -56,3 +56,9 @@ class Shadows:
             answered = False
         seconds = time.perf_counter() - started
         self._tally.add(shadow, inference_id, seconds, answered=answered, shadow=True)
+
+    async def _begin(self, shadow: Endpoint, tokens: Sequence[int], sampling: Sampling) -> Generation:
+        engine, target = self._fleet.engine, self._fleet.target(shadow)
+        if sampling.schema:
+            await asyncio.to_thread(engine.check_schema, target.base, sampling.schema)
+        return engine.generate(target.base, target.adapter, tokens, sampling)[0]

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions` and `/v1/completions`: passed on to inference, answer by answer and token by token.
+"""OpenAI's answering routes: passed on to inference, answer by answer and token by token.
 
 A restart of inference goes unnoticed as long as nothing of the answer was sent: the request is tried again. When the
 client goes away, the connection to inference is closed, which frees its place there. Errors have OpenAI's shape. Keys
@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,7 @@ REFUSED = Counter("sskai_gateway_requests_refused", "Requests to inference over 
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 2.0
 CONNECT_SECONDS = 3.0
+OPENAI = "/v1/"  # these bodies name their model; of the others the path does
 KEPT_HEADERS = ("content-type", "retry-after", "x-request-id", "cache-control")
 _BODY = {
     "requestBody": {
@@ -42,6 +44,16 @@ _BODY = {
         "content": {"application/json": {"schema": {"type": "object", "required": ["model"]}}},
     }
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Onward:
+    """What is passed on. `path`: inference's own."""
+
+    method: str
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
 
 
 class _AwayError(Exception):
@@ -56,16 +68,23 @@ class _AwayError(Exception):
 @router.post("/chat/completions", openapi_extra=_BODY)
 async def chat_completions(request: Request, here: Here, caller: Caller) -> Response:
     """OpenAI's chat completions; `model` is an endpoint's name."""
-    return await _pass_on(request, here, caller, "/v1/chat/completions")
+    return await pass_on(request, here, caller, "/v1/chat/completions")
 
 
 @router.post("/completions", openapi_extra=_BODY)
 async def completions(request: Request, here: Here, caller: Caller) -> Response:
     """OpenAI's completions; `model` is an endpoint's name."""
-    return await _pass_on(request, here, caller, "/v1/completions")
+    return await pass_on(request, here, caller, "/v1/completions")
 
 
-async def _pass_on(request: Request, here: World, caller: Principal, path: str) -> Response:
+@router.post("/embeddings", openapi_extra=_BODY)
+async def embeddings(request: Request, here: Here, caller: Caller) -> Response:
+    """OpenAI's embeddings; `model` is an endpoint's name."""
+    return await pass_on(request, here, caller, "/v1/embeddings")
+
+
+async def pass_on(request: Request, here: World, caller: Principal, path: str) -> Response:
+    """Inference's answer to this request, by its own method, within the key's limits; 503 when inference stays away."""
     clock = asyncio.get_running_loop().time
     refused = here.admission.enter(caller.key_id, here.request_limits(), clock())
     if refused is not None:
@@ -86,11 +105,15 @@ async def _pass_on(request: Request, here: World, caller: Principal, path: str) 
 async def _answered(request: Request, here: World, caller: Principal, path: str, leave: Callable[[], None]) -> Response:
     """A StreamingResponse calls `leave` when it ends."""
     body = await request.body()
-    document = _document(body)
-    if isinstance(document, Response):
-        return document
+    document: Mapping[str, Any] = {}
+    if path.startswith(OPENAI):
+        read = _document(body)
+        if isinstance(read, Response):
+            return read
+        document = read
     session = session_of(request.headers.get("x-sskai-session"), document)
-    sending = asyncio.create_task(_answer(here, caller, path, body, session))
+    onward = _Onward(request.method, path, body, _headers(here, caller, session))
+    sending = asyncio.create_task(_answer(here, onward))
     leaving = asyncio.create_task(_left(request))
     try:
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +158,16 @@ def session_of(header: str | None, document: Mapping[str, Any]) -> str:
     return hashlib.sha256(first.encode(errors="replace")).hexdigest()[:32] if first else ""
 
 
-async def _answer(here: World, caller: Principal, path: str, body: bytes, session: str) -> httpx2.Response:
+def _headers(here: World, caller: Principal, session: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", **here.internal_headers(caller.tenant_id)}
+    headers |= {"X-SSKAI-Key": caller.key_id, "X-SSKAI-Session": session}
+    if not caller.sampled:
+        headers["X-SSKAI-Sample"] = "no"
+    propagate.inject(headers)
+    return headers
+
+
+async def _answer(here: World, onward: _Onward) -> httpx2.Response:
     """The beginning of the answer. Tried again, with growing pauses, while inference is away; raises _AwayError.
 
     Nothing of an answer was sent by then, and a prompt changes nothing, so that a second try is safe. A target that was
@@ -143,13 +175,8 @@ async def _answer(here: World, caller: Principal, path: str, body: bytes, sessio
     """
     clock = asyncio.get_running_loop().time
     until, pause = clock() + here.settings.inference_retry_seconds, FIRST_PAUSE_SECONDS
-    headers = {"Content-Type": "application/json", **here.internal_headers(caller.tenant_id)}
-    headers |= {"X-SSKAI-Key": caller.key_id, "X-SSKAI-Session": session}
-    if not caller.sampled:
-        headers["X-SSKAI-Sample"] = "no"
-    propagate.inject(headers)
     while True:
-        answer = await _try(here, path, body, headers)
+        answer = await _try(here, onward)
         if isinstance(answer, httpx2.Response):
             return answer
         if clock() + pause > until:
@@ -166,7 +193,7 @@ async def _answer(here: World, caller: Principal, path: str, body: bytes, sessio
         pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
 
-async def _try(here: World, path: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Response | str:
+async def _try(here: World, onward: _Onward) -> httpx2.Response | str:
     """One try; why it was in vain, if it was and another one is safe. Raises _AwayError if none is."""
     clock = asyncio.get_running_loop().time
     target = here.targets.choose(here.inference_urls(), clock())
@@ -174,7 +201,9 @@ async def _try(here: World, path: str, body: bytes, headers: Mapping[str, str]) 
         return "circuit open"
     circuit = here.targets.circuit(target)
     timeout = httpx2.Timeout(here.settings.inference_timeout_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
-    request = here.http.build_request("POST", target + path, content=body, headers=headers, timeout=timeout)
+    request = here.http.build_request(
+        onward.method, target + onward.path, content=onward.body, headers=onward.headers, timeout=timeout
+    )
     circuit.begin()
     try:
         answer = await here.http.send(request, stream=True)

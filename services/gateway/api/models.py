@@ -81,6 +81,8 @@ class AliasForm(Form):
 async def list_aliases(name: Id, here: Here, caller: Caller) -> dict[str, Any]:
     """What `NAME@champion` and `NAME@challenger` mean now."""
     async with here.database.transaction() as session:
+        if await Library(session).model(caller.tenant_id, name, here.catalogue) is None:
+            raise not_found("model", name)
         rows = await Aliases(session).of(caller.tenant_id, name)
     return {"object": "list", "data": [_alias(row.name, row.alias, row.version) for row in rows]}
 
