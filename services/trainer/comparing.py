@@ -1,7 +1,7 @@
 """In the pod, once the result is written: what was learnt and the champion, on the same rows, one row at a time.
 
-Adapters of one base are swapped, whole weights are put into the model that is there: nothing is loaded twice. Afterwards
-the model is the champion; what was learnt lies in the result's folder.
+Adapters of one base are swapped, whole weights are put into the model that is there: nothing is loaded twice.
+Afterwards the model is the champion; what was learnt lies in the result's folder.
 """
 
 from __future__ import annotations
@@ -44,9 +44,17 @@ CLOCK = time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Order:
+    """`folder`: the attempt's; `declared`: what the result says of itself; `rows`, `seconds`: at most."""
+
+    loaded: Loaded
+    spec: events.JobSpec
+    bucket: Bucket
+    folder: Path
+    declared: dict[str, Any]
     rows: int
     seconds: float
+    stoppable: Stoppable
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +80,13 @@ def rows_of(loaded: Loaded, spec: events.JobSpec, folder: Path) -> Rows:
     return Rows(samples, [known[0][sample.number] for sample in samples], known[1])
 
 
-def compare(
-    rows: Rows,
-    loaded: Loaded,
-    spec: events.JobSpec,
-    bucket: Bucket,
-    *,
-    folder: Path,
-    declared: dict[str, Any],
-    limits: Limits,
-    stoppable: Stoppable,
-) -> Comparison | str:
+def compare(order: Order, rows: Rows) -> Comparison | str:
     """The comparison, or why there is none: the job succeeds either way.
 
-    `folder`: the attempt's; `declared`: what the result says of itself. Raises what `stoppable` raises, and
-    ObjectsUnavailableError: the work is saved, and the next attempt compares.
+    Raises what `stoppable` raises, and ObjectsUnavailableError: the work is saved, and the next attempt compares.
     """
     try:
-        if loaded.workers.sharded:
-            raise NotComparableError("the model lies in parts on several machines")
-        return _compare(rows, loaded, spec, bucket, folder, declared, limits, stoppable)
+        return _compare(order, rows)
     except (NoticeError, FencedError, WorkerLostError, ObjectsUnavailableError):
         raise
     except NotComparableError as error:
@@ -104,45 +99,37 @@ def compare(
         return f"it could not be measured: {error}"[:500]
 
 
-def _compare(
-    rows: Rows,
-    loaded: Loaded,
-    spec: events.JobSpec,
-    bucket: Bucket,
-    folder: Path,
-    declared: dict[str, Any],
-    limits: Limits,
-    stoppable: Stoppable,
-) -> Comparison:
-    task, champion = loaded.training.task, spec.champion
-    other: Path | None = None
-    if champion.artifact_uri:
-        other = _fetched(spec, bucket, folder, declared)
-        source = other
-    else:
+def _compare(order: Order, rows: Rows) -> Comparison:
+    task, spec = order.loaded.training.task, order.spec
+    if order.loaded.workers.sharded:
+        raise NotComparableError("the model lies in parts on several machines")
+    champion = _fetched(order) if spec.champion.artifact_uri else None
+    if champion is None:
         _require_base_comparable(spec)
-        source = loaded.base_folder if spec.model.method in domain.WHOLE else None
-    chosen, left_out = _chosen(rows, other)
-    metric = _metric(task, spec)
-    give_up_at = CLOCK() + limits.seconds
-    ours = list(_measured(task, chosen[: limits.rows], metric, CLOCK() + limits.seconds / 2, stoppable))
-    task.weights.take(source)
-    theirs = list(_measured(task, chosen[: len(ours)], metric, give_up_at, stoppable))
-    return comparison.paired(ours[: len(theirs)], theirs, metric=metric, version=champion.version, left_out=left_out)
+    of_base = order.loaded.base_folder if spec.model.method in domain.WHOLE else None
+    chosen, left_out = _chosen(rows, champion)
+    metric, began = _metric(task, spec), CLOCK()
+    half, whole = began + order.seconds / 2, began + order.seconds
+    ours = list(_measured(task, chosen[: order.rows], metric, half, order.stoppable))
+    task.weights.take(champion or of_base)
+    theirs = list(_measured(task, chosen[: len(ours)], metric, whole, order.stoppable))
+    return comparison.paired(
+        ours[: len(theirs)], theirs, metric=metric, version=spec.champion.version, left_out=left_out
+    )
 
 
-def _fetched(spec: events.JobSpec, bucket: Bucket, folder: Path, declared: dict[str, Any]) -> Path:
-    champion = spec.champion
+def _fetched(order: Order) -> Path:
+    spec, champion = order.spec, order.spec.champion
     if champion.base_uri != spec.model.uri and not spec.model.code_uri and spec.model.method not in domain.WHOLE:
         raise NotComparableError(f"it is an adapter of another base, {champion.base_uri}")
     try:
-        found = inputs.champion_folder(champion, bucket, folder)
+        found = inputs.champion_folder(champion, order.bucket, order.folder)
     except (ValueError, NotFoundError) as error:
         raise NotComparableError(f"its files cannot be used: {error}") from error
     theirs = found / DECLARATION
     if not theirs.is_file():
         raise NotComparableError(f"it does not say what it is: {DECLARATION} is missing")
-    if why := comparison.of_one_task(declared, json.loads(theirs.read_text())):
+    if why := comparison.of_one_task(order.declared, json.loads(theirs.read_text())):
         raise NotComparableError(why)
     return found
 

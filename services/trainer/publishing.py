@@ -46,7 +46,7 @@ def write(
     )
     if kind != OWN_MODEL:  # which says of itself what its sources were
         (folder / DECLARATION).write_bytes(declaration.to_json())
-    compared = _compared(folder, settings, spec, loaded, bucket, stoppable)
+    compared = _compared(folder, settings, spec=spec, loaded=loaded, bucket=bucket, stoppable=stoppable)
     exported = _export(folder, kind, spec, loaded.base_folder, stoppable)
     running = loaded.running
     told = modelcard.Training(
@@ -71,12 +71,7 @@ def write(
 
 
 def _compared(
-    folder: Path,
-    settings: PodSettings,
-    spec: events.JobSpec,
-    loaded: Loaded,
-    bucket: Bucket,
-    stoppable: Stoppable,
+    folder: Path, settings: PodSettings, *, spec: events.JobSpec, loaded: Loaded, bucket: Bucket, stoppable: Stoppable
 ) -> str:
     """What the card says of the champion. The figures, and what was trained on, lie beside the weights."""
     from services.trainer import comparing
@@ -86,16 +81,17 @@ def _compared(
         (folder / comparison.TRAINED_ROWS).write_text(fingerprints.to_text(rows.trained))
     if not settings.trainer_compare_rows:
         return ""
-    found = comparing.compare(
-        rows,
-        loaded,
-        spec,
-        bucket,
+    order = comparing.Order(
+        loaded=loaded,
+        spec=spec,
+        bucket=bucket,
         folder=folder.parent,
         declared=json.loads((folder / DECLARATION).read_text()),
-        limits=comparing.Limits(settings.trainer_compare_rows, settings.trainer_compare_seconds),
+        rows=settings.trainer_compare_rows,
+        seconds=settings.trainer_compare_seconds,
         stoppable=stoppable,
     )
+    found = comparing.compare(order, rows)
     if isinstance(found, str):
         whom = f"version {spec.champion.version}" if spec.champion.version else "the base"
         return f"Not compared with {whom}: {found}."
