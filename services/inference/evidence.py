@@ -82,12 +82,12 @@ def student(z: float, degrees: int) -> float:
     """
     if degrees < 2:
         return math.inf
-    terms = (
+    terms: tuple[float, ...] = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
+    return z + math.fsum(term / degrees**power for power, term in enumerate(terms, start=1))
 
 
 def win_rate(champion: tuple[float, int], canary: tuple[float, int], z: float) -> tuple[float, Interval] | None:

@@ -179,7 +179,7 @@ def _measured(
 def _value(task: Task, sample: Any, metric: str) -> float:
     if metric == ACCURACY and isinstance(task, Naming):
         return float(task.graded([sample])[1] or 0) / task.targets([sample])
-    loss = task.loss([sample]).item() / task.targets([sample])
+    loss = float(task.loss([sample]).item()) / task.targets([sample])
     if metric == PREFERENCE_ACCURACY:
         # -log sigmoid(x) is below log 2 where x > 0: the chosen answer has gained more over the base than the other.
         return 0.5 if math.isclose(loss, math.log(2), rel_tol=1e-6) else float(loss < math.log(2))

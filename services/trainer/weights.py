@@ -140,7 +140,8 @@ class FullWeights:
 def _whole(folder: Path | None) -> Tensors:
     if folder is None or not (folder / MODEL).is_file():
         raise NotComparableError(f"there is no {MODEL}")
-    return load_file(folder / MODEL)
+    found: Tensors = load_file(folder / MODEL)
+    return found
 
 
 def _write(folder: Path, files: Mapping[str, Tensors], texts: Mapping[str, bytes]) -> None:

@@ -134,7 +134,8 @@ async def test_a_job_is_told_which_version_it_is_measured_against(house: House) 
 
     async def champion(name: str) -> events.Champion:
         await house.job(house.ann, name=name)
-        return list(await house.told(events.JobSubmitted))[-1].spec.champion
+        submitted: events.JobSubmitted = (await house.told(events.JobSubmitted))[-1]
+        return submitted.spec.champion
 
     assert not (await champion("another")).version
     newest = await champion("bot")
