@@ -157,7 +157,7 @@ def _chosen(rows: Rows, champion: Path | None) -> tuple[Sequence[Any], int | Non
 def _metric(task: Task, spec: events.JobSpec) -> str:
     if spec.dataset.format == PREFERENCE and not spec.model.code_uri:
         return PREFERENCE_ACCURACY
-    if isinstance(task, Naming) and len(task.held_out):
+    if isinstance(task, Naming):
         with torch.no_grad():
             return ROW_LOSS if task.graded([task.held_out[0]])[1] is None else ACCURACY
     return ROW_LOSS

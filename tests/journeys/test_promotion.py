@@ -15,7 +15,7 @@ from sskai.contract import new_id
 from sskai.testing import wait_for
 from tests.journeys.conftest import Stack
 
-pytestmark = [pytest.mark.journey, pytest.mark.heavy, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.journey, pytest.mark.heavy, pytest.mark.timeout(1200)]
 
 ANIMALS = {"cat": "meow", "dog": "woof", "bird": "tweet", "fish": "blub"}
 QUICK = {"mode": "auto", "steps": [0.5, 1.0], "minimum_requests": 8, "minimum_seconds": 0.0, "latency_tolerance": 50.0}
@@ -66,7 +66,7 @@ class Keeper:
                 },
             }
         )
-        ended = self.client.jobs.wait(job["id"], limit_seconds=240, poll_seconds=0.5)
+        ended = self.client.jobs.wait(job["id"], limit_seconds=400, poll_seconds=0.5)
         assert ended["state"] == "succeeded", ended
         return ended
 
