@@ -17,6 +17,7 @@ from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dic
 from safetensors.torch import load_file
 
 from services.trainer import pictures, products
+from services.trainer.comparison import NotComparableError
 from services.trainer.domain import Recipe, TrainingFailedError
 from services.trainer.finetune import Base
 from services.trainer.pictures import DescribedPicture
@@ -200,6 +201,10 @@ class PictureWeights:
         folder.mkdir(parents=True, exist_ok=True)
         config = self._model.peft_config["default"].to_dict()
         StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=config)
+
+    def take(self, folder: Path | None) -> None:
+        del folder
+        raise NotComparableError("a loss says little of pictures: nothing is compared by it")
 
 
 def versions() -> dict[str, str]:
