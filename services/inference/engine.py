@@ -19,6 +19,10 @@ class EngineError(Exception):
     """The engine could not answer; the text may be shown to the user."""
 
 
+class EngineFailedError(EngineError):
+    """The engine failed, not the request: another one may answer it, or the same one later."""
+
+
 class NotLoadedError(EngineError):
     """This base or adapter is not loaded here (any more)."""
 
@@ -84,10 +88,22 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """The beginning of an answer that another engine gave: this one goes on after it, as if it had said it itself."""
+
+    tokens: tuple[int, ...] = ()
+    logprob_sum: float = 0.0
+
+
+NOTHING_SAID = Said()
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A part of an answer. The last one carries the `finish_reason` ("stop" or "length") and the answer's figures.
 
-    `logprobs`: of the tokens since the last piece, if they were asked for. `vector`: the only piece of an embedding.
+    `logprobs`: of the tokens since the last piece, if they were asked for. `tokens`: those themselves, in every case.
+    `vector`: the only piece of an embedding.
     """
 
     text: str
@@ -97,6 +113,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
     vector: tuple[float, ...] = ()
     work: Work = Work()
+    tokens: tuple[int, ...] = ()
 
 
 class Generation:
@@ -173,9 +190,17 @@ class Engine(Protocol):
         NotLoadedError."""
 
     def generate(
-        self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling, copies: int = 1
+        self,
+        base: str,
+        adapter: str | None,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        copies: int = 1,
+        said: Said = NOTHING_SAID,
     ) -> list[Generation]:
         """Begin so many answers to one prompt, all or none, in the running event loop; their seeds count upwards.
+
+        `said`: all pieces told before, of which none is told again; what follows is what would have followed there.
         Raises NotLoadedError, OverloadedError."""
 
     def embed(self, base: str, adapter: str | None, texts: Sequence[Sequence[int]]) -> list[Generation]:

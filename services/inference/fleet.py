@@ -6,25 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import structlog
 
-from services.inference import manifests
+from services.inference import loading
 from services.inference.artifacts import Artifacts, LoadError
 from services.inference.domain import Endpoint, FailureReason, Kind
-from services.inference.engine import Engine, NotLoadedError, Occupancy, UnusableWeightsError
-from sskai.objects import ObjectsUnavailableError
+from services.inference.engine import Engine, NotLoadedError, Occupancy
+from services.inference.loading import Target
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """An endpoint's names in the engine. A model with weights of its own is a base itself."""
-
-    base: str
-    adapter: str | None
 
 
 class Fleet:
@@ -95,36 +86,10 @@ class Fleet:
         await self.announce()
 
     def _load(self, endpoint: Endpoint, manifest_sha256: str | None) -> None:
-        try:
-            self._targets[endpoint.endpoint_id] = self._load_artifacts(endpoint, manifest_sha256)
-        except LoadError:
-            raise
-        except UnusableWeightsError as error:
-            raise LoadError(FailureReason.UNUSABLE_WEIGHTS, str(error)) from error
-        except ObjectsUnavailableError as error:
-            raise LoadError(FailureReason.UNAVAILABLE, str(error)) from error
-        except MemoryError as error:
-            raise LoadError(FailureReason.OUT_OF_MEMORY, "the weights do not fit into memory") from error
-        except Exception as error:
-            log.exception("loading failed", endpoint=endpoint.endpoint_id)
-            raise LoadError(FailureReason.INTERNAL, f"{type(error).__name__}: {error}"[:500]) from error
-
-    def _load_artifacts(self, endpoint: Endpoint, manifest_sha256: str | None) -> Target:
-        if not endpoint.artifact_uri:
-            self._start_engine().load_base(endpoint.base_uri, self._artifacts.base(endpoint.base_uri))
-            return Target(endpoint.base_uri, None)
-        folder, kind = self._artifacts.result(endpoint.artifact_uri, manifest_sha256)
-        if kind == manifests.Kind.WHOLE:
-            self._start_engine().load_base(endpoint.artifact_uri, folder)
-            return Target(endpoint.artifact_uri, None)
-        base = self._artifacts.base(endpoint.base_uri)
-        engine = self._start_engine()
-        if kind == manifests.Kind.CLASSIFIER_ADAPTER:
-            engine.load_classifier(endpoint.artifact_uri, base, folder)
-            return Target(endpoint.artifact_uri, None)
-        engine.load_base(endpoint.base_uri, base)
-        engine.attach_adapter(endpoint.base_uri, endpoint.artifact_uri, folder)
-        return Target(endpoint.base_uri, endpoint.artifact_uri)
+        with loading.failures_told(endpoint.endpoint_id):
+            weights = loading.fetch(self._artifacts, endpoint.base_uri, endpoint.artifact_uri, manifest_sha256)
+            loading.load(self._start_engine(), weights)
+            self._targets[endpoint.endpoint_id] = weights.target
 
     def _start_engine(self) -> Engine:
         if self._engine is None:

@@ -22,10 +22,12 @@ from services.inference import flat
 from services.inference.caches import Block, Row, Shelves
 from services.inference.classifier import Classifier
 from services.inference.engine import (
+    NOTHING_SAID,
     Generation,
     NotLoadedError,
     Occupancy,
     PromptError,
+    Said,
     Sampling,
     UnusableWeightsError,
 )
@@ -139,9 +141,15 @@ class TransformersEngine:
         self._loaded(base).grammars.start(schema)
 
     def generate(
-        self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling, copies: int = 1
+        self,
+        base: str,
+        adapter: str | None,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        copies: int = 1,
+        said: Said = NOTHING_SAID,
     ) -> list[Generation]:
-        return self._loaded(base).runner.submit(tokens, self._chosen(base, adapter), sampling, copies)
+        return self._loaded(base).runner.submit(tokens, self._chosen(base, adapter), sampling, copies, said)
 
     def embed(self, base: str, adapter: str | None, texts: Sequence[Sequence[int]]) -> list[Generation]:
         return self._loaded(base).runner.embed(texts, self._chosen(base, adapter))

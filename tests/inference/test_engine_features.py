@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from services.inference.engine import GrammarError, Piece, PromptError, Sampling
+from services.inference.engine import NOTHING_SAID, GrammarError, Piece, PromptError, Said, Sampling
 from services.inference.runner import Limits
 from services.inference.transformers_engine import TransformersEngine
 
@@ -219,3 +219,44 @@ def test_classifiers_answer_as_transformers_and_peft_do(
     with pytest.raises(PromptError, match="longer than the model's"):
         engine.classify("whole", ["word " * 900])
     assert engine.labels("tiny") == ()
+
+
+CITIES = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Madrid"]}, "days": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["city", "days"],
+}
+SAYINGS = {
+    "greedy": Sampling(40, temperature=0),
+    "seeded": Sampling(40, seed=11),
+    "nucleus": Sampling(40, temperature=0.7, top_p=0.9, seed=2**64 - 1),
+    "stopped": Sampling(60, temperature=0, stop=("qq", "er is")),
+    "penalties": Sampling(40, seed=5, frequency_penalty=1.5, presence_penalty=0.5, min_tokens=30, top_logprobs=2),
+    "schema": Sampling(60, seed=7, schema=json.dumps(CITIES)),
+}
+
+
+@pytest.mark.parametrize("how", SAYINGS.values(), ids=SAYINGS)
+@pytest.mark.parametrize("adapter", [None, "cats"])
+async def test_an_answer_goes_on_exactly_after_what_another_engine_said(
+    engine: TransformersEngine, how: Sampling, adapter: str | None
+) -> None:
+    tokens = engine.encode_text("tiny", "What is the capital of France?")
+
+    async def pieces_after(said: Said) -> list[Piece]:
+        (generation,) = engine.generate("tiny", adapter, tokens, how, said=said)
+        async with asyncio.timeout(60):
+            return [piece async for piece in generation.pieces()]
+
+    whole = await pieces_after(NOTHING_SAID)
+    assert len(whole) > 4
+    for cut in (1, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+        told, rest = whole[:cut], whole[cut:]
+        said = Said(tuple(t for piece in told for t in piece.tokens), told[-1].mean_logprob * told[-1].output_tokens)
+        again = await pieces_after(said)
+        assert [(one.text, one.tokens, one.output_tokens, one.finish_reason) for one in again] == [
+            (one.text, one.tokens, one.output_tokens, one.finish_reason) for one in rest
+        ]
+        assert again[-1].mean_logprob == pytest.approx(rest[-1].mean_logprob, abs=1e-4)
+        assert [len(one.logprobs) for one in again] == [len(one.logprobs) for one in rest]
+        assert again[-1].work.cached_tokens <= len(tokens)
