@@ -196,6 +196,7 @@ class Engine(Protocol):
         tokens: Sequence[int],
         sampling: Sampling,
         copies: int = 1,
+        *,
         said: Said = NOTHING_SAID,
     ) -> list[Generation]:
         """Begin so many answers to one prompt, all or none, in the running event loop; their seeds count upwards.

@@ -89,6 +89,7 @@ class Runner:
         adapter: Adapter | None,
         sampled: Sampling,
         copies: int = 1,
+        *,
         said: Said = NOTHING_SAID,
     ) -> list[Generation]:
         """Put sequences with one prompt into the queue. Raises OverloadedError, NotLoadedError, GrammarError."""

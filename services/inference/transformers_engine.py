@@ -147,9 +147,10 @@ class TransformersEngine:
         tokens: Sequence[int],
         sampling: Sampling,
         copies: int = 1,
+        *,
         said: Said = NOTHING_SAID,
     ) -> list[Generation]:
-        return self._loaded(base).runner.submit(tokens, self._chosen(base, adapter), sampling, copies, said)
+        return self._loaded(base).runner.submit(tokens, self._chosen(base, adapter), sampling, copies, said=said)
 
     def embed(self, base: str, adapter: str | None, texts: Sequence[Sequence[int]]) -> list[Generation]:
         return self._loaded(base).runner.embed(texts, self._chosen(base, adapter))

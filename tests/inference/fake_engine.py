@@ -71,6 +71,7 @@ class FakeEngine:
         tokens: Sequence[int],
         sampling: Sampling,
         copies: int = 1,
+        *,
         said: Said = NOTHING_SAID,
     ) -> list[Generation]:
         if (base, adapter or "") not in self.loaded:
