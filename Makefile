@@ -1,6 +1,6 @@
 # The only door. `make demo` and `make test` do their own set-up; everything is quick when run again.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test test-journeys check format proto proto-baseline bench clean
+.PHONY: help setup up down status demo test test-heavy test-journeys check format proto proto-baseline bench clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -35,9 +35,14 @@ status: ## What runs
 demo: setup ## The main job end to end on the embedded stack (ARGS=--json for one JSON object)
 	@$(PY) -m sskai.demo $(ARGS)
 
+# Files go to the two workers as they lie: by size, those of few but long tests (several processes each) would come last,
+# and one worker would wait for the other.
 test: setup ## All tests: first the quick ones on both cores, then the journeys of the whole system
-	@$(PY) -m pytest -n 2 --dist loadfile -m "not journey" -q
-	@$(PY) -m pytest -m journey -v
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not journey and not heavy" -q
+	@$(PY) -m pytest -m "journey and not heavy" -v
+
+test-heavy: setup ## What takes minutes more: gangs that lose machines, models in parts, further services killed
+	@$(PY) -m pytest -m heavy -v $(ARGS)
 
 test-journeys: setup ## Only the journeys of the whole system
 	@$(PY) -m pytest -m journey -v $(ARGS)

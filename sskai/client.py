@@ -195,6 +195,14 @@ class Client:
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
 
+DATASET_TYPES = {
+    ".jsonl": "application/jsonl",
+    ".csv": "text/csv",
+    ".parquet": "application/vnd.apache.parquet",
+    ".zip": "application/zip",
+}
+
+
 class _Resource:
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -202,10 +210,10 @@ class _Resource:
 
 class Datasets(_Resource):
     def upload(self, path: str | Path, name: str) -> Document:
-        """Upload JSON Lines, CSV (by its name), Parquet or a zip of images; SskaiError with row, column and reason if
-        a row is wrong."""
+        """Upload JSON Lines, CSV, Parquet or a zip of images, told by its name, else by its content; SskaiError with
+        row, column and reason if a row is wrong."""
         size = Path(path).stat().st_size
-        kind = "text/csv" if Path(path).suffix.lower() == ".csv" else "application/octet-stream"
+        kind = DATASET_TYPES.get(Path(path).suffix.lower(), "application/octet-stream")
 
         def body(files: ExitStack) -> Document:
             return {

@@ -6,6 +6,7 @@ Traces follow OpenTelemetry's messaging conventions; logs are JSON lines that ca
 from __future__ import annotations
 
 import logging
+import random
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -17,9 +18,27 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 # The SDK's default of 2,048 drops spans in a burst; a span is about 2 KB, so this is at most some 40 MB.
 MAX_QUEUED_SPANS = 20_000
+
+
+class OwnIds(IdGenerator):
+    """Ids from the system's randomness. The SDK draws them from `random`, which a training seeds: every attempt of a
+    job would tell the same ids, and each span would move a generator that a checkpoint keeps."""
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+
+    def generate_span_id(self) -> int:
+        return self._random.randrange(1, 1 << 64)  # zero is no id
+
+    def generate_trace_id(self) -> int:
+        return self._random.randrange(1, 1 << 128)
+
+    def is_trace_id_random(self) -> bool:
+        return True
 
 
 def setup(service_name: str, otlp_url: str | None, log_level: str = "INFO") -> None:
@@ -39,7 +58,7 @@ def setup(service_name: str, otlp_url: str | None, log_level: str = "INFO") -> N
     )
     structlog.contextvars.bind_contextvars(service=service_name)
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
-    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name}), id_generator=OwnIds())
     if otlp_url:
         exporter = OTLPSpanExporter(endpoint=otlp_url.rstrip("/") + "/v1/traces", timeout=5)
         provider.add_span_processor(

@@ -19,6 +19,7 @@ from services.optimizer.work import OBJECTIVES
 CALLS = 400
 REPLAN_SECONDS = 10.0
 REPLAYS = 1000
+ASSUMPTIONS = Assumptions(max_workers=64)  # as the service's settings are
 IDENTITY = {"job_id": "job", "tenant_id": "tenant", "plan_id": "plan", "preview": False, "after_attempt": 1}
 
 
@@ -58,7 +59,7 @@ def _milliseconds(everything: Market, profile: ModelProfile) -> float:
         profile,
         machines=everything.machines,
         offers=everything.offers,
-        assumptions=Assumptions(),
+        assumptions=ASSUMPTIONS,
         now=NOW,
         history=History(),
     )
@@ -70,7 +71,7 @@ def _replans_per_minute(everything: Market, profiles: list[ModelProfile]) -> flo
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < REPLAN_SECONDS:
         history = History(steps_done=done % 1000, spent_usd=0.01 * (done % 100))
-        inputs = Inputs(replace(REQUEST, budget_usd=100.0), profiles[done % len(profiles)], Assumptions(), NOW, history)
+        inputs = Inputs(replace(REQUEST, budget_usd=100.0), profiles[done % len(profiles)], ASSUMPTIONS, NOW, history)
         _stored(inputs, everything)
         done += 1
     return 60 * done / (time.perf_counter() - began)
@@ -100,7 +101,7 @@ def _random_inputs(dice: random.Random, profiles: list[ModelProfile]) -> Inputs:
         batch_size=dice.choice((None, 1, 8, 64)),
     )
     history = History(dice.randrange(100), dice.random(), save_seconds=dice.choice((0.0, dice.random())))
-    assumptions = Assumptions(max_workers=dice.choice((1, 1, 8)), objects_region=dice.choice(("", "us-east-1")))
+    assumptions = Assumptions(max_workers=dice.choice((1, 8, 64)), objects_region=dice.choice(("", "us-east-1")))
     return Inputs(request, dice.choice(profiles), assumptions, NOW, history)
 
 

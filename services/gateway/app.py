@@ -16,6 +16,7 @@ from services.gateway.api import (
     docs,
     endpoints,
     events,
+    feedback,
     infer,
     jobs,
     keys,
@@ -32,7 +33,9 @@ from services.gateway.hub import listening
 from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
-RESOURCES = (datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, infer, keys)
+RESOURCES = (
+    datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, infer, feedback, keys,
+)  # fmt: skip
 
 
 def build_app(world: World) -> FastAPI:

@@ -177,6 +177,7 @@ class HyperparametersForm(Form):
     gradient_checkpointing: bool | Auto = "auto"
     packing: bool | Auto = "auto"  # several rows in one sequence
     dpo_beta: Annotated[float, Field(gt=0, le=10)] | Auto = "auto"
+    horizontal_flip: bool | Auto = "auto"  # mirror half of the pictures that are trained on
 
 
 class SpotForm(Form):
@@ -340,6 +341,11 @@ def _check_wishes(job: JobFile, dataset: Dataset) -> None:
     if wishes.dpo_beta != "auto" and dataset.format != "preference":
         raise JobFileError(
             "hyperparameters.dpo_beta", f"is of preference pairs, but the dataset is {dataset.format}: leave it out"
+        )
+    if wishes.horizontal_flip is True and dataset.format != "image-classification":
+        raise JobFileError(
+            "hyperparameters.horizontal_flip",
+            f"is for pictures in classes, but the dataset is {dataset.format}: leave it out",
         )
     if wishes.packing is True and dataset.format not in PACKED_FORMATS:
         raise JobFileError(

@@ -41,10 +41,13 @@ DOCUMENTS = {
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
+    "preprocessor_config.json",
     "model.safetensors.index.json",
 }
+CONFIGS = {"config.json", "preprocessor_config.json"}
 TEXTS = {"merges.txt", "chat_template.jinja"}
-REQUIRED = ("config.json", "tokenizer.json")
+REQUIRED = "config.json"
+PREPARING = ("tokenizer.json", "preprocessor_config.json")  # what turns texts, or pictures, into a model's input
 
 _WEIGHTS = re.compile(r"[A-Za-z0-9_-]{1,64}\.safetensors")
 _PICKLE_PROTOCOLS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
@@ -68,11 +71,13 @@ def check_names(names: list[str]) -> None:
             raise RefusedError(name, f"not a file of a model: send *.safetensors and any of {known}")
     if len(set(names)) != len(names):
         raise RefusedError("files", "a file was sent twice")
-    for required in REQUIRED:
-        if required not in names:
-            raise RefusedError(
-                required, "missing: save model and tokenizer with save_pretrained() and send that folder"
-            )
+    if REQUIRED not in names:
+        raise RefusedError(REQUIRED, "missing: save the model with save_pretrained() and send that folder")
+    if not set(PREPARING) & set(names):
+        raise RefusedError(
+            PREPARING[0],
+            f"missing, and so is {PREPARING[1]}: save the tokenizer, or what prepares pictures, beside the model",
+        )
     if not any(_WEIGHTS.fullmatch(name) for name in names):
         raise RefusedError("model.safetensors", "missing: the weights must come as safetensors")
 
@@ -94,8 +99,6 @@ def check_file(name: str, file: BinaryIO, size_bytes: int) -> None:
 def read_config(file: BinaryIO, size_bytes: int) -> str:
     """The model's configuration as compact JSON. Raises RefusedError."""
     config = _read_document("config.json", file, size_bytes)
-    if "auto_map" in config:
-        raise RefusedError("config.json", "auto_map asks for code from elsewhere, which is never run: remove it")
     if not isinstance(config.get("model_type"), str) or not isinstance(config.get("architectures"), list):
         raise RefusedError(
             "config.json", "model_type and architectures must be there, as save_pretrained() writes them"
@@ -123,6 +126,8 @@ def _read_document(name: str, file: BinaryIO, size_bytes: int) -> dict[str, Any]
         raise RefusedError(name, f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise RefusedError(name, "not a JSON object")
+    if name in CONFIGS and "auto_map" in document:
+        raise RefusedError(name, "auto_map asks for code from elsewhere, which is never run: remove it")
     return document
 
 

@@ -30,6 +30,9 @@ from services.inference.observation import Observation
 from services.inference.openai import ChatRequest, CompletionRequest, Refusal, Shape
 from services.inference.router import FailedEndpointError, Router, StillLoadingError, UnknownEndpointError
 from services.inference.samples import Samples
+from services.inference.shadows import Shadows
+from services.inference.tally import Tally
+from services.inference.traffic import Asker
 from sskai.contract import new_id
 
 T = TypeVar("T")
@@ -46,6 +49,8 @@ class Desk:
     samples: Samples
     load_wait_seconds: float
     default_output_tokens: int
+    tally: Tally
+    shadows: Shadows
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,8 @@ async def answer(desk: Desk, request: Request, asked: ChatRequest | CompletionRe
         tenant_id=tenant_id,
         model=asked.model,
         traceparent=request.headers.get("traceparent"),
+        asker=Asker.of(request.headers),
+        tally=desk.tally,
     )
     try:
         begun = await _begin(desk, asked, tenant_id, seen)
@@ -134,7 +141,7 @@ async def loaded(model: str, attempt: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tenant_id: str, seen: Observation) -> Begun:
-    endpoint = await find(desk, tenant_id, asked.model)
+    endpoint = await find(desk, tenant_id, asked.model, seen)
     engine, target = desk.fleet.engine, desk.fleet.target(endpoint)
     where = "messages" if isinstance(asked, ChatRequest) else "prompt"
     try:
@@ -152,12 +159,15 @@ async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tena
         raise Refusal(400, str(error), param=where, code="context_length_exceeded") from error
     text = asked.last_user_text if isinstance(asked, ChatRequest) else asked.prompt
     seen.begin(endpoint, text, len(tokens), sampling)
+    desk.shadows.copy(endpoint, seen.inference_id, tokens, sampling)
     return Begun(generations, len(tokens), asked.told_logprobs is not None)
 
 
-async def find(desk: Desk, tenant_id: str, name: str) -> Endpoint:
+async def find(desk: Desk, tenant_id: str, name: str, seen: Observation | None) -> Endpoint:
+    """`seen`: of a request that is drawn between versions. Raises Refusal."""
+    asker, request_id = (seen.asker, seen.inference_id) if seen else (None, "")
     try:
-        return await desk.router.find(tenant_id, name, desk.load_wait_seconds)
+        return await desk.router.find(tenant_id, name, desk.load_wait_seconds, asker, request_id)
     except UnknownEndpointError as error:
         raise unknown_model(name) from error
     except FailedEndpointError as error:

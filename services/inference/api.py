@@ -13,11 +13,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from services.inference import metrics, openai, v2, vectors
+from services.inference import metrics, openai, traffic_api, v2, vectors
 from services.inference.answering import Desk, answer, unknown_model
 from services.inference.domain import Endpoint, State
 from services.inference.openai import ChatRequest, CompletionRequest, EmbeddingRequest, Refusal
-from services.inference.store import ModelVersionRow, Store
+from services.inference.store import Store
+from services.inference.tables import ModelVersionRow
 from sskai.database import Database
 
 log = structlog.get_logger()
@@ -78,6 +79,8 @@ def build(desk: Desk, database: Database, internal_token: str) -> FastAPI:
             raise unknown_model(name)
         # One that sleeps is ready, too: the next request wakes it.
         return {"name": name, "ready": endpoints[0].state == State.READY}
+
+    app.include_router(traffic_api.routes(database, desk.tally, tenant_of))
 
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import structlog
@@ -96,12 +96,30 @@ class Fleet:
             self._engine = self._new_engine()
         return self._engine
 
+    def adopt(self, endpoints: Iterable[Endpoint]) -> None:
+        """Names that have moved to other weights (a promotion) go on answering, if those are in memory already.
+
+        If they are not, the name counts as not loaded, and is loaded anew.
+        """
+        here = {one.weights: self._targets[one.endpoint_id] for one in self._loaded.values()}
+        for one in endpoints:
+            loaded = self._loaded.get(one.endpoint_id)
+            if loaded is None or loaded.weights == one.weights:
+                continue
+            if one.weights in here:
+                self._loaded[one.endpoint_id] = one
+                self._targets[one.endpoint_id] = here[one.weights]
+            else:
+                self._forget(one.endpoint_id)
+
+    def _forget(self, endpoint_id: str) -> None:
+        del self._loaded[endpoint_id], self._targets[endpoint_id], self._used_at[endpoint_id]
+
     async def unload(self, endpoint_id: str) -> None:
         """Answer no more for it; answers under way are finished. An absent one is no error."""
         async with self._loading:
-            if self._loaded.pop(endpoint_id, None) is not None:
-                self._used_at.pop(endpoint_id, None)
-                self._targets.pop(endpoint_id, None)
+            if endpoint_id in self._loaded:
+                self._forget(endpoint_id)
                 self._release_unused()
 
     def _release_unused(self) -> None:

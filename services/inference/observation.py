@@ -13,6 +13,8 @@ from services.inference import domain, metrics
 from services.inference.domain import Endpoint
 from services.inference.engine import Piece, Sampling
 from services.inference.samples import Samples
+from services.inference.tally import Tally
+from services.inference.traffic import Asker
 from sskai import telemetry
 from sskai.contract import timestamp
 from sskai.events import v1 as events
@@ -31,8 +33,12 @@ class Observation:
         tenant_id: str,
         model: str,
         traceparent: str | None,
+        asker: Asker,
+        tally: Tally,
     ) -> None:
-        self._inference_id = inference_id
+        self.inference_id = inference_id
+        self.asker = asker
+        self._tally = tally
         self._samples = samples
         self._operation = operation
         self._started = time.perf_counter()
@@ -62,7 +68,7 @@ class Observation:
             {
                 "gen_ai.response.model": endpoint.name,
                 "gen_ai.usage.input_tokens": input_tokens,
-                "sskai.endpoint": endpoint.endpoint_id,
+                "sskai.endpoint": endpoint.told_as,
                 "sskai.model": endpoint.model_id,
                 "sskai.model.version": endpoint.version,
             }
@@ -127,7 +133,9 @@ class Observation:
         if outcome not in ("answered", "disconnected"):
             self._span.set_attribute("error.type", outcome)
             self._span.set_status(Status(StatusCode.ERROR, outcome))
-        self._span.set_attribute("gen_ai.response.id", self._inference_id)
+        self._span.set_attribute("gen_ai.response.id", self.inference_id)
+        if self._endpoint is not None and outcome != "disconnected":
+            self._tally.add(self._endpoint, self.inference_id, seconds, answered=outcome == "answered", shadow=False)
         if outcome == "answered":
             self._sample(seconds)
         self._span.end()
@@ -152,12 +160,14 @@ class Observation:
 
     def _sample(self, seconds: float) -> None:
         endpoint, last = self._endpoint, self._last.get(0)
-        if endpoint is None or last is None or not domain.is_sampled(endpoint.sample_rate, random.random()):
+        if endpoint is None or last is None or not self.asker.sampled:
+            return
+        if not domain.is_sampled(endpoint.sample_rate, random.random()):
             return
         sample = events.InferenceSampled(
-            endpoint_id=endpoint.endpoint_id,
+            endpoint_id=endpoint.told_as,
             tenant_id=endpoint.tenant_id,
-            inference_id=self._inference_id,
+            inference_id=self.inference_id,
             model_id=endpoint.model_id,
             version=endpoint.version,
             input_text=domain.redacted(self._input_text),

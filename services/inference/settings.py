@@ -40,3 +40,10 @@ class Settings(sskai.settings.Settings):
     idle_seconds: float = Field(default=300.0, gt=0)
     # Sampled inferences that wait for the database; more are dropped and counted.
     max_waiting_samples: int = Field(default=1000, gt=0)
+
+    # How often rollouts are looked at, and how long a canary stays after its end, until all processes know of it.
+    rollout_seconds: float = Field(default=2.0, gt=0)
+    rollout_clean_up_seconds: float = Field(default=5.0, gt=0)
+    # Answers are known to feedback for so long; so many wait for the database at most.
+    feedback_retention_days: float = Field(default=7.0, gt=0)
+    max_waiting_answers: int = Field(default=10_000, gt=0)

@@ -16,6 +16,7 @@ from services.inference.domain import Endpoint
 from services.inference.engine import EngineError, Generation, Piece, PromptError
 from services.inference.observation import Observation
 from services.inference.openai import EmbeddingRequest, Refusal
+from services.inference.traffic import Asker
 from sskai.contract import new_id
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ async def embed(desk: Desk, request: Request, asked: EmbeddingRequest, tenant_id
     seen = _observed(desk, request, "embeddings", asked.model, tenant_id)
 
     async def once() -> tuple[list[list[float]], int]:
-        endpoint = await find(desk, tenant_id, asked.model)
+        endpoint = await find(desk, tenant_id, asked.model, seen)
         engine, target = desk.fleet.engine, desk.fleet.target(endpoint)
         texts = await asyncio.to_thread(lambda: [engine.encode_text(target.base, text) for text in asked.texts])
         context = engine.context_tokens(target.base)
@@ -74,7 +75,7 @@ async def classify(desk: Desk, request: Request, name: str, asked: v2.InferReque
     seen = _observed(desk, request, "classify", name, tenant_id)
 
     async def once() -> dict[str, Any]:
-        endpoint, labels = await _classifier(desk, name, tenant_id)
+        endpoint, labels = await _classifier(desk, name, tenant_id, seen)
         seen.begin(endpoint, "", 0)
         base = desk.fleet.target(endpoint).base
         rows = await asyncio.to_thread(desk.fleet.engine.classify, base, texts)
@@ -88,14 +89,16 @@ async def described(desk: Desk, name: str, tenant_id: str) -> dict[str, Any]:
     """The model's metadata; loads the endpoint if it sleeps. Raises Refusal."""
 
     async def once() -> dict[str, Any]:
-        endpoint, labels = await _classifier(desk, name, tenant_id)
+        endpoint, labels = await _classifier(desk, name, tenant_id, None)
         return v2.described(v2.Model(name, endpoint.version, labels))
 
     return await loaded(name, once)
 
 
-async def _classifier(desk: Desk, name: str, tenant_id: str) -> tuple[Endpoint, tuple[str, ...]]:
-    endpoint = await find(desk, tenant_id, name)
+async def _classifier(
+    desk: Desk, name: str, tenant_id: str, seen: Observation | None
+) -> tuple[Endpoint, tuple[str, ...]]:
+    endpoint = await find(desk, tenant_id, name, seen)
     labels = desk.fleet.engine.labels(desk.fleet.target(endpoint).base)
     if not labels:
         message = f"The model {name!r} is no classifier: use /v1/chat/completions."
@@ -111,6 +114,8 @@ def _observed(desk: Desk, request: Request, operation: str, model: str, tenant_i
         tenant_id=tenant_id,
         model=model,
         traceparent=request.headers.get("traceparent"),
+        asker=Asker.of(request.headers),
+        tally=desk.tally,
     )
 
 

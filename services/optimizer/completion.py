@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from services.optimizer import memory, throughput
+from services.optimizer import memory, throughput, work
 from services.optimizer.charges import HOURS_PER_MONTH, Baggage
-from services.optimizer.memory import Footprint, ModelProfile
+from services.optimizer.memory import Footprint, Layout, ModelProfile
 from services.optimizer.throughput import NETWORK_EFFICIENCY, Machine, Measured
-from services.optimizer.work import Request, Work
+from services.optimizer.work import PREFERENCE, Request, Work
 
 # AWS's Spot Instance Advisor: the share of instances of a type that were reclaimed during the trailing month, in five
 # bands. (expected, low, high) probability per month; the last band is open-ended, and unknown is taken to be as bad.
@@ -106,6 +107,7 @@ class Pace:
     save_seconds: float
     stall_seconds: float
     baggage: Baggage
+    shard: bool = False  # the model is split over the workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,48 +182,96 @@ def pace(
 ) -> Pace | None:
     """The step time and the fixed costs on `machines` of a type; None: not even one sequence fits into its memory.
 
-    Gradient checkpointing is what the request says, or whichever of both is faster. `saving`: seconds that a checkpoint
-    of this job took and stalled, where that was measured.
+    Gradient checkpointing is what the request says, or whichever of both is faster. A model that does not fit one
+    accelerator is split over the workers. `saving`: seconds that a checkpoint of this job took and stalled, where that
+    was measured.
     """
+    reference = request.dataset_format == PREFERENCE
+    layout = Layout(sequences_per_sample=job.sequences_per_sample, reference=reference)
+    shared: dict[str, Any] = {
+        "machines": machines,
+        "workers": workers,
+        "machine_start_seconds": machine_start_seconds,
+        "pinned_micro_batch_size": pinned_micro_batch_size,
+        "saving": saving,
+    }
+    found = _pace(request, profile, job, machine, measured, layout=layout, **shared)
+    if found is None and memory.can_shard(profile, machine, request.method, workers, reference=reference):
+        layout = replace(layout, shards=workers)
+        found = _pace(request, profile, job, machine, measured, layout=layout, **shared)
+    return found
+
+
+def _pace(
+    request: Request,
+    profile: ModelProfile,
+    job: Work,
+    machine: Machine,
+    measured: Sequence[Measured],
+    *,
+    layout: Layout,
+    machines: int,
+    workers: int,
+    machine_start_seconds: float,
+    pinned_micro_batch_size: int,
+    saving: tuple[float, float] | None,
+) -> Pace | None:
     wishes = (False, True) if request.gradient_checkpointing is None else (request.gradient_checkpointing,)
     share = math.ceil(job.batch_size / workers)
     network = machine.network_mbps * 1e6 / 8 * NETWORK_EFFICIENCY
+    shards = layout.shards
     best: Pace | None = None
     for checkpointing in wishes:
         size = memory.micro_batch_size(
-            profile, machine, request.method, share, checkpointing=checkpointing, pinned=pinned_micro_batch_size
+            profile,
+            machine,
+            request.method,
+            share,
+            checkpointing=checkpointing,
+            pinned=pinned_micro_batch_size,
+            layout=layout,
         )
         if size == 0:
             continue
         footprint = memory.footprint(
-            profile, machine, request.method, size, checkpointing=checkpointing, accumulating=size < share
+            profile,
+            machine,
+            request.method,
+            size,
+            checkpointing=checkpointing,
+            accumulating=size < share,
+            layout=layout,
         )
-        tokens = size * job.padded_tokens_per_sequence
+        tokens = size * job.sequences_per_sample * job.padded_tokens_per_sequence
         filled = job.padded_tokens_per_sequence / job.sequence_length  # of the profiled sequence
-        passes = 3 if checkpointing else 2
+        effort = work.effort(request, profile, checkpointing=checkpointing)
         time = throughput.step_time(
             machine,
             request.method,
-            micro_batches=share / size,
-            flops_per_micro_batch=tokens
-            * (profile.recomputing_flops_per_token if checkpointing else profile.flops_per_token),
+            # Of a split model every pass is one of all workers, however small its micro-batch.
+            micro_batches=math.ceil(share / size) if shards > 1 else share / size,
+            flops_per_micro_batch=tokens * effort.flops_per_token,
             # Weights are read once a pass; activations are written once and read once.
-            bytes_per_micro_batch=passes * footprint.weight_bytes + 2 * footprint.activation_bytes * filled,
+            bytes_per_micro_batch=effort.passes * footprint.weight_bytes * shards
+            + 2 * footprint.activation_bytes * filled,
             optimizer_bytes=2 * (footprint.gradient_bytes + footprint.optimizer_bytes),
             gradient_bytes=footprint.gradient_bytes,
             layers=profile.layers,
-            passes=passes,
+            passes=effort.passes,
             machines=machines,
             workers=workers,
+            slowdown=effort.slowdown,
+            travelling_bytes_per_micro_batch=effort.travelling_bytes if shards > 1 else 0.0,
         )
         if best is not None and best.roofline_step_seconds <= time.seconds:
             continue
         factor = throughput.correction(machine, request.method, tokens, measured)
         step = Range(time.seconds * factor.expected, time.seconds * factor.low, time.seconds * factor.high)
-        baggage = _baggage(request, profile, footprint)
+        baggage = _baggage(request, profile, machine)
+        # Each worker of a split model saves its own part.
         save_seconds, stall_seconds = saving or (
-            SAVE_OVERHEAD_SECONDS + baggage.state_bytes / network,
-            STALL_OVERHEAD_SECONDS + baggage.state_bytes / SNAPSHOT_BYTES_PER_SECOND,
+            SAVE_OVERHEAD_SECONDS + baggage.state_bytes / (network * (machines if shards > 1 else 1)),
+            STALL_OVERHEAD_SECONDS + baggage.state_bytes / shards / SNAPSHOT_BYTES_PER_SECOND,
         )
         evaluation_steps = EVALUATIONS * job.eval_rows / job.batch_size * EVALUATION_SHARE_OF_STEP
         best = Pace(
@@ -240,17 +290,18 @@ def pace(
             save_seconds=save_seconds,
             stall_seconds=stall_seconds,
             baggage=baggage,
+            shard=shards > 1,
         )
     return best
 
 
-def _baggage(request: Request, profile: ModelProfile, footprint: Footprint) -> Baggage:
+def _baggage(request: Request, profile: ModelProfile, machine: Machine) -> Baggage:
     """A base's weights travel as bfloat16; what trains is saved as float32 with its optimizer's state."""
     pretrained = 0 if request.method == "scratch" else profile.parameters * 2
     return Baggage(
         model_bytes=pretrained,
         dataset_bytes=request.dataset_bytes,
-        state_bytes=profile.trainable_parameters * 4 + footprint.optimizer_bytes,
+        state_bytes=profile.trainable_parameters * 4 + memory.optimizer_bytes(profile, machine, request.method),
         checkpoints_kept=request.checkpoints_kept,
     )
 

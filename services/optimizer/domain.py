@@ -14,14 +14,25 @@ from datetime import datetime, timedelta
 from services.optimizer import charges, completion, constraints, memory, wording, work
 from services.optimizer.completion import Completion, Pace, Range
 from services.optimizer.constraints import ConstraintError, Demand
-from services.optimizer.memory import GIB, ModelProfile
+from services.optimizer.memory import GIB, Layout, ModelProfile
 from services.optimizer.throughput import Machine
-from services.optimizer.values import Assumptions, Candidate, Dollars, History, Misfit, Offer, Plan, Refusal, Rejection
+from services.optimizer.values import (
+    STAGES,
+    Assumptions,
+    Candidate,
+    Dollars,
+    History,
+    Misfit,
+    Offer,
+    Plan,
+    Refusal,
+    Rejection,
+)
 from services.optimizer.wording import duration, usd
-from services.optimizer.work import Request
+from services.optimizer.work import PREFERENCE, Request
 
 # Changes whenever equal inputs may be decided differently: what decided a stored plan is stored with it.
-PLANNER_VERSION = "2"
+PLANNER_VERSION = "3"
 
 MAX_RANKED = 20
 MAX_PARETO = 12  # of the front, beside the best-ranked ones
@@ -33,6 +44,7 @@ MOVE_FRACTION = 0.10
 MOVE_USD = 0.02
 FASTEST = ("fastest", "fastest-within-budget")
 MACHINE_COUNTS = (1, 2, 4, 8)
+LOCAL = "local"  # the cloud whose machines are all this one computer
 NO_CHECKPOINTS = Refusal(
     "resources",
     "spot without checkpoints loses all work at every interruption",
@@ -82,11 +94,11 @@ def plan(
     for offer in offers:
         if request.spot_policy not in ("auto", offer.capacity_type):
             continue
-        for verdict in judge.verdicts(offer):
-            if isinstance(verdict, Misfit):
-                rejected.append(Rejection(offer, verdict))
-            else:
-                fitting.append(verdict)
+        verdict = judge.verdict(offer)
+        if isinstance(verdict, Misfit):
+            rejected.append(Rejection(offer, verdict))
+        else:
+            fitting.append(verdict)
     if not fitting:
         return wording.refusal(rejected, request)
     fitting.sort(key=_fastest_first if request.objective in FASTEST else _cheapest_first)
@@ -163,40 +175,46 @@ class _Judge:
         self._history = history
         self._demand = demand
         self._limits = limits
-        self._of_type: dict[str, list[Pace | Misfit]] = {}
+        self._of_type: dict[str, list[Pace] | Misfit] = {}
         self._completions: dict[tuple[str, int, str, int | None, str, int | None], Completion] = {}
         self._exposures = {(each.region, each.instance_type): each for each in history.exposures}
         measured = history.save_seconds > 0
         self._saving = (history.save_seconds, history.stall_seconds) if measured else None
 
-    def verdicts(self, offer: Offer) -> list[Candidate | Misfit]:
-        """The candidates that this offer makes, by number of machines; or the first thing that it fails at."""
+    def verdict(self, offer: Offer) -> Candidate | Misfit:
+        """The candidate that this offer makes, or what it fails at. Of the numbers of machines, the first that meets
+        every constraint is taken, in the objective's order: so an offer makes one candidate, however many there are."""
         paces = self._of_type.get(offer.instance_type)
         if paces is None:
             paces = self._of_type[offer.instance_type] = self._judge_type(self._machines[offer.instance_type])
         misfit = self._place(offer)
-        verdicts: list[Candidate | Misfit] = []
+        if isinstance(paces, Misfit):
+            return paces if misfit is None or paces.reason != "memory" else misfit
+        if misfit is not None:
+            return misfit
+        verdicts: list[Misfit] = []
+        one_is_enough = any(pace.machines == 1 for pace in paces)
         for pace in paces:
-            if isinstance(pace, Misfit) and (pace.reason != "memory" or misfit is None):
-                return [pace]
-            if misfit is not None:
-                return [misfit]
-            assert isinstance(pace, Pace)
-            verdicts.append(self._whole_job(offer, pace))
-        return verdicts
+            if offer.cloud == LOCAL and pace.machines > 1 and one_is_enough:
+                continue  # two workers on one computer without GPUs are slower than one (benchmarks/trainer)
+            verdict = self._whole_job(offer, pace)
+            if isinstance(verdict, Candidate):
+                return verdict
+            verdicts.append(verdict)
+        return max(verdicts, key=lambda each: (STAGES.index(each.reason), -each.shortfall))
 
-    def _judge_type(self, machine: Machine) -> list[Pace | Misfit]:
+    def _judge_type(self, machine: Machine) -> list[Pace] | Misfit:
         if not constraints.matches(machine.instance_type, self._assumptions.offered_instance_types):
-            return [Misfit("not-offered", "this installation does not offer the type")]
+            return Misfit("not-offered", "this installation does not offer the type")
         if mismatch := self._demand.mismatch(machine):
-            return [Misfit("resources", mismatch)]
+            return Misfit("resources", mismatch)
         if self._request.method == "qlora" and not machine.accelerator_name:
-            return [Misfit("resources", "a 4-bit base needs an accelerator")]
+            return Misfit("resources", "a 4-bit base needs an accelerator")
         counts = self._counts(machine)
         if not counts:
             limit = self._assumptions.max_workers
-            return [Misfit("resources", f"nodes asks for more machines than this installation's {limit} worker(s)")]
-        paces: list[Pace | Misfit] = []
+            return Misfit("resources", f"nodes asks for more machines than this installation's {limit} worker(s)")
+        paces: list[Pace] = []
         for machines, workers in counts:
             pace = completion.pace(
                 self._request,
@@ -212,7 +230,19 @@ class _Judge:
             )
             if pace is not None:
                 paces.append(pace)
-        return paces or [self._too_large(machine)]
+        if not paces:
+            return self._too_large(machine, max(workers for _, workers in counts))
+        return sorted(paces, key=self._soonest if self._request.objective in FASTEST else self._fewest_machine_hours)
+
+    def _soonest(self, pace: Pace) -> tuple[int, int]:
+        """Fewer machines where more of them gain less than two per cent."""
+        return _time_class(self._undisturbed_seconds(pace)), pace.machines
+
+    def _fewest_machine_hours(self, pace: Pace) -> tuple[float, int]:
+        return pace.machines * self._undisturbed_seconds(pace), pace.machines
+
+    def _undisturbed_seconds(self, pace: Pace) -> float:
+        return pace.startup_seconds + self.work.steps_left * pace.step_seconds.expected + pace.finish_seconds
 
     def _counts(self, machine: Machine) -> list[tuple[int, int]]:
         """(machines, workers) to consider: a worker per accelerator, each with a sequence of its own in each step."""
@@ -228,18 +258,24 @@ class _Judge:
                 counts.append((machines, machines * each))
         return counts
 
-    def _too_large(self, machine: Machine) -> Misfit:
+    def _too_large(self, machine: Machine, workers: int) -> Misfit:
+        request, reference = self._request, self._request.dataset_format == PREFERENCE
+        split = memory.can_shard(self._profile, machine, request.method, workers, reference=reference)
+        layout = Layout(workers if split else 1, self.work.sequences_per_sample, reference)
         smallest = min(
             (
-                memory.footprint(self._profile, machine, self._request.method, 1, checkpointing=on, accumulating=True)
+                memory.footprint(
+                    self._profile, machine, request.method, 1, checkpointing=on, accumulating=True, layout=layout
+                )
                 for on in (False, True)
-                if self._request.gradient_checkpointing in (None, on)
+                if request.gradient_checkpointing in (None, on)
             ),
             key=lambda each: each.peak_bytes,
         )
         needed, usable = smallest.peak_bytes / GIB, memory.usable_bytes(machine) / GIB
+        parts = f" on each of {workers} accelerators" if split else ""
         detail = (
-            f"needs {needed:.1f} GiB for one sequence, {usable:.1f} GiB are usable; "
+            f"needs {needed:.1f} GiB for one sequence{parts}, {usable:.1f} GiB are usable; "
             f"the most, {smallest.terms[smallest.largest_term] / GIB:.1f} GiB, are {smallest.largest_term}"
         )
         return Misfit("memory", detail, shortfall=needed - usable)
@@ -345,8 +381,11 @@ def _cheapest_first(candidate: Candidate) -> tuple[float, float, str, int]:
 
 def _fastest_first(candidate: Candidate) -> tuple[int, float, str, int]:
     """By time in steps of two per cent: a smaller difference is noise, and not worth a dearer machine."""
-    time_class = round(math.log(candidate.completion.hours.expected) / math.log1p(SAME_TIME_FRACTION))
-    return time_class, candidate.total_usd.expected, *candidate.key
+    return _time_class(candidate.completion.hours.expected), candidate.total_usd.expected, *candidate.key
+
+
+def _time_class(time: float) -> int:
+    return round(math.log(max(time, 1e-9)) / math.log1p(SAME_TIME_FRACTION))
 
 
 def _without_denied(fitting: list[Candidate], history: History) -> tuple[list[Candidate], list[Candidate]]:

@@ -140,8 +140,10 @@ def _inputs(batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _loss(model: Any, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """As the trainer computes it: summed cross entropy on float32 logits."""
+    """As the trainer computes it: summed cross entropy on float32 logits, of tokens or (two dimensions) of classes."""
     logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+    if logits.dim() == 2:
+        return torch.nn.functional.cross_entropy(logits.float(), tokens[:, 0], reduction="sum")
     return torch.nn.functional.cross_entropy(
         logits[:, :-1].float().reshape(-1, logits.shape[-1]), tokens[:, 1:].reshape(-1), reduction="sum"
     )

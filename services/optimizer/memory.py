@@ -22,6 +22,9 @@ ADAPTED = ("lora", "qlora")
 METHODS = (*ADAPTED, "full", "scratch")
 MOMENTS_BYTES = 8  # AdamW's two, float32
 MASTER_BYTES = 4
+GRADIENT_BYTES = 4  # of a split model, float32 as the weights that learn
+AUTOCAST_BYTES = 2
+REFERENCE_BYTES = 4
 # NF4 with double quantisation takes 4.127 bits a parameter (QLoRA, arXiv 2305.14314, section 3).
 QUANTISED_BYTES = 4.127 / 8
 # AdamW updates one tensor at a time: a denominator and a step of its size are alive beside it.
@@ -77,6 +80,22 @@ class ModelProfile:
     recomputing_flops_per_token: float  # with gradient checkpointing
     float32: Precision
     bfloat16: Precision
+    # Of the largest block of layers, and outside of all blocks: what a model in parts brings together at a time. Both
+    # 0: it has no blocks, and is not split.
+    block_parameters: int = 0
+    outside_parameters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a worker holds the model, and of what its micro-batches are."""
+
+    shards: int = 1  # workers that the model is split over
+    sequences_per_sample: int = 1
+    reference: bool = False  # DPO's: an adapter's is its base, all weights have a copy
+
+
+PLAIN = Layout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +106,11 @@ class Footprint:
     gradient_bytes: int
     optimizer_bytes: int
     activation_bytes: int  # everything else that is alive at the worst moment
-    runtime_bytes: int
-    peak_bytes: int
+    runtime_bytes: int = RUNTIME_BYTES
+
+    @property
+    def peak_bytes(self) -> int:
+        return sum(self.terms.values())
 
     @property
     def terms(self) -> dict[str, int]:
@@ -115,8 +137,12 @@ def footprint(
     *,
     checkpointing: bool,
     accumulating: bool,
+    layout: Layout = PLAIN,
 ) -> Footprint:
     """The peak over a step: forward and backward of a first or a later micro-batch, or the optimizer's update."""
+    if layout.shards > 1:
+        return _sharded(profile, machine, method, micro_batch_size, checkpointing=checkpointing, layout=layout)
+    sequences = micro_batch_size * layout.sequences_per_sample
     counted = profile.bfloat16 if machine.accelerator_name else profile.float32
     peaks = counted.checkpointed if checkpointing else counted.plain
     element_bytes = machine.weight_bytes_per_parameter
@@ -124,33 +150,70 @@ def footprint(
     if method == "qlora":
         weights -= round(profile.linear_parameters * (element_bytes - QUANTISED_BYTES))
         held = profile.largest_linear_parameters * element_bytes  # one layer at a time is dequantised
-    state_bytes = MOMENTS_BYTES
-    if machine.accelerator_name and method not in ADAPTED:
-        state_bytes += MASTER_BYTES
-    optimizer = profile.trainable_parameters * state_bytes
+    if layout.reference and method not in ADAPTED:
+        weights += profile.parameters * REFERENCE_BYTES
+    optimizer = optimizer_bytes(profile, machine, method)
     learning_bytes = gradients / max(profile.trainable_parameters, 1)
     largest = round(profile.largest_trainable_parameters * learning_bytes)
-    alive = _highest(peaks.fresh, micro_batch_size)
+    alive = _highest(peaks.fresh, sequences)
     if accumulating:
-        alive = max(alive, _highest(peaks.accumulating, micro_batch_size) + gradients + largest)
+        alive = max(alive, _highest(peaks.accumulating, sequences) + gradients + largest)
     transient = max(alive - gradients, 0.0)
     if not machine.accelerator_name:
         transient *= HOST_CHECKPOINTED_FACTOR if checkpointing else HOST_ALLOCATOR_FACTOR
         transient += HOST_CHECKPOINTED_GRADIENTS * gradients if checkpointing else 0
     transient = max(transient, OPTIMIZER_TEMPORARIES * largest)
     activations = round(transient) + held
-    return Footprint(
-        weight_bytes=weights,
-        gradient_bytes=gradients,
-        optimizer_bytes=optimizer,
-        activation_bytes=activations,
-        runtime_bytes=RUNTIME_BYTES,
-        peak_bytes=weights + gradients + optimizer + activations + RUNTIME_BYTES,
+    return Footprint(weights, gradients, optimizer, activations)
+
+
+def optimizer_bytes(profile: ModelProfile, machine: Machine, method: str) -> int:
+    """Of everything that learns, on however many workers."""
+    mixed = machine.accelerator_name and method not in ADAPTED
+    return profile.trainable_parameters * (MOMENTS_BYTES + (MASTER_BYTES if mixed else 0))
+
+
+def can_shard(profile: ModelProfile, machine: Machine, method: str, workers: int, *, reference: bool) -> bool:
+    """Whether the trainer splits this model: of blocks, on several accelerators. A base of four bits is not split, nor
+    is the copy of all weights that DPO refers to."""
+    parts = workers > 1 and bool(machine.accelerator_name) and profile.block_parameters > 0
+    return parts and method != "qlora" and not (reference and method not in ADAPTED)
+
+
+def gathered_bytes_per_parameter(method: str) -> int:
+    """What of a split model travels between accelerators: an adapter's base in two bytes, weights that learn whole."""
+    return 2 if method in ADAPTED else 4
+
+
+def _sharded(
+    profile: ModelProfile, machine: Machine, method: str, micro_batch_size: int, *, checkpointing: bool, layout: Layout
+) -> Footprint:
+    """Of one of several workers that FSDP2 has split the model over (ZeRO's third stage, arXiv 1910.02054, section 5).
+
+    Beside its part of weights, gradients and moments a worker holds what is together at the worst moment: what lies
+    outside of the blocks, one block and the next one, which is fetched meanwhile (arXiv 2304.11277, section 3.3), their
+    gradients before they are scattered, and in mixed precision the two-byte copies of all weights, which autocast
+    keeps until the loss is known. All of that is taken to be there at once.
+    """
+    counted = profile.bfloat16
+    peaks = counted.checkpointed if checkpointing else counted.plain
+    whole = profile.outside_parameters + 2 * profile.block_parameters
+    together = whole * gathered_bytes_per_parameter(method)
+    if method in ADAPTED:
+        together += counted.gradient_bytes
+    else:
+        together += whole * GRADIENT_BYTES + profile.parameters * AUTOCAST_BYTES
+    growing = max(each for _, each in (*peaks.fresh, *peaks.accumulating))
+    activations = round(growing * micro_batch_size * layout.sequences_per_sample) + together
+    weights, gradients, optimizer = (
+        math.ceil(size / layout.shards)
+        for size in (counted.weight_bytes, counted.gradient_bytes, optimizer_bytes(profile, machine, method))
     )
+    return Footprint(weights, gradients, optimizer, activations)
 
 
-def _highest(lines: Lines, micro_batch_size: int) -> float:
-    return max(fixed + each * micro_batch_size for fixed, each in lines)
+def _highest(lines: Lines, sequences: int) -> float:
+    return max(fixed + each * sequences for fixed, each in lines)
 
 
 def usable_bytes(machine: Machine) -> int:
@@ -161,7 +224,14 @@ def usable_bytes(machine: Machine) -> int:
 
 
 def micro_batch_size(
-    profile: ModelProfile, machine: Machine, method: str, share: int, *, checkpointing: bool, pinned: int = 0
+    profile: ModelProfile,
+    machine: Machine,
+    method: str,
+    share: int,
+    *,
+    checkpointing: bool,
+    pinned: int = 0,
+    layout: Layout = PLAIN,
 ) -> int:
     """The largest micro-batch that fits (0: not even one sequence); accumulation makes up the rest of a worker's share.
 
@@ -171,7 +241,9 @@ def micro_batch_size(
     usable = usable_bytes(machine)
 
     def fits(size: int) -> bool:
-        used = footprint(profile, machine, method, size, checkpointing=checkpointing, accumulating=size < share)
+        used = footprint(
+            profile, machine, method, size, checkpointing=checkpointing, accumulating=size < share, layout=layout
+        )
         return used.peak_bytes <= usable
 
     if pinned and fits(pinned):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from services.optimizer.work import Request
 from sskai import contract
 from sskai.events import v1 as events
 
+PICTURES = "image-classification"  # of the datasets' formats
 DEFAULT_RANK = 8
 DEFAULT_KEPT = 3  # of checkpoints, as the trainer keeps them
 
@@ -68,11 +70,23 @@ def request_of(spec: events.JobSpec) -> Request:
         checkpoints_kept=spec.checkpoint.keep or DEFAULT_KEPT,
         gradient_checkpointing=_given(wishes, "gradient_checkpointing"),
         nodes=resources.nodes,
+        dataset_format=spec.dataset.format,
+        packing=wishes.packing,
+        dora=spec.model.dora,
+    )
+
+
+def of_pictures(request: Request) -> Request:
+    """The same, with a picture as a sequence of one token."""
+    return replace(
+        request, estimated_tokens=request.rows, sequence_length=1, context_length=1, gradient_checkpointing=False
     )
 
 
 def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
     """What the profiling worker is asked."""
+    classified = request.dataset_format in ("classification", PICTURES)
+    labels = len(spec.dataset.labels) if classified else 0
     return {
         "config_json": spec.model.config_json,
         "method": request.method,
@@ -80,6 +94,9 @@ def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
         "alpha": spec.model.alpha,
         "target_modules": list(spec.model.target_modules),
         "sequence_length": work.sequence_length(request)[0],
+        "dora": request.dora,
+        "labels": labels,
+        "pictures": request.dataset_format == PICTURES,
     }
 
 
@@ -105,6 +122,7 @@ def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> eve
             steps_left=job.steps_left,
             learning_rate=job.learning_rate,
             largest_memory_term=footprint.largest_term,
+            packed_sequences=job.packed_sequences,
         ),
         candidates=[candidate(each, inputs.now, inputs.assumptions) for each in plan.candidates],
         rejections=[
@@ -199,6 +217,7 @@ def candidate(chosen: Candidate, now: datetime, assumptions: Assumptions) -> eve
         on_pareto_front=chosen.on_pareto_front,
         on_demand_total_usd=chosen.on_demand_total_usd,
         interruptions_per_hour=done.interruptions_per_hour,
+        shard=pace.shard,
     )
 
 

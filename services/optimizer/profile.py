@@ -15,7 +15,7 @@ from collections.abc import Callable
 from operator import eq
 from typing import Any
 
-from services.optimizer import serving_profile
+from services.optimizer import serving_profile, vision
 from services.optimizer.memory import ADAPTED, METHODS
 
 MAX_LAYERS = 512
@@ -36,7 +36,9 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
     """Count one training step.
 
     `request`: config_json (text of a transformers config.json), method (of METHODS), rank, alpha, target_modules
-    (empty: all linear layers), sequence_length. Returns the fields of `memory.ModelProfile`. Raises ModelError.
+    (empty: all linear layers), sequence_length; dora, labels (classes of a classification; 0: a language model) and
+    pictures (whether they are what is classified).
+    Returns the fields of `memory.ModelProfile`. Raises ModelError.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -46,10 +48,22 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
     if request["method"] not in METHODS:
         raise ModelError(f"method {request['method']!r} is not known; use one of {', '.join(METHODS)}")
     length = min(int(request["sequence_length"]), MAX_SEQUENCE_LENGTH)
-    model = _trainable(_build(request["config_json"]), request)
+    labels = request.get("labels", 0)
+
+    if request.get("pictures"):
+        with FakeTensorMode():
+            return vision.count(
+                _fake(_trainable(_build(request["config_json"], labels=labels, pictures=True), request))
+            )
+
+    def built(few: int | None = None, precision: Any = None) -> Any:
+        return _trainable(_build(request["config_json"], few, precision, labels=labels), request)
+
+    model = built()
     layers = _layers(model)
-    head = model.get_output_embeddings()
+    head = None if labels else model.get_output_embeddings()
     period = _period(model, layers)
+    block, outside = _pieces(model)
     weights = list(model.parameters())
     learning = [weight.numel() for weight in weights if weight.requires_grad]
     linear = [
@@ -60,7 +74,7 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
 
     def builder(precision: Any, *, checkpointing: bool) -> Callable[[int | None], Any]:
         def build(few: int | None) -> Any:
-            made = _fake(_trainable(_build(request["config_json"], few, precision), request))
+            made = _fake(built(few, precision))
             if checkpointing:
                 made.activation_checkpointing_enable({"use_reentrant": False})
             return made.train()
@@ -68,7 +82,7 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
         return build
 
     def precision_facts(precision: Any) -> dict[str, Any]:
-        held = _trainable(_build(request["config_json"], None, precision), request)
+        held = built(None, precision)
         size = sum(tensor.numel() * tensor.element_size() for tensor in (*held.parameters(), *held.buffers()))
         grown = sum(tensor.numel() * tensor.element_size() for tensor in held.parameters() if tensor.requires_grad)
         peaks = {}
@@ -89,6 +103,8 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
             "layers": layers,
             "linear_parameters": sum(linear),
             "largest_linear_parameters": max(linear, default=0),
+            "block_parameters": block,
+            "outside_parameters": outside,
             "flops_per_token": flops / length,
             "recomputing_flops_per_token": recomputing / length,
             "float32": precision_facts(torch.float32),
@@ -100,11 +116,35 @@ def _adapter_parameters(request: dict[str, Any], learning: list[int]) -> int:
     return sum(learning) if request["method"] in ADAPTED else 0
 
 
-def _build(config_json: str, layers: int | None = None, precision: Any = None) -> Any:
+def _pieces(model: Any) -> tuple[int, int]:
+    """Parameters of the largest block of layers, and of what lies outside of all: a split model's pieces, as the
+    trainer makes them of every list of modules (the innermost list has what is in several)."""
+    import torch
+
+    known: set[int] = set()
+
+    def own(module: Any) -> int:
+        fresh = [weight for weight in module.parameters() if id(weight) not in known]
+        known.update(map(id, fresh))
+        return sum(weight.numel() for weight in fresh)
+
+    stacks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    largest = max((own(block) for stack in reversed(stacks) for block in stack), default=0)
+    return largest, own(model) if largest else 0
+
+
+def _build(
+    config_json: str, layers: int | None = None, precision: Any = None, *, labels: int = 0, pictures: bool = False
+) -> Any:
     """The model on the meta device; of so many layers and in the precision that is said, else float32."""
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageClassification,
+        AutoModelForSequenceClassification,
+    )
 
     try:
         fields = json.loads(config_json)
@@ -116,16 +156,19 @@ def _build(config_json: str, layers: int | None = None, precision: Any = None) -
     for remote in ("auto_map", "quantization_config", "torch_dtype", "dtype"):
         fields.pop(remote, None)
     try:
+        if labels:
+            fields |= {"num_labels": labels} if pictures else {"num_labels": labels, "pad_token_id": 0}
+            fields.pop("id2label", None)
         config = AutoConfig.for_model(model_type, **fields)
+        kind = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
+        kind = AutoModelForImageClassification if pictures else kind
         text = config.get_text_config()
         configured = getattr(text, "num_hidden_layers", 1)
         if configured <= MAX_LAYERS:
             if layers is not None:
                 _shorten(text, layers)
             with unset_fake_temporarily(), torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(
-                    config, dtype=precision or torch.float32, trust_remote_code=False
-                )
+                model = kind.from_config(config, dtype=precision or torch.float32, trust_remote_code=False)
                 return _checked(model)
     except ModelError:
         raise
@@ -156,13 +199,16 @@ def _trainable(model: Any, request: dict[str, Any]) -> Any:
 
     if request["method"] not in ADAPTED:
         return model
+    pictures = request.get("pictures", False)
     try:
         lora = LoraConfig(
             r=request["rank"],
             lora_alpha=request["alpha"] or 2 * request["rank"],
             lora_dropout=LORA_DROPOUT,
-            target_modules=request["target_modules"] or "all-linear",
-            task_type="CAUSAL_LM",
+            target_modules=request["target_modules"] or (vision.adapted(model) if pictures else "all-linear"),
+            modules_to_save=[vision.HEAD] if pictures else None,
+            task_type=None if pictures else "SEQ_CLS" if request.get("labels") else "CAUSAL_LM",
+            use_dora=request.get("dora", False),
         )
         with unset_fake_temporarily(), torch.device("meta"):
             return get_peft_model(model, lora)

@@ -18,7 +18,7 @@ from services.optimizer.work import MAX_EVAL_ROWS, Request
 from sskai.database import Database
 
 # Changes when the workers count otherwise or answer in another shape.
-COUNTED_BY = 3
+COUNTED_BY = 4
 LIBRARIES = ("torch", "transformers", "peft")
 
 

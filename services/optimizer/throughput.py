@@ -21,6 +21,9 @@ BANDWIDTH_EFFICIENCY = 0.8
 LINK_EFFICIENCY = 0.8
 # Of the nominal network rate, what one stream of many gets.
 NETWORK_EFFICIENCY = 0.5
+# Between two machines without accelerators gloo has one connection, and EC2 gives a single flow 5 Gbit/s outside of a
+# cluster placement group (EC2 User Guide, "instance network bandwidth"). NCCL opens several on AWS.
+SINGLE_FLOW_BYTES_PER_SECOND = 5e9 / 8
 # Kernels that nothing hides: Qwen's README profiles a 24-layer model with adapters and recomputation at 1.0 s for eight
 # micro-batches of 256 tokens on an A100, which is 1.7 ms a layer for each of three passes.
 LAUNCH_SECONDS_PER_LAYER_AND_PASS = 0.0017
@@ -132,30 +135,39 @@ def step_time(
     passes: int,
     machines: int,
     workers: int,
+    slowdown: float = 1.0,
+    travelling_bytes_per_micro_batch: float = 0.0,
 ) -> StepTime:
     """One step of one worker of `workers` on `machines` of a kind: micro-batches, all-reduce, the optimizer's pass.
 
     A ring all-reduce sends 2(n-1)/n times the gradients over the slowest link (Patarasuk and Yuan 2009). It is not
-    taken to overlap with the backward pass.
+    taken to overlap with the backward pass. A model in parts exchanges `travelling_bytes_per_micro_batch` instead,
+    (n-1)/n of which go over that link (ZeRO, arXiv 1910.02054, section 7.2.2); that, too, is not taken to overlap.
+    `slowdown`: of a micro-batch, by what neither arithmetic nor traffic tells.
     """
     bandwidth = machine.bandwidth_bytes_per_second * BANDWIDTH_EFFICIENCY
     compute_seconds = flops_per_micro_batch / (machine.peak_flops_per_second * machine.efficiency[method])
     if machine.accelerator_name:
         compute_seconds = max(compute_seconds, layers * passes * LAUNCH_SECONDS_PER_LAYER_AND_PASS)
     memory_seconds = bytes_per_micro_batch / bandwidth
-    work_seconds = micro_batches * max(compute_seconds, memory_seconds) + optimizer_bytes / bandwidth
+    work_seconds = micro_batches * slowdown * max(compute_seconds, memory_seconds) + optimizer_bytes / bandwidth
     exchange_seconds = 0.0
     if workers > 1:
-        if machines > 1:
-            link = machine.network_mbps * 1e6 / 8 * NETWORK_EFFICIENCY
-        else:
-            link = machine.link_bytes_per_second * LINK_EFFICIENCY
-        exchange_seconds = 2 * (workers - 1) / workers * gradient_bytes / link
+        exchanged = micro_batches * travelling_bytes_per_micro_batch or 2 * gradient_bytes
+        exchange_seconds = (workers - 1) / workers * exchanged / slowest_link(machine, machines)
     bound = "compute" if compute_seconds >= memory_seconds else "memory-bandwidth"
     return StepTime(
         seconds=work_seconds + exchange_seconds + STEP_OVERHEAD_SECONDS,
         bound_by="interconnect" if exchange_seconds > work_seconds else bound,
     )
+
+
+def slowest_link(machine: Machine, machines: int) -> float:
+    """Bytes a second, one direction, between the workers of so many machines."""
+    if machines == 1:
+        return machine.link_bytes_per_second * LINK_EFFICIENCY
+    network = machine.network_mbps * 1e6 / 8 * NETWORK_EFFICIENCY
+    return network if machine.accelerator_name else min(network, SINGLE_FLOW_BYTES_PER_SECOND)
 
 
 def log_tokens(tokens_per_micro_batch: float) -> float:

@@ -14,7 +14,7 @@ ADVICE = {
     "resources": "Loosen resources: fewer constraints on accelerators, cpus, memory, regions or instance_types.",
     "max-price": "Raise max_price, or leave it out: budget.total_usd limits the whole job.",
     "checkpoints": "Let checkpoint.interval be auto or a number of steps, or ask for spot_policy on-demand.",
-    "memory": "Choose a smaller model, a shorter sequence_length, or machines with more memory.",
+    "memory": "Choose a smaller model, a shorter sequence_length, or machines with more memory or more accelerators.",
     "deadline": "Give a later deadline, fewer n_epochs or max_steps, or allow faster machines and spot_policy auto.",
     "budget": "Raise budget.total_usd, or train less: fewer n_epochs, max_steps, or a smaller model.",
 }
@@ -55,6 +55,8 @@ def explanation(request: Request, ranked: Sequence[Candidate], work: Work, now: 
     )
     if best.pace.checkpointing:
         text += ", with gradient checkpointing"
+    if best.pace.shard:
+        text += f", the model split over {best.pace.workers} accelerators"
     on_demand = [each for each in ranked if each.offer.capacity_type == "on-demand"]
     if on_demand and offer.capacity_type == "spot":
         reference = min(on_demand, key=lambda each: (each.total_usd.expected, each.offer.key))

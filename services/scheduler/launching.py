@@ -58,10 +58,12 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
                 "checkpoint_interval_steps": planned.checkpoint_interval_steps or job.plan.checkpoint_interval_steps,
                 "gradient_checkpointing": planned.gradient_checkpointing,
                 "interruptions_per_hour": planned.interruptions_per_hour,
+                "shard": planned.shard,
+                "packed_sequences": profile.packed_sequences,
             }
         ),
-        # As many processes on each machine as its speed was predicted for; 0: one for each GPU that it has.
-        "SSKAI_TRAINER_WORKERS": str(planned.workers // attempt.machines if planned.workers > 1 else 0),
+        # As many processes on each machine as its speed was predicted for; 0 (an older plan): one for each GPU.
+        "SSKAI_TRAINER_WORKERS": str(planned.workers // attempt.machines),
         "SSKAI_WORK_URI": uri_of(settings.objects_bucket, f"jobs/{job.job_id}"),
         "SSKAI_DEADLINE": job.deadline.isoformat() if job.deadline else "",
         "SSKAI_BUDGET_LEFT_USD": "" if left is None else str(left / domain.NANO),

@@ -38,6 +38,9 @@ ZONES_AT_MOST, LEAST_PRICE = 8, 0.02
 SLACK_OF_WORK_AT_MOST = 12.0
 # What runs is only changed for a gain of more than this share of what a restart costs: beliefs are not that exact.
 HYSTERESIS = 0.03
+# So short a rest takes the spot machine that is there, however long its deadline would let it wait for one that lasts:
+# a restart of it costs less than a cent, and somebody sits before the screen.
+SHORT_WORK_SECONDS = 1800.0
 LOOKS_AHEAD = 7
 ZONES_LOOKED_AT = 2  # what runs and the most promising other, or the two most promising
 
@@ -125,7 +128,8 @@ def decide(s: Situation, lookahead: Lookahead | None = None) -> Decision:
     if s.running_on is not Action.SPOT and s.zones and min(zone.price for zone in s.zones) >= s.on_demand_price:
         return Decision(Action.ON_DEMAND, "no spot is cheaper than on-demand")
     decision = (lookahead or shipped()).decide(s)
-    if s.deadline_seconds is None and decision.action is Action.WAIT and s.has_spot:
+    is_short = s.work_left_seconds <= SHORT_WORK_SECONDS
+    if decision.action is Action.WAIT and s.has_spot and (is_short or s.deadline_seconds is None):
         return _spot_only(s, "spot is available", lookahead)
     return decision
 

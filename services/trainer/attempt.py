@@ -26,6 +26,7 @@ from sskai.events import v1 as events
 from sskai.objects import ObjectsUnavailableError
 
 if TYPE_CHECKING:
+    from services.trainer.training import Evaluation
     from services.trainer.workers import Workers
 
 log = structlog.get_logger()
@@ -105,8 +106,8 @@ class Attempt:
         status = "FAILED"
         try:
             try:
-                eval_loss_after = self._evaluate_and_train()
-                self._write_result(eval_loss_after)
+                after = self._evaluate_and_train()
+                self._write_result(after)
             except NoticeError:
                 status = "SCHEDULED"
                 self._drain()
@@ -122,16 +123,17 @@ class Attempt:
                 self._saver.close()
                 self._writer.close()
             if self._workers.first:
-                self._publish(eval_loss_after)
+                self._publish(after.loss)
             status = "FINISHED"
         finally:
             self._tracking.close(status)
 
-    def _evaluate_and_train(self) -> float:
-        """Returns the second evaluation's loss."""
+    def _evaluate_and_train(self) -> Evaluation:
+        """Returns the second evaluation."""
         training, running = self._training, self._running
         if self._loaded.restored is None:
-            running.eval_loss_before = self._evaluate("evaluate before")
+            before = self._evaluate("evaluate before")
+            running.eval_loss_before, running.eval_accuracy_before = before.loss, before.accuracy
         self._progress.phase("training")
         with telemetry.tracer().start_as_current_span("train", attributes={"sskai.from_step": training.step}):
             while training.step < training.recipe.total_steps:
@@ -169,16 +171,19 @@ class Attempt:
             self._progress.tell(_drained(self._settings, self._training.step))
             raise NoticeError
 
-    def _evaluate(self, name: str) -> float:
+    def _evaluate(self, name: str) -> Evaluation:
         self._progress.phase("evaluating")
         started = time.perf_counter()
         with telemetry.tracer().start_as_current_span(
             name, attributes={"sskai.rows": len(self._training.task.held_out)}
         ):
-            loss = self._training.evaluate(self._interruption.stoppable)
+            found = self._training.evaluate(self._interruption.stoppable)
         self._running.evaluation_seconds = time.perf_counter() - started
-        self._tracking.metrics(self._training.step, {"eval_loss": loss})
-        return loss
+        figures = {"eval_loss": found.loss}
+        if found.accuracy is not None:
+            figures["eval_accuracy"] = found.accuracy
+        self._tracking.metrics(self._training.step, figures)
+        return found
 
     def _make_step(self) -> None:
         training, running, recipe = self._training, self._running, self._training.recipe
@@ -299,7 +304,7 @@ class Attempt:
             )
         )
 
-    def _write_result(self, eval_loss_after: float) -> None:
+    def _write_result(self, after: Evaluation) -> None:
         """Everything is saved by now: a notice that comes meanwhile loses nothing."""
         self._progress.phase("publishing")
         if not self._workers.first:
@@ -311,7 +316,7 @@ class Attempt:
             self._settings,
             self._spec,
             self._loaded,
-            eval_loss_after=eval_loss_after,
+            after=after,
             stoppable=self._interruption.stoppable,
         )
 

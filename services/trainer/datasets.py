@@ -7,6 +7,7 @@ object each. `encoding.py` fills tables, `packing.py` puts several rows into one
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -88,8 +89,8 @@ class Report:
 class Rows(Sequence[Item_co], Generic[Item_co]):
     """Read by index alone: what needs more takes a `Selected`."""
 
-    def _at(self, index: int) -> Item_co:
-        raise NotImplementedError
+    @abstractmethod
+    def _at(self, index: int) -> Item_co: ...
 
     @overload
     def __getitem__(self, index: int) -> Item_co: ...

@@ -1,12 +1,10 @@
 """Text-to-image models of diffusers as a task: an adapter on the attention of a UNet learns to undo noise.
 
-Pictures and their texts come as a zip with `metadata.jsonl` (`file_name`, `text`). diffusers is imported here alone, so
-that no other job waits for it.
+diffusers is imported here alone, so that no other job waits for it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,29 +16,16 @@ from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
+from services.trainer import pictures
 from services.trainer.domain import Recipe, TrainingFailedError
 from services.trainer.finetune import Base
+from services.trainer.pictures import DescribedPicture
 from services.trainer.randomness import Tensors, seed_all
 from services.trainer.results import DIFFUSERS_WEIGHTS
 from services.trainer.weights import Weights
-from sskai import archives
-from sskai.archives import GIB, ArchiveError, ArchiveLimits
 
-METADATA = "metadata.jsonl"
 PREFIX = "unet."  # diffusers', before a tensor's name in the UNet
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")  # what diffusers' own LoRA script adapts
-FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_PIXELS = 50_000_000  # of one picture: 150 MB once it is decoded
-LIMITS = ArchiveLimits(entries=50_000, code_bytes=16 * GIB, weight_bytes=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture on this machine's disk, and its text."""
-
-    number: int
-    path: Path
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,48 +67,6 @@ def load_base(folder: Path, device: torch.device, *, method: str = "lora") -> Ba
     return Base(unet, Parts(vae, text_encoder, tokenizer, scheduler), folder, device, 0)
 
 
-def pictures(archive: Path, folder: Path) -> list[Picture]:
-    """Unpack a dataset; its rows in the order of `metadata.jsonl`. Raises TrainingFailedError("dataset")."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with archive.open("rb") as file:
-            archives.unpack(file, folder, LIMITS)
-    except ArchiveError as error:
-        raise TrainingFailedError("dataset", f"{error}") from error
-    found = sorted(folder.rglob(METADATA), key=lambda path: len(path.parts))
-    if not found:
-        raise TrainingFailedError("dataset", f"the zip has no {METADATA} with a line of file_name and text per picture")
-    root, present = found[0].parent, {path for path in folder.rglob("*") if path.is_file()}
-    rows = []
-    for number, line in enumerate(found[0].read_bytes().splitlines(), start=1):
-        if line.strip():
-            rows.append(_picture(number, line, root, present))
-    return rows
-
-
-def _picture(number: int, line: bytes, root: Path, present: set[Path]) -> Picture:
-    from PIL import Image
-
-    try:
-        document = json.loads(line)
-        name, text = document["file_name"], document["text"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainingFailedError("dataset", f"row {number}: file_name and text are needed: {error!r}") from error
-    if not isinstance(name, str) or not isinstance(text, str):
-        raise TrainingFailedError("dataset", f"row {number}: file_name and text must be texts")
-    path = root / name
-    if path not in present:
-        raise TrainingFailedError("dataset", f"row {number}: file_name: there is no {name!r} in the zip")
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            pixels = image.width * image.height
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise TrainingFailedError("dataset", f"row {number}: {name}: not one of {', '.join(FORMATS)}") from error
-    if pixels > MAX_PIXELS:
-        raise TrainingFailedError("dataset", f"row {number}: {name}: {pixels} pixels, over {MAX_PIXELS}")
-    return Picture(number, path, text)
-
-
 class TextToImage:
     """Predicts the noise that was put over a picture (Ho et al. 2020, equation 14), or its velocity (Salimans and Ho
     2022), from the text.
@@ -132,7 +75,9 @@ class TextToImage:
     evaluations differ by what was learnt, not by luck.
     """
 
-    def __init__(self, base: Base, recipe: Recipe, training: Sequence[Picture], held_out: Sequence[Picture]) -> None:
+    def __init__(
+        self, base: Base, recipe: Recipe, training: Sequence[DescribedPicture], held_out: Sequence[DescribedPicture]
+    ) -> None:
         self.training, self.held_out = training, held_out
         self.model = base.model
         self._parts: Parts = base.tokenizer
@@ -156,7 +101,7 @@ class TextToImage:
             self.model.enable_gradient_checkpointing()
         self.weights: Weights = PictureWeights(self.model, base.device)
 
-    def loss(self, samples: Sequence[Picture]) -> torch.Tensor:
+    def loss(self, samples: Sequence[DescribedPicture]) -> torch.Tensor:
         """Summed over the pictures: each one's mean squared error."""
         scheduler, steps = self._parts.scheduler, self._parts.scheduler.config.num_train_timesteps
         generators = [self._generator(sample) for sample in samples]
@@ -174,17 +119,17 @@ class TextToImage:
         predicted = self.model(noisy.to(told.dtype), timesteps, told, return_dict=False)[0]
         return ((predicted.float() - expected) ** 2).mean(dim=(1, 2, 3)).sum()
 
-    def targets(self, samples: Sequence[Picture]) -> int:
+    def targets(self, samples: Sequence[DescribedPicture]) -> int:
         return len(samples)
 
-    def tokens(self, samples: Sequence[Picture]) -> int:
+    def tokens(self, samples: Sequence[DescribedPicture]) -> int:
         """Pictures: there is nothing smaller to count."""
         return len(samples)
 
-    def names(self, samples: Sequence[Picture]) -> str:
-        return f"rows {', '.join(str(sample.number) for sample in samples)}"
+    def names(self, samples: Sequence[DescribedPicture]) -> str:
+        return pictures.named(samples)
 
-    def _generator(self, sample: Picture) -> torch.Generator | None:
+    def _generator(self, sample: DescribedPicture) -> torch.Generator | None:
         """None: the one that a checkpoint keeps."""
         if self.model.training:
             return None
@@ -193,7 +138,7 @@ class TextToImage:
     def _noise(self, shape: Sequence[int], generators: Sequence[torch.Generator | None]) -> torch.Tensor:
         return torch.stack([torch.randn(shape[1:], generator=one) for one in generators]).to(self._device)
 
-    def _tokens(self, samples: Sequence[Picture]) -> torch.Tensor:
+    def _tokens(self, samples: Sequence[DescribedPicture]) -> torch.Tensor:
         tokenizer = self._parts.tokenizer
         encoded = tokenizer(
             [sample.text for sample in samples],
@@ -205,7 +150,7 @@ class TextToImage:
         tokens: torch.Tensor = encoded.input_ids.to(self._device)
         return tokens
 
-    def _pixels(self, samples: Sequence[Picture]) -> torch.Tensor:
+    def _pixels(self, samples: Sequence[DescribedPicture]) -> torch.Tensor:
         """(pictures, 3, side, side) from -1 to 1, in the autoencoder's type."""
         vae = self._parts.vae
         side = self.model.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
@@ -214,16 +159,11 @@ class TextToImage:
         return pixels.to(self._device, vae.dtype)
 
 
-def _square(sample: Picture, side: int) -> NDArray[np.uint8]:
+def _square(sample: DescribedPicture, side: int) -> NDArray[np.uint8]:
     """uint8 (side, side, 3): the middle of the picture, scaled."""
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(sample.path, formats=FORMATS) as image:
-            image.draft("RGB", (side, side))  # a large JPEG is decoded at a fraction of its size
-            fitted = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BICUBIC)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise TrainingFailedError("dataset", f"row {sample.number}: {sample.path.name}: {error}") from error
+    fitted = ImageOps.fit(pictures.decoded(sample, side), (side, side), Image.Resampling.BICUBIC)
     return np.array(fitted, dtype=np.uint8)
 
 

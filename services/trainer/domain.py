@@ -25,7 +25,7 @@ DEFAULT_KEPT_CHECKPOINTS = 3
 MAX_INTERVAL_FACTOR = 10  # of the planned interval: hazards are estimates, and lost work is the user's
 WHOLE = ("full", "scratch")  # methods that learn every weight; the others learn an adapter
 CLASSIFICATION, PREFERENCE = "classification", "preference"  # formats of datasets that are no language modelling
-TEXT_TO_IMAGE = "text-to-image"
+IMAGE_CLASSIFICATION, TEXT_TO_IMAGE = "image-classification", "text-to-image"
 
 
 class Exit(IntEnum):
@@ -84,6 +84,7 @@ class Plan:
     gradient_checkpointing: bool = False
     interruptions_per_hour: float = 0.0  # of the machine that was chosen; 0: not known
     shard: bool = False  # spread the model itself over the workers
+    packed_sequences: int = 0  # that total_steps was counted by; 0: by rows
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Plan:
@@ -116,6 +117,7 @@ class Recipe:
     precision: str = "float32"  # computed in; see device.precision
     packing: bool = False  # several rows of the dataset in one sequence
     dpo_beta: float = 0.1
+    horizontal_flip: bool = False  # mirror half of the pictures that are trained on
     dropout: float = 0.0
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
@@ -165,9 +167,11 @@ def resolve(
     epochs = given.n_epochs or 3.0
     total_steps = plan.total_steps or given.max_steps
     if sequences and plan.total_steps and not given.max_steps:
-        # A plan counts rows: as many epochs of sequences are fewer steps.
-        planned = max(1, math.ceil(plan.total_steps * sequences / (rows - held_out)))
-        total_steps = auto("total_steps", planned, f"{rows - held_out} rows were packed into {sequences} sequences")
+        # A plan estimates the sequences, or (of an older planner) counts rows: as many epochs are other steps.
+        counted = plan.packed_sequences or rows - held_out
+        planned = max(1, math.ceil(plan.total_steps * sequences / counted))
+        reason = f"{rows - held_out} rows were packed into {sequences} sequences, {counted} were planned"
+        total_steps = auto("total_steps", planned, reason)
     if not total_steps:
         total_steps = max(1, math.ceil(training_rows * epochs / batch_size))
         if not given.n_epochs:
@@ -201,6 +205,7 @@ def resolve(
         precision=precision,
         packing=given.packing,
         dpo_beta=given.dpo_beta or 0.1,
+        horizontal_flip=given.horizontal_flip,
         dropout=dropout,
         gradient_checkpointing=plan.gradient_checkpointing or given.gradient_checkpointing,
         reasons=auto.reasons,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 
+from services.trainer.classes import NamesClasses, classes
 from services.trainer.datasets import IGNORED, LabelledRow, PreferenceRow, Row
 from services.trainer.device import autocast
 from services.trainer.domain import WHOLE, Recipe, TrainingFailedError
@@ -67,14 +68,14 @@ def load_base(
     if labels:
         # A new head is drawn from the generators: the same one for the same seed.
         seed_all(seed)
-        given |= {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
-        given |= {"label2id": {name: index for index, name in enumerate(labels)}}
+        given |= {**classes(labels), "ignore_mismatched_sizes": True}
     kind = AutoModelForSequenceClassification if labels else AutoModelForCausalLM
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         if method == "scratch":
             seed_all(seed)
-            model = kind.from_config(AutoConfig.from_pretrained(folder, **local), dtype=torch.float32)
+            config = AutoConfig.from_pretrained(folder, **local, **(classes(labels) if labels else {}))
+            model = kind.from_config(config, dtype=torch.float32)
         else:
             model = kind.from_pretrained(folder, **given)
     except (OSError, ValueError, KeyError) as error:
@@ -91,7 +92,7 @@ class LanguageModel:
 
     def __init__(self, base: Base, recipe: Recipe, base_name: str, training: Sequence[Row], held_out: Sequence[Row]):
         self.training, self.held_out = training, held_out
-        self.model, self.weights = _learning(base, recipe, base_name, "CAUSAL_LM")
+        self.model, self.weights = learning(base, recipe, base_name, task_type="CAUSAL_LM")
         self._device = base.device
         self._pad_token = base.pad_token
         self._autocast = autocast(base.device, recipe.precision)
@@ -134,8 +135,8 @@ class LanguageModel:
         return self._base.lm_head(chosen), expected.reshape(-1)[learnt].to(self._device)
 
 
-class Classifier:
-    """Names the class of a row."""
+class Classifier(NamesClasses[LabelledRow]):
+    """Names the class of a text."""
 
     def __init__(
         self,
@@ -146,20 +147,18 @@ class Classifier:
         held_out: Sequence[LabelledRow],
     ):
         self.training, self.held_out = training, held_out
-        self.model, self.weights = _learning(base, recipe, base_name, "SEQ_CLS")
+        self.model, self.weights = learning(base, recipe, base_name, task_type="SEQ_CLS")
         self._device = base.device
         self._pad_token = base.pad_token
         self._autocast = autocast(base.device, recipe.precision)
 
-    def loss(self, samples: Sequence[LabelledRow]) -> torch.Tensor:
+    def scores(self, samples: Sequence[LabelledRow]) -> torch.Tensor:
         tokens, mask, _, _ = padded(samples, self._pad_token)
-        expected = torch.tensor([row.label for row in samples], device=self._device)
         with self._autocast():
-            logits = self.model(input_ids=tokens.to(self._device), attention_mask=_on(mask, self._device)).logits
-        return torch.nn.functional.cross_entropy(logits.float(), expected, reduction="sum")
-
-    def targets(self, samples: Sequence[LabelledRow]) -> int:
-        return len(samples)
+            logits: torch.Tensor = self.model(
+                input_ids=tokens.to(self._device), attention_mask=_on(mask, self._device)
+            ).logits
+        return logits
 
     def tokens(self, samples: Sequence[LabelledRow]) -> int:
         return sum(len(row.tokens) for row in samples)
@@ -185,8 +184,8 @@ class Preferences:
     ):
         self.training, self.held_out = training, held_out
         # Under an adapter the reference is the model without it; else a copy, which nothing changes.
-        self._reference = None if recipe.rank else _frozen_copy(base.model)
-        self.model, self.weights = _learning(base, recipe, base_name, "CAUSAL_LM")
+        self._reference = None if recipe.rank else _frozen_copy(base)
+        self.model, self.weights = learning(base, recipe, base_name, task_type="CAUSAL_LM")
         self._device = base.device
         self._pad_token = base.pad_token
         self._autocast = autocast(base.device, recipe.precision)
@@ -281,11 +280,14 @@ def require_parts_apart(base: Base) -> None:
         )
 
 
-def _learning(base: Base, recipe: Recipe, base_name: str, task_type: str) -> tuple[Any, Weights]:
-    """The model with what of it learns, and how that is kept."""
+def learning(base: Base, recipe: Recipe, base_name: str, **adapter: Any) -> tuple[Any, Weights]:
+    """The model with what of it learns, and how that is kept. `adapter`: more for peft's configuration.
+
+    Raises TrainingFailedError("user-error").
+    """
     seed_all(recipe.seed)
     if recipe.rank:
-        model = _adapted(base, recipe, base_name, task_type)
+        model = _adapted(base, recipe, base_name, adapter)
         weights: Weights = AdapterWeights(model, base.device)
     else:
         model = base.model
@@ -293,35 +295,38 @@ def _learning(base: Base, recipe: Recipe, base_name: str, task_type: str) -> tup
         weights = FullWeights(model, base.folder, stored)
     if recipe.gradient_checkpointing:
         # Not the reentrant kind, which needs an input with a gradient: a frozen base has none.
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        try:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            raise TrainingFailedError("user-error", f"hyperparameters.gradient_checkpointing: {error}") from error
     return model, weights
 
 
-def _adapted(base: Base, recipe: Recipe, base_name: str, task_type: str) -> Any:
+def _adapted(base: Base, recipe: Recipe, base_name: str, more: dict[str, Any]) -> Any:
     model = base.model
     if recipe.method == "qlora":
         from peft import prepare_model_for_kbit_training
 
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        use_dora=recipe.dora,
-        use_rslora=recipe.rslora,
-        target_modules=list(recipe.target_modules) or "all-linear",
-        bias="none",
-        task_type=task_type,
-    )
+    given = {
+        "r": recipe.rank,
+        "lora_alpha": recipe.alpha,
+        "lora_dropout": recipe.dropout,
+        "use_dora": recipe.dora,
+        "use_rslora": recipe.rslora,
+        "target_modules": list(recipe.target_modules) or "all-linear",
+        "bias": "none",
+    }
+    config = LoraConfig(**(given | more))
     adapted: Any = get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = base_name
     return adapted
 
 
-def _frozen_copy(model: Any) -> Any:
+def _frozen_copy(base: Base) -> Any:
     import copy
 
-    return copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
+    return copy.deepcopy(base.model).requires_grad_(requires_grad=False).eval().to(base.device)
 
 
 def _type_of_weights(device: torch.device, method: str) -> torch.dtype:

@@ -40,6 +40,7 @@ class Running:
     """Figures of the whole job, which each checkpoint carries on."""
 
     eval_loss_before: float = 0.0
+    eval_accuracy_before: float | None = None  # of those that name classes
     evaluation_seconds: float = 0.0
     tokens: int = 0
     train_seconds: float = 0.0
@@ -52,6 +53,7 @@ class Running:
     def to_json(self) -> dict[str, Any]:
         return {
             "eval_loss_before": self.eval_loss_before,
+            "eval_accuracy_before": self.eval_accuracy_before,
             "evaluation_seconds": self.evaluation_seconds,
             "tokens": self.tokens,
             "train_seconds": self.train_seconds,
@@ -64,6 +66,7 @@ class Running:
     def from_json(cls, state: dict[str, Any], curve: bytes) -> Running:
         return cls(
             eval_loss_before=state["eval_loss_before"],
+            eval_accuracy_before=state.get("eval_accuracy_before"),
             evaluation_seconds=state["evaluation_seconds"],
             tokens=state["tokens"],
             train_seconds=state["train_seconds"],

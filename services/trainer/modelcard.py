@@ -11,14 +11,29 @@ from typing import Any
 
 import yaml
 
-from services.trainer.domain import CLASSIFICATION, TEXT_TO_IMAGE, Point, Recipe
+from services.trainer.domain import CLASSIFICATION, IMAGE_CLASSIFICATION, TEXT_TO_IMAGE, Point, Recipe
 from services.trainer.results import ADAPTER, DIFFUSERS_LORA, OWN_MODEL, TRANSFORMERS
 from sskai.events import v1 as events
 
 CURVE_ROWS = 10
 LIBRARIES = {ADAPTER: "peft", TRANSFORMERS: "transformers", DIFFUSERS_LORA: "diffusers", OWN_MODEL: "pytorch"}
-TASKS = {CLASSIFICATION: "text-classification", TEXT_TO_IMAGE: "text-to-image"}
-UNITS = {CLASSIFICATION: "nats per row", "preference": "nats per pair", TEXT_TO_IMAGE: "squared error"}
+TASKS = {
+    CLASSIFICATION: "text-classification",
+    IMAGE_CLASSIFICATION: "image-classification",
+    TEXT_TO_IMAGE: "text-to-image",
+}
+UNITS = {
+    CLASSIFICATION: "nats per row",
+    IMAGE_CLASSIFICATION: "nats per picture",
+    "preference": "nats per pair",
+    TEXT_TO_IMAGE: "squared error",
+}
+# What transformers loads a model by, and what prepares its input.
+MODELS = {
+    CLASSIFICATION: ("AutoModelForSequenceClassification", "AutoTokenizer", "tokenizer"),
+    IMAGE_CLASSIFICATION: ("AutoModelForImageClassification", "AutoImageProcessor", "processor"),
+}
+OF_PICTURES = (IMAGE_CLASSIFICATION, TEXT_TO_IMAGE)
 COUNTS = {
     "rows": "rows were read.",
     "tokens": "tokens, after the cut.",
@@ -28,7 +43,7 @@ COUNTS = {
     "rows_without_target": "rows were left out, because the cut took all that they teach.",
     "duplicates": "rows repeat an earlier one.",
     "sequences": "sequences hold the training rows, packed.",
-    "pictures": "pictures with their texts.",
+    "pictures": "pictures.",
 }
 
 
@@ -44,6 +59,8 @@ class Training:
     eval_loss_after: float
     data: Mapping[str, int]  # what the preparation of the rows counted
     lineage: tuple[Point, ...]  # the attempts that it took, each with the step it went on from
+    accuracy_before: float | None = None  # share of what was held out; None: not of classes
+    accuracy_after: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)  # of libraries
     exports: Mapping[str, str] = field(default_factory=dict)  # what became of each that was asked for
     licence: str = ""  # of the base, as its folder tells it
@@ -56,19 +73,18 @@ def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training,
     unit = "per sample" if kind == OWN_MODEL else UNITS.get(dataset.format, "nats per token")
     losses = training.losses
     metadata = yaml.safe_dump(_metadata(spec, training, kind), sort_keys=False, allow_unicode=True)
-    before, after = _loss(training.eval_loss_before), _loss(training.eval_loss_after)
     least = min(range(len(losses)), key=losses.__getitem__)
-    read = f"{training.tokens} {'pictures' if dataset.format == TEXT_TO_IMAGE else 'tokens'}"
+    read = f"{training.tokens} {'pictures' if dataset.format in OF_PICTURES else 'tokens'}"
     sections = [
         f"---\n{metadata}---\n# {spec.name}",
         f"{_what(kind, method, base)}, trained by SSKAI in job `{job_id}`.",
         f"## Use\n\n{_usage(spec, kind, base)}",
         f"## Data\n\n{_data(spec, recipe, training, kind)}",
         "## Result\n\n"
-        + _table(("", "before", "after"), [(f"loss on the held-out rows ({unit})", before, after)])
+        + _table(("", "before", "after"), _held_out(training, unit))
         + f"\n\n{training.steps} steps, {read}, {training.seconds:.1f} s of training.",
-        f"## Curve\n\nFirst {_loss(losses[0])}, last {_loss(losses[-1])}, least {_loss(losses[least])} at step "
-        f"{least + 1}. Each step's loss is in `training_curve.jsonl`.\n\n{_curve(losses)}",
+        f"## Curve\n\nFirst {_rounded(losses[0])}, last {_rounded(losses[-1])}, least {_rounded(losses[least])} at "
+        f"step {least + 1}. Each step's loss is in `training_curve.jsonl`.\n\n{_curve(losses)}",
         f"## Hyperparameters\n\n{_hyperparameters(recipe)}",
         "## Attempts\n\n" + "\n".join(f"- attempt {point.attempt}: {_began(point)}" for point in training.lineage),
         "## Cost\n\nThe receipt has every machine's seconds and price, this attempt's among them: "
@@ -85,6 +101,17 @@ def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training,
     if training.versions:
         sections.append("## Made with\n\n" + _table(("library", "version"), sorted(training.versions.items())))
     return "\n\n".join(sections) + "\n"
+
+
+def _held_out(training: Training, unit: str) -> list[tuple[str, str, str]]:
+    lines = [
+        (f"loss on the held-out rows ({unit})", _rounded(training.eval_loss_before), _rounded(training.eval_loss_after))
+    ]
+    if training.accuracy_before is not None and training.accuracy_after is not None:
+        lines.append(
+            ("accuracy on the held-out rows", _rounded(training.accuracy_before), _rounded(training.accuracy_after))
+        )
+    return lines
 
 
 def _what(kind: str, method: str, base: str) -> str:
@@ -134,31 +161,37 @@ def _metadata(spec: events.JobSpec, training: Training, kind: str) -> dict[str, 
     if training.licence:
         values["license"] = training.licence
     values["tags"] = [spec.model.method or "lora", "sskai"]
+    metrics = [{"type": "loss", "name": "held-out loss", "value": round(training.eval_loss_after, 6)}]
+    if training.accuracy_after is not None:
+        metrics.append({"type": "accuracy", "name": "held-out accuracy", "value": round(training.accuracy_after, 6)})
     result = {
         "task": {"type": task},
         "dataset": {"name": spec.dataset.name or spec.dataset.dataset_id, "type": spec.dataset.format},
-        "metrics": [{"type": "loss", "name": "held-out loss", "value": round(training.eval_loss_after, 6)}],
+        "metrics": metrics,
     }
     return {**values, "model-index": [{"name": spec.name, "results": [result]}]}
 
 
 def _usage(spec: events.JobSpec, kind: str, base: str) -> str:
-    model = "AutoModelForSequenceClassification" if spec.dataset.labels else "AutoModelForCausalLM"
-    extra = f", num_labels={len(spec.dataset.labels)}" if spec.dataset.labels else ""
+    model, preparing, name = MODELS.get(spec.dataset.format, ("AutoModelForCausalLM", "AutoTokenizer", "tokenizer"))
+    labels = ['labels = json.load(open("path/of/this/folder/sskai.json"))["labels"]'] if spec.dataset.labels else []
+    extra = ", id2label=dict(enumerate(labels)), ignore_mismatched_sizes=True" if labels else ""
     lines = {
         ADAPTER: [
+            *(["import json", ""] if labels else []),
             "from peft import PeftModel",
-            f"from transformers import {model}, AutoTokenizer",
+            f"from transformers import {model}, {preparing}",
             "",
+            *labels,
             f"base = {model}.from_pretrained({base!r}{extra})",
             'model = PeftModel.from_pretrained(base, "path/of/this/folder")',
-            f"tokenizer = AutoTokenizer.from_pretrained({base!r})",
+            f"{name} = {preparing}.from_pretrained({base!r})",
         ],
         TRANSFORMERS: [
-            f"from transformers import {model}, AutoTokenizer",
+            f"from transformers import {model}, {preparing}",
             "",
             f'model = {model}.from_pretrained("path/of/this/folder")',
-            'tokenizer = AutoTokenizer.from_pretrained("path/of/this/folder")',
+            f'{name} = {preparing}.from_pretrained("path/of/this/folder")',
         ],
         DIFFUSERS_LORA: [
             "from diffusers import StableDiffusionPipeline",
@@ -192,7 +225,7 @@ def _counted(recipe: Recipe, training: Training) -> str:
 def _curve(losses: Sequence[float]) -> str:
     count = min(CURVE_ROWS, len(losses))
     steps = sorted({round(at * (len(losses) - 1) / max(1, count - 1)) for at in range(count)})
-    return _table(("step", "loss"), [(step + 1, _loss(losses[step])) for step in steps])
+    return _table(("step", "loss"), [(step + 1, _rounded(losses[step])) for step in steps])
 
 
 def _hyperparameters(recipe: Recipe) -> str:
@@ -209,7 +242,7 @@ def _began(point: Point) -> str:
     return f"went on from step {point.step}" if point.step else "began at step 0"
 
 
-def _loss(value: float) -> str:
+def _rounded(value: float) -> str:
     return f"{value:.4f}"
 
 

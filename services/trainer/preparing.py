@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,14 +61,24 @@ def prepare(order: Order) -> Settle:
     """Raises NoticeError, FencedError, TrainingFailedError, ObjectsUnavailableError."""
     if order.spec.model.code_uri:
         return _own_model(order)
-    return _pictures(order) if order.spec.dataset.format == domain.TEXT_TO_IMAGE else _transformers_model(order)
+    of_pictures = {domain.TEXT_TO_IMAGE: _described_pictures, domain.IMAGE_CLASSIFICATION: _pictures_in_classes}
+    return of_pictures.get(order.spec.dataset.format, _transformers_model)(order)
+
+
+def _fetching(order: Order) -> tuple[Future[Path], Future[Path]]:
+    """The dataset and the base model, on their way to this machine while libraries are imported."""
+    spec = order.spec
+    models_dir = order.settings.models_dir
+    return (
+        order.pool.submit(inputs.dataset_file, spec.dataset, order.bucket, order.folder),
+        order.pool.submit(inputs.model_folder, spec.model, models_dir, order.bucket, order.folder),
+    )
 
 
 def _transformers_model(order: Order) -> Settle:
     """A transformers folder, and a dataset of texts."""
     spec, settings = order.spec, order.settings
-    fetching_data = order.pool.submit(inputs.dataset_file, spec.dataset, order.bucket, order.folder)
-    fetching_model = order.pool.submit(inputs.model_folder, spec.model, settings.models_dir, order.bucket, order.folder)
+    fetching_data, fetching_model = _fetching(order)
     with _without_garbage_collection(), _without_scipy():
         from services.trainer import device, finetune
         from services.trainer.training import Training
@@ -169,37 +179,69 @@ def _settled(
     return resolve(sequences=len(packed)), replace(data.report, sequences=len(packed)), packed, held_out
 
 
-def _pictures(order: Order) -> Settle:
+def _described_pictures(order: Order) -> Settle:
     """A folder of diffusers, and a zip of pictures with their texts."""
-    spec, settings = order.spec, order.settings
-    fetching_data = order.pool.submit(inputs.dataset_file, spec.dataset, order.bucket, order.folder)
-    fetching_model = order.pool.submit(inputs.model_folder, spec.model, settings.models_dir, order.bucket, order.folder)
+    spec = order.spec
+    fetching_data, fetching_model = _fetching(order)
     with _without_garbage_collection():
-        from services.trainer import device, diffusion, finetune
+        from services.trainer import device, diffusion, finetune, pictures
         from services.trainer.training import Training
 
         order.interruption.check()
         base = diffusion.load_base(fetching_model.result(), device.device_of_this_machine(), method=spec.model.method)
     order.interruption.check()
-    rows = diffusion.pictures(fetching_data.result(), order.folder / "pictures")
+    rows = pictures.described(fetching_data.result(), order.folder / "pictures")
 
     def settle(saved: Recipe | None, group: Workers) -> Ready:
-        planned = domain.resolve(
-            spec,
-            settings.planned(),
-            rows=len(rows),
-            sequence_length=1,
-            parameters=base.model.num_parameters(),
-            dropout=settings.lora_dropout,
-            precision=device.precision(base.device, spec.model.method),
-        )
-        recipe = domain.resumed(saved, planned) if saved else planned
+        recipe = _recipe_of_pictures(order, len(rows), base, saved, device.precision(base.device, spec.model.method))
         chosen, held_out = (datasets.Selected(rows, part) for part in domain.split(len(rows), recipe))
         task = diffusion.TextToImage(base, recipe, chosen, held_out)
         versions = finetune.versions() | diffusion.versions()
         return Ready(Training(task, recipe, base.device, group), {"pictures": len(rows)}, versions, base.folder)
 
     return settle
+
+
+def _pictures_in_classes(order: Order) -> Settle:
+    """A transformers folder, and a zip with a folder of pictures for each class."""
+    spec = order.spec
+    fetching_data, fetching_model = _fetching(order)
+    with _without_garbage_collection(), _without_scipy():
+        from services.trainer import device, finetune, images, pictures
+        from services.trainer.training import Training
+
+        order.interruption.check()
+        base = images.load_base(
+            fetching_model.result(),
+            device.device_of_this_machine(),
+            method=spec.model.method,
+            labels=spec.dataset.labels,
+            seed=spec.hyperparameters.seed,
+        )
+    order.interruption.check()
+    rows = pictures.in_classes(fetching_data.result(), order.folder / "pictures", spec.dataset.labels)
+
+    def settle(saved: Recipe | None, group: Workers) -> Ready:
+        recipe = _recipe_of_pictures(order, len(rows), base, saved, device.precision(base.device, "full"))
+        chosen, held_out = (datasets.Selected(rows, part) for part in domain.split(len(rows), recipe))
+        task = images.ImageClassifier(base, recipe, spec.model.model_id or spec.model.uri, chosen, held_out)
+        versions = finetune.versions() | images.versions()
+        return Ready(Training(task, recipe, base.device, group), {"pictures": len(rows)}, versions, base.folder)
+
+    return settle
+
+
+def _recipe_of_pictures(order: Order, rows: int, base: finetune.Base, saved: Recipe | None, computed_in: str) -> Recipe:
+    planned = domain.resolve(
+        order.spec,
+        order.settings.planned(),
+        rows=rows,
+        sequence_length=1,
+        parameters=base.model.num_parameters(),
+        dropout=order.settings.lora_dropout,
+        precision=computed_in,
+    )
+    return domain.resumed(saved, planned) if saved else planned
 
 
 def _own_model(order: Order) -> Settle:

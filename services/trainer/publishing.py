@@ -16,7 +16,7 @@ from services.trainer.settings import PodSettings
 from sskai.events import v1 as events
 
 if TYPE_CHECKING:
-    from services.trainer.training import Stoppable  # which imports torch: downloads begin before that
+    from services.trainer.training import Evaluation, Stoppable  # which imports torch: downloads begin before that
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ def write(
     spec: events.JobSpec,
     loaded: Loaded,
     *,
-    eval_loss_after: float,
+    after: Evaluation,
     stoppable: Stoppable,
 ) -> None:
     """Raises what `stoppable` raises; an export that cannot be made is told in the card and stops nothing."""
@@ -42,7 +42,9 @@ def write(
         seconds=running.train_seconds,
         losses=tuple(running.losses()),
         eval_loss_before=running.eval_loss_before,
-        eval_loss_after=eval_loss_after,
+        eval_loss_after=after.loss,
+        accuracy_before=running.eval_accuracy_before,
+        accuracy_after=after.accuracy,
         data=loaded.data,
         lineage=tuple(running.lineage),
         versions=loaded.versions,

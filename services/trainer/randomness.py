@@ -47,8 +47,8 @@ class RandomState:
 
 
 def separate() -> None:
-    """Give what is imported from here on a `random` of its own. The one that was there is shared with boto3, Kafka's
-    client and OpenTelemetry, which draw from it in threads, whenever they please."""
+    """Give what is imported from here on a `random` of its own. The one that was there is shared with boto3 and
+    Kafka's client, which draw from it in threads, whenever they please."""
     spec = importlib.util.find_spec("random")
     assert spec is not None
     assert spec.loader is not None

@@ -18,10 +18,9 @@ DECLARATION = "sskai.json"
 ADAPTER, TRANSFORMERS, DIFFUSERS_LORA, OWN_MODEL = "adapter", "transformers", "diffusers-lora", "own-model"
 DIFFUSERS_WEIGHTS = "pytorch_lora_weights.safetensors"
 CONFIG, MODEL, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PREPROCESSOR = "preprocessor_config.json"
 # What turns a user's input into the model's: without one of them nobody can use a whole model.
-PREPARING = frozenset(
-    {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "preprocessor_config.json"}
-)
+PREPARING = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", PREPROCESSOR})
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import structlog
 import torch
@@ -64,12 +64,28 @@ class Task(Protocol):
         """Which rows these are, for an error that a user reads."""
 
 
+@runtime_checkable
+class Naming(Protocol):
+    """A task that may name classes, so that what it names right can be counted."""
+
+    def graded(self, samples: Sequence[Any]) -> tuple[torch.Tensor, int | None]:
+        """(`loss`, how many of the targets are named right), by one pass; None: they are no classes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """`loss`: mean over the targets, nats; `tokens`: all that were read."""
 
     loss: float
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """`loss`: mean over the held-out targets, nats. `accuracy`: the share that is named right; None: not of classes."""
+
+    loss: float
+    accuracy: float | None = None
 
 
 class Training:
@@ -203,27 +219,35 @@ class Training:
         self.step += 1
         self._random = RandomState.of(self._device)
 
-    def evaluate(self, stoppable: Stoppable) -> float:
-        """Mean loss over the targets of all held-out samples, nats; leaves no trace in any generator."""
+    def evaluate(self, stoppable: Stoppable) -> Evaluation:
+        """Of all held-out samples; leaves no trace in any generator."""
         task = self.task
         task.model.eval()
-        own_loss, own_targets = 0.0, 0
+        own_figures = [0.0] * 4
         own = self._workers.share(range(len(task.held_out)))
         if self._workers.sharded:
             for indices, counts in self._in_step(own, len(task.held_out), 0):
-                samples = [task.held_out[index] for index in indices]
-                with torch.no_grad():
-                    own_loss += task.loss(samples).item() * counts
-                own_targets += task.targets(samples) * counts
+                judged = self._judged([task.held_out[index] for index in indices])
+                own_figures = [so_far + counts * value for so_far, value in zip(own_figures, judged, strict=True)]
         with self._workers.together():
             for indices in () if self._workers.sharded else self._micro_batches(own):
-                with stoppable(), torch.no_grad():
-                    samples = [task.held_out[index] for index in indices]
-                    own_loss += task.loss(samples).item()
-                    own_targets += task.targets(samples)
+                with stoppable():
+                    judged = self._judged([task.held_out[index] for index in indices])
+                    own_figures = [so_far + value for so_far, value in zip(own_figures, judged, strict=True)]
         self._random.restore(self._device)
-        loss, targets = self._workers.total(own_loss, own_targets)
-        return loss / targets
+        loss, targets, right, named = self._workers.total(*own_figures)
+        return Evaluation(loss / targets, right / named if named else None)
+
+    def _judged(self, samples: Sequence[Any]) -> tuple[float, int, int, int]:
+        """(summed loss, its targets, those named right, those that are classes to be named)."""
+        task, right = self.task, None
+        with torch.no_grad():
+            if isinstance(task, Naming):
+                loss, right = task.graded(samples)
+            else:
+                loss = task.loss(samples)
+        targets = task.targets(samples)
+        return loss.item(), targets, right or 0, 0 if right is None else targets
 
     def snapshot(self, state: Mapping[str, Any], curve: bytes) -> Snapshot:
         """All that the next step depends on, not copied yet. Between two steps, or after `learn` was stopped."""

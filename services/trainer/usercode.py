@@ -78,13 +78,29 @@ class OwnModel:
 
     def loss(self, samples: Sequence[Sample]) -> torch.Tensor:
         with explained(self._code):
-            inputs, targets = usermodel.batch([(each.input, each.target) for each in samples])
-            inputs, targets = _moved(inputs, self._device), _moved(targets, self._device)
-            with self._autocast():
-                output = usermodel.called(self.model, inputs)
-            if isinstance(output, torch.Tensor) and output.dtype in (torch.bfloat16, torch.float16):
-                output = output.float()
-            return usermodel.the_loss(self._own.loss, output, targets, len(samples), reduction="sum").float()
+            return self._loss(*self._output(samples), len(samples))
+
+    def graded(self, samples: Sequence[Sample]) -> tuple[torch.Tensor, int | None]:
+        with explained(self._code):
+            output, targets = self._output(samples)
+            loss = self._loss(output, targets, len(samples))
+            classes = usermodel.of_classes(self._own.loss, targets)
+            return loss, int((output.argmax(1) == targets).sum()) if classes else None
+
+    def _output(self, samples: Sequence[Sample]) -> tuple[Any, Any]:
+        """(what the model gives, targets)."""
+        inputs, targets = usermodel.batch([(each.input, each.target) for each in samples])
+        inputs, targets = _moved(inputs, self._device), _moved(targets, self._device)
+        with self._autocast():
+            output = usermodel.called(self.model, inputs)
+        if isinstance(output, torch.Tensor) and output.dtype in (torch.bfloat16, torch.float16):
+            output = output.float()
+        return output, targets
+
+    def _loss(self, output: Any, targets: Any, count: int) -> torch.Tensor:
+        """Raises UserError for what the contract does not mean."""
+        loss: torch.Tensor = usermodel.the_loss(self._own.loss, output, targets, count, reduction="sum")
+        return loss.float()
 
     def targets(self, samples: Sequence[Sample]) -> int:
         with explained(self._code):

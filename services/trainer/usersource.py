@@ -92,7 +92,8 @@ def install(source: Source, *, allowed: bool) -> None:
         return
     if not allowed:
         raise _refused(missing[0], "is not installed in this pod, and pods here install nothing")
-    uv = shutil.which("uv")
+    # Beside this interpreter first: a pod's PATH need not have the environment's own folder.
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if uv is None:
         raise _refused(missing[0], "is not installed in this pod, and there is no uv to install it with")
     _run_installer(uv, missing, source)

@@ -43,10 +43,14 @@ class AdapterWeights:
     def __init__(self, model: Any, device: torch.device) -> None:
         self._model = model
         self._device = device
+        self._live: Tensors | None = None
 
     def tensors(self) -> Mapping[str, Tensors]:
-        weights = get_peft_model_state_dict(self._model, save_embedding_layers=False)
-        return {ADAPTER: {name: value.detach().to(torch.float32).contiguous() for name, value in weights.items()}}
+        if self._live is None:
+            # Peft finds an adapter's tensors by walking through the whole model, several times: most of what a save of
+            # a small adapter would wait for. They stay the same tensors; learning and loading change them in place.
+            self._live = get_peft_model_state_dict(self._model, save_embedding_layers=False)
+        return {ADAPTER: {name: value.detach().to(torch.float32).contiguous() for name, value in self._live.items()}}
 
     def texts(self) -> Mapping[str, bytes]:
         config = {**self._model.peft_config["default"].to_dict(), "inference_mode": True}

@@ -273,7 +273,10 @@ def test_a_retrain_has_the_parents_words_and_as_much_time() -> None:
         ("dataset://support/3", "dataset", references.Reference("support", 3)),
         ("dataset://support/3", "model", None),
         ("bot/3", "model", None),
-        ("bot@champion", "model", None),
+        ("bot@champion", "model", references.Reference("bot", None, "champion")),
+        ("model://bot@challenger", "model", references.Reference("bot", None, "challenger")),
+        ("bot@champion", "dataset", None),
+        ("bot@canary", "model", None),
         ("../bot", "model", None),
         ("", "model", None),
         ("bot@3\n", "model", None),
@@ -323,6 +326,11 @@ def test_what_the_trainer_is_told_of_a_method() -> None:
         require_trainable(JobFile.model_validate({**JOB, "model": {"base": "base", "method": method}}))
 
 
+def test_pictures_in_classes_may_be_mirrored() -> None:
+    job = JobFile.model_validate({**JOB, "hyperparameters": {"horizontal_flip": True}})
+    assert to_spec(job, MODEL, replace(LABELLED, format="image-classification"), NOW).hyperparameters.horizontal_flip
+
+
 def test_the_names_of_classes_are_told() -> None:
     assert list(to_spec(JobFile.model_validate(JOB), MODEL, LABELLED, NOW).dataset.labels) == ["ham", "spam"]
 
@@ -334,6 +342,7 @@ def test_the_names_of_classes_are_told() -> None:
         ({"model": {"base": "base", "method": "scratch", "rslora": True}}, DATASET, "model.rslora"),
         ({"hyperparameters": {"dpo_beta": 0.2}}, DATASET, "hyperparameters.dpo_beta"),
         ({"hyperparameters": {"packing": True}}, LABELLED, "hyperparameters.packing"),
+        ({"hyperparameters": {"horizontal_flip": True}}, LABELLED, "hyperparameters.horizontal_flip"),
         ({}, replace(LABELLED, report={}), "dataset"),
     ],
 )

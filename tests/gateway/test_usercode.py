@@ -155,7 +155,7 @@ async def test_it_is_trained_again_from_a_trained_version_and_not_served_yet(hou
     first, second = (each.spec.model for each in await house.told(events.JobSubmitted))
     assert (first.uri, second.uri) == ("", ready.artifact_uri)
     assert (first.model_id, first.code_uri) == (second.model_id, second.code_uri)
-    assert [each.spec.resources.nodes for each in await house.told(events.JobSubmitted)] == ["1", "1"]
+    assert [each.spec.resources.nodes for each in await house.told(events.JobSubmitted)] == ["1..8", "1..8"]
     for model in ("mine@1", "bot@1"):
         served = await house.ann.post("/v1/endpoints", json={"name": "mine", "model": model})
         assert served.status_code == 422

@@ -86,13 +86,20 @@ def test_what_the_libraries_write_is_accepted(name: str, content: bytes) -> None
         (["config.json", "tokenizer.json", "modeling_llama.py"], "not a file of a model"),
         (["config.json", "config.json", "tokenizer.json", "model.safetensors"], "twice"),
         (["tokenizer.json", "model.safetensors"], r"config\.json: missing"),
-        (["config.json", "model.safetensors"], r"tokenizer\.json: missing"),
+        (["config.json", "model.safetensors"], r"tokenizer\.json: missing, and so is preprocessor_config\.json"),
         (["config.json", "tokenizer.json"], r"model\.safetensors: missing"),
     ],
 )
 def test_the_set_of_files_has_to_be_a_model(names: list[str], reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
         check_names(names)
+
+
+def test_a_classifier_of_pictures_has_no_tokenizer() -> None:
+    check_names(["config.json", "preprocessor_config.json", "model.safetensors"])
+    asks = json.dumps({"auto_map": {"AutoImageProcessor": "evil.Processor"}}).encode()
+    with pytest.raises(RefusedError, match="never run"):
+        check_file("preprocessor_config.json", io.BytesIO(asks), len(asks))
 
 
 @pytest.mark.parametrize(

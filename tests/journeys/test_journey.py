@@ -19,6 +19,8 @@ from tests.journeys.conftest import Stack
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(400)]
 
 # Where each service has just been given something to do.
+# Those that hold no job's course: `make test-heavy` kills them, too.
+LIGHTLY_HELD = ("optimizer", "inference", "monitor")
 MOMENTS = {
     "gateway": ("planned", "training", "deploying"),
     "optimizer": ("uploaded", "submitted", "requeued"),
@@ -58,7 +60,9 @@ def test_the_whole_journey(running: Stack, scenario: Scenario) -> None:
     check(journey(running, scenario).run(), scenario)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    "service", [pytest.param(one, marks=pytest.mark.heavy if one in LIGHTLY_HELD else ()) for one in SERVICES]
+)
 def test_a_killed_service_changes_nothing(running: Stack, scenario: Scenario, service: str) -> None:
     killed = []
 
@@ -87,12 +91,4 @@ async def _train_only(running: Stack, scenario: Scenario) -> dict[str, Any]:
 
 async def test_the_stack_is_quiet_afterwards(running: Stack) -> None:
     """Liveness: nothing lags, nothing is left running."""
-    import httpx2
-
-    def machines() -> bool:
-        answer = httpx2.get(
-            f"{running.cloud.url}/machines", headers={"Authorization": f"Bearer {running.cloud.token}"}, timeout=5
-        )
-        return all(machine["state"] == "gone" for machine in answer.json()["machines"])
-
-    await wait_for(machines, limit_seconds=60)
+    await wait_for(lambda: all(machine["state"] == "gone" for machine in running.cloud.machines()), limit_seconds=60)

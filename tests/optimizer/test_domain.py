@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.optimizer import catalogue, domain, snapshot
 from services.optimizer.snapshot import Inputs, Market
 from services.optimizer.values import Assumptions, History, Offer, Plan, Refusal
-from services.optimizer.work import Request
+from services.optimizer.work import OBJECTIVES, Request
 from tests.optimizer.made import (
     LLAMA_8B,
     LLAMA_8B_FULL,
@@ -346,15 +346,77 @@ def test_more_machines_than_the_trainer_can_use_are_refused() -> None:
     assert "nodes" in refused(replace(BIG, nodes="2+"), profile=LLAMA_8B).detail
 
 
+GANGS = Assumptions(max_workers=64)
+
+
 def test_every_machine_of_a_group_is_paid_and_any_loss_stops_all() -> None:
-    plan = planned(BIG, profile=LLAMA_8B, assumptions=Assumptions(max_workers=64), offers=None)
-    by_count = {(each.offer.key, each.pace.machines): each for each in plan.candidates}
-    pairs = [(one, by_count.get((key, 2))) for (key, count), one in by_count.items() if count == 1]
-    assert any(two is not None for _, two in pairs)
-    for one, two in pairs:
-        if two is not None:
-            assert two.usd_per_hour == 2 * one.usd_per_hour
-            assert two.completion.interruptions_per_hour == one.completion.interruptions_per_hour
+    alone, pairs = (
+        {
+            each.offer.key: each
+            for each in planned(replace(BIG, nodes=nodes), profile=LLAMA_8B, assumptions=GANGS).candidates
+        }
+        for nodes in ("1", "2")
+    )
+    both = alone.keys() & pairs.keys()
+    assert both
+    for key in both:
+        assert pairs[key].usd_per_hour == 2 * alone[key].usd_per_hour
+        assert pairs[key].completion.interruptions_per_hour == alone[key].completion.interruptions_per_hour
+
+
+def test_an_offer_makes_one_candidate_however_many_machines_are_weighed() -> None:
+    for objective in OBJECTIVES[:2]:
+        counts = [
+            planned(replace(BIG, objective=objective), assumptions=Assumptions(max_workers=most)).fitting
+            for most in (1, 64)
+        ]
+        assert counts[0] == counts[1]
+
+
+def test_several_machines_are_taken_where_the_objective_is_better_for_it() -> None:
+    """The cheapest has one; a deadline that one cannot keep takes as few as can; a small job gains nothing by them."""
+    wish = replace(BIG, instance_types=("g6.xlarge",), spot_policy="on-demand")
+    alone = planned(wish, profile=LLAMA_8B, assumptions=GANGS).candidates[0]
+    assert alone.pace.machines == 1
+    soon = (NOW + timedelta(hours=alone.completion.hours.high / 1.7)).isoformat()
+    late = (NOW + timedelta(hours=alone.completion.hours.high * 1.1)).isoformat()
+    counts = [
+        planned(replace(wish, deadline=until), profile=LLAMA_8B, assumptions=GANGS).candidates[0].pace.machines
+        for until in (late, soon)
+    ]
+    assert counts == [1, 2]
+    fastest = replace(wish, objective="fastest")
+    assert planned(fastest, profile=LLAMA_8B, assumptions=GANGS).candidates[0].pace.machines == 8
+    small = planned(asking(objective="fastest", instance_types=("g6.xlarge",)), assumptions=GANGS)
+    assert small.candidates[0].pace.machines == 1
+
+
+def test_a_budget_that_eight_machines_would_break_takes_fewer() -> None:
+    wish = replace(BIG, objective="fastest-within-budget", instance_types=("g6.xlarge",), spot_policy="on-demand")
+    all_of_them = planned(replace(wish, budget_usd=1e6), profile=LLAMA_8B, assumptions=GANGS).candidates[0]
+    tight = all_of_them.total_usd.high * 0.97
+    fewer = planned(replace(wish, budget_usd=tight), profile=LLAMA_8B, assumptions=GANGS).candidates[0]
+    assert fewer.pace.machines < all_of_them.pace.machines == 8
+    assert fewer.total_usd.high <= tight
+
+
+def test_this_computer_plays_several_machines_only_where_they_are_asked_for() -> None:
+    local = tuple(
+        replace(each, cloud="local", region="local", zone="*")
+        for each in catalogue.snapshot().offers
+        if each.key == "aws/us-east-1/*/m5.large/on-demand"
+    )
+    wish = asking(rows=50_000, estimated_tokens=25_000_000, objective="fastest")
+    counts = [
+        planned(replace(wish, nodes=nodes), offers=local, assumptions=GANGS).candidates[0].pace.machines
+        for nodes in ("", "1..8", "2")
+    ]
+    assert counts == [1, 1, 2]
+
+
+def test_machines_without_accelerators_have_one_worker_each() -> None:
+    plan = planned(replace(BIG, accelerators="none", nodes="4"), assumptions=GANGS)
+    assert {(each.pace.machines, each.pace.workers) for each in plan.candidates} == {(4, 4)}
 
 
 def test_gradient_checkpointing_lets_a_model_fit_where_it_would_not() -> None:

@@ -226,6 +226,13 @@ def test_gradients_travel_over_the_slowest_link() -> None:
     assert nvlink.seconds - alone == pytest.approx(2 * 7 / 8 * gigabytes / (300e9 * 0.8))
     assert network.seconds - alone == pytest.approx(2 * 15 / 16 * gigabytes / (400e9 / 8 * 0.5))
     assert network.bound_by == "interconnect"
+    # gloo has one connection between two processors, which EC2 limits to 5 Gbit/s.
+    processors = replace(C5, network_mbps=25_000.0)
+    both = step_of(processors, workers=2, machines=2, gradient_bytes=gigabytes).seconds - step_of(processors).seconds
+    assert both == pytest.approx(gigabytes / (5e9 / 8))
+    slower = replace(C5, network_mbps=5_000.0)
+    both = step_of(slower, workers=2, machines=2, gradient_bytes=gigabytes).seconds - step_of(slower).seconds
+    assert both == pytest.approx(gigabytes / (5e9 / 8 * 0.5))
 
 
 def mean_log(*rows: Measured, tokens: float = 1024) -> float:

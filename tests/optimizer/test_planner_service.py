@@ -696,5 +696,5 @@ async def test_the_number_of_machines_is_as_asked(database: Database, nodes: str
     [plan] = await world.hears(submitted(resources=resources))
     told = {each.machine_count for each in plan.candidates}
     assert told <= counts
-    assert plan.fitting == len(counts) * len([key for key in OFFERS if "/c5.xlarge/" in key])
+    assert plan.fitting == len([key for key in OFFERS if "/c5.xlarge/" in key])
     assert all(each.workers == each.machine_count for each in plan.candidates)

@@ -93,6 +93,29 @@ async def test_fewer_modules_train_fewer_parameters(profiler: Profiler) -> None:
     assert some.parameters == everything.parameters
 
 
+async def test_a_split_models_pieces_are_its_blocks_and_the_rest(profiler: Profiler) -> None:
+    counted = model_profile(await profiler.profile(question(TINY, method="full")))
+    assert counted.layers * counted.block_parameters + counted.outside_parameters == counted.parameters
+    assert counted.outside_parameters == 500 * 64 + 64  # tied embeddings and the last norm
+
+
+async def test_a_classifier_has_a_head_of_its_classes(profiler: Profiler) -> None:
+    language, classes = [
+        model_profile(await profiler.profile(question(TINY, method="full", labels=labels))) for labels in (0, 3)
+    ]
+    assert classes.parameters == language.parameters + 3 * 64
+    # Forward and backward of the vocabulary's head, 6 operations a weight, are gone; and so are its logits.
+    assert language.flops_per_token - classes.flops_per_token == pytest.approx(6 * 500 * 64, rel=0.02)
+    assert bytes_at(classes.float32.plain.fresh, 8) < bytes_at(language.float32.plain.fresh, 8)
+
+
+async def test_dora_learns_a_magnitude_of_each_output_and_holds_more(profiler: Profiler) -> None:
+    plain, dora = [model_profile(await profiler.profile(question(TINY, dora=on))) for on in (False, True)]
+    outputs = 64 + 32 + 32 + 64 + 128 + 128 + 64
+    assert dora.trainable_parameters - plain.trainable_parameters == 2 * outputs
+    assert bytes_at(dora.float32.plain.fresh, 4) > bytes_at(plain.float32.plain.fresh, 4)
+
+
 BROKEN = {
     "no JSON": (question("{"), "not JSON"),
     "no object": (question("[1]"), "model_type"),

@@ -95,6 +95,23 @@ def test_a_gang_is_planned_by_its_offer_and_its_number_of_machines() -> None:
         assert json.loads(pod.env["SSKAI_PLAN"])["micro_batch_size"] == best.micro_batch_size
 
 
+def test_the_pod_is_told_of_parts_and_packed_sequences() -> None:
+    split = candidate(placement(), machines=1)
+    split.shard, split.workers = True, 8
+    plan = proposed()
+    plan.profile.packed_sequences = 42
+    del plan.candidates[:]
+    plan.candidates.append(split)
+    job = transitions.planned(transitions.submitted(submitted(), START, ""), plan, START)
+    chosen = placing.choose(job, START, Settings(), Market(shipped().model, {}), shipped())
+    assert chosen.candidate is not None
+    begun = transitions.begin_attempt(job, chosen.candidate, START)
+    assert begun.attempt is not None
+    env = launching.pod(begun, begun.attempt, Settings()).env
+    told = json.loads(env["SSKAI_PLAN"])
+    assert (told["shard"], told["packed_sequences"], env["SSKAI_TRAINER_WORKERS"]) == (True, 42, "8")
+
+
 @pytest.mark.parametrize(("hours", "days"), [(0.1, 1), (100, 1 + 12.5), (10_000, 30)])
 def test_a_pod_outlives_its_plan_but_not_everything(hours: float, days: float) -> None:
     assert launching.lifetime_seconds(candidate(placement(), hours=hours)) == pytest.approx(days * 86_400, rel=0.02)

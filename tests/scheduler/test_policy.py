@@ -165,3 +165,30 @@ def test_decisions_are_equal_for_equal_situations() -> None:
     fresh = [decide(replace(START, work_left_seconds=hours * HOUR), Lookahead(MODEL)) for hours in (5, 1, 3)]
     used = Lookahead(MODEL)
     assert [decide(replace(START, work_left_seconds=hours * HOUR), used) for hours in (5, 1, 3)] == fresh
+
+
+@pytest.mark.parametrize("work_seconds", [20.0, 300.0, 1750.0])
+def test_a_short_job_takes_the_spot_that_is_there_though_its_deadline_is_far(work_seconds: float) -> None:
+    """One that came up a moment ago may be gone in the next: only a long job waits for one that has proved itself."""
+    belief = np.zeros(len(MODEL.stationary))
+    belief[:5] = [0.31, 0.47, 0.09, 0.1, 0.03]  # what was made of one sight
+    short = replace(
+        START,
+        deadline_seconds=6 * HOUR,
+        work_seconds=work_seconds,
+        work_left_seconds=work_seconds,
+        restart_seconds=80.0,
+        zones=(Zone("a", True, 0.32, belief),),
+        tick_seconds=5.0,
+    )
+    assert decide(short).action is Action.SPOT
+
+
+def test_what_waits_for_a_better_machine_is_long() -> None:
+    belief = np.zeros(len(MODEL.stationary))
+    belief[:5] = [0.31, 0.47, 0.09, 0.1, 0.03]
+    short = replace(
+        START, deadline_seconds=6 * HOUR, work_seconds=20, work_left_seconds=20, restart_seconds=80, tick_seconds=5
+    )
+    alone = LOOKAHEAD.decide(replace(short, zones=(Zone("a", True, 0.32, belief),)))
+    assert alone.action is Action.WAIT, "by cost alone it would; `decide` knows that nobody means it"

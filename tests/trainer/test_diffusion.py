@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer import artifacts
+from services.trainer import artifacts, pictures
 from services.trainer.domain import TrainingFailedError
 from sskai.objects import Objects
 from tests import tiny_diffusion
@@ -144,21 +144,17 @@ def row(**values: object) -> bytes:
     ],
 )
 def test_a_dataset_that_is_wrong_names_its_row(tmp_path: Path, data: bytes, says: str) -> None:
-    from services.trainer import diffusion
-
     (tmp_path / "dataset.zip").write_bytes(data)
     with pytest.raises(TrainingFailedError, match="dataset") as caught:
-        diffusion.pictures(tmp_path / "dataset.zip", tmp_path / "pictures")
+        pictures.described(tmp_path / "dataset.zip", tmp_path / "pictures")
     assert says in caught.value.detail
 
 
 def test_a_picture_that_is_too_large_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from services.trainer import diffusion
-
-    monkeypatch.setattr(diffusion, "MAX_PIXELS", 100)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 100)
     (tmp_path / "dataset.zip").write_bytes(tiny_diffusion.dataset(1))
     with pytest.raises(TrainingFailedError, match="1280 pixels, over 100"):
-        diffusion.pictures(tmp_path / "dataset.zip", tmp_path / "pictures")
+        pictures.described(tmp_path / "dataset.zip", tmp_path / "pictures")
 
 
 def test_methods_other_than_an_adapter_are_refused(objects: Objects, pipelines: Path, tmp_path: Path) -> None:

@@ -58,6 +58,21 @@ def test_the_plan_comes_first_then_the_user_then_auto(
 
 
 @pytest.mark.parametrize(
+    ("plan", "max_steps", "steps"),
+    [
+        (Plan(total_steps=60, packed_sequences=20), 0, 60),
+        (Plan(total_steps=60, packed_sequences=25), 0, 48),
+        (Plan(total_steps=60, packed_sequences=10), 0, 120),
+        (Plan(total_steps=95), 0, 20),  # of an older planner, by the 95 rows
+        (Plan(total_steps=60, packed_sequences=25), 60, 60),
+    ],
+)
+def test_packed_rows_are_gone_through_as_often_as_planned(plan: Plan, max_steps: int, steps: int) -> None:
+    wanted = spec(packing=True, **({"max_steps": max_steps} if max_steps else {}))
+    assert recipe(plan, wanted=wanted, sequences=20).total_steps == steps
+
+
+@pytest.mark.parametrize(
     ("plan", "user", "longest", "context", "expected"),
     [
         (Plan(sequence_length=64), 128, 300, 2048, 64),

@@ -102,6 +102,7 @@ def test_two_workers_equal_one_and_a_killed_one_is_started_again(
     assert output([pod]).count('"event": "took over"') == 2
 
 
+@pytest.mark.heavy
 def test_a_machine_lost_in_the_middle_does_not_end_the_run(
     bucket: Objects, models_dir: Path, start: Callable[..., list[Pod]], alone: list[float], tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_notice_to_one_machine_drains_all_and_one_worker_goes_on(
     assert curve(resumed.folder) == pytest.approx(alone, abs=TOLERANCE)
 
 
+@pytest.mark.heavy
 def test_a_model_in_parts_is_saved_by_all_and_read_by_any_number(
     bucket: Objects, models_dir: Path, start: Callable[..., list[Pod]], alone: list[float], tmp_path: Path
 ) -> None:
@@ -158,6 +160,7 @@ def test_a_model_in_parts_is_saved_by_all_and_read_by_any_number(
     assert curve(resumed.folder) == pytest.approx(alone, abs=TOLERANCE)
 
 
+@pytest.mark.heavy
 def test_the_same_number_of_workers_gives_the_same_bits_and_parts_the_same_model(
     bucket: Objects, models_dir: Path, start: Callable[..., list[Pod]], tmp_path: Path
 ) -> None:

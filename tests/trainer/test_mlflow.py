@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,6 +101,7 @@ def values(run: dict[str, Any], key: str) -> dict[int, float]:
 
 @pytest.mark.usefixtures("torch_as_before")
 def test_all_attempts_of_a_job_tell_one_run(objects: Objects, models_dir: Path, tmp_path: Path, mlflow: Mlflow) -> None:
+    began = time.monotonic()
     job = Job(objects, models_dir, total_steps=8)
     job.spec.env["MLFLOW_TRACKING_URI"] = mlflow.uri
     job.spec.env["MLFLOW_EXPERIMENT_NAME"] = "support"
@@ -117,7 +119,29 @@ def test_all_attempts_of_a_job_tell_one_run(objects: Objects, models_dir: Path, 
     assert set(values(told, "eval_loss")) == {0, 8}
     params = {it["key"]: it["value"] for it in told["params"]}
     assert (params["rank"], params["base"]) == ("4", "tiny")
-    assert mlflow.batches < 10
+    ends = 2 * 3  # an attempt's first, its last, and those of its evaluations come at once
+    assert mlflow.batches <= time.monotonic() - began + ends, "one a second"
+
+
+@pytest.mark.usefixtures("torch_as_before")
+def test_a_classifier_tells_its_accuracy(objects: Objects, models_dir: Path, tmp_path: Path, mlflow: Mlflow) -> None:
+    """A new model of the base's shape, with a head for as many classes as the data has."""
+    labels = ["back", "now", "soon"]
+    rows = [{"text": f"I want order {number} {label}", "label": label} for number in range(10) for label in labels]
+    job = Job(objects, models_dir, rows, total_steps=40, learning_rate=3e-3)
+    job.spec.env["MLFLOW_TRACKING_URI"] = mlflow.uri
+    job.spec.model.method = "scratch"
+    job.spec.dataset.format = "classification"
+    job.spec.dataset.labels.extend(labels)
+    job.spec.dataset.eval_fraction = 0.3
+    run(job.settings(), objects, tmp_path)
+    (told,) = mlflow.runs.values()
+    accuracy = values(told, "eval_accuracy")
+    assert accuracy.keys() == {0, 40}
+    assert accuracy[0] < accuracy[40]
+    card = job.artifact(1, "README.md").decode()
+    assert f"| accuracy on the held-out rows | {accuracy[0]:.4f} | {accuracy[40]:.4f} |" in card
+    assert "name: held-out accuracy" in card
 
 
 @pytest.mark.usefixtures("torch_as_before")

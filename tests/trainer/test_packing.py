@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from services.trainer import finetune
 from services.trainer.datasets import Row
+from services.trainer.device import device_of_this_machine
 from services.trainer.domain import Plan, TrainingFailedError, resolve
 from services.trainer.packing import Packed, fit
 from services.trainer.randomness import make_deterministic
@@ -51,7 +52,7 @@ def test_a_packed_row_says_where_its_parts_begin() -> None:
 
 def language_model(models_dir: Path, samples: Any) -> finetune.LanguageModel:
     make_deterministic(1)
-    base = finetune.load_base(models_dir / "tiny", finetune.device_of_this_machine())
+    base = finetune.load_base(models_dir / "tiny", device_of_this_machine())
     recipe = resolve(
         events.JobSpec(model=events.ModelRef(rank=4)), Plan(), rows=20, sequence_length=64, parameters=1_000_000
     )
@@ -73,7 +74,7 @@ def test_the_loss_of_packed_rows_is_that_of_the_same_rows_apart(models_dir: Path
 
 
 def test_a_model_that_sees_across_parts_is_refused(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = finetune.load_base(models_dir / "tiny", finetune.device_of_this_machine())
+    base = finetune.load_base(models_dir / "tiny", device_of_this_machine())
     finetune.require_parts_apart(base)
     as_it_is = base.model.forward
 

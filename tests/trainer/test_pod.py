@@ -379,7 +379,8 @@ def test_every_kind_of_training_learns_and_leaves_a_result(
     weights = "model.safetensors" if kind in ("full", "scratch") else "adapter_model.safetensors"
     assert job.artifact(1, weights)
     card = job.artifact(1, "README.md").decode()
-    assert ("rows were packed into" in card) == (kind == "packed")
+    assert ("sequences hold the training rows" in card) == (kind == "packed")
+    assert ("| accuracy on the held-out rows |" in card) == (kind == "classification")
 
 
 def test_an_attempt_fetches_before_torch_is_imported() -> None:

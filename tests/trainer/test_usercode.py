@@ -128,6 +128,8 @@ def test_an_example_learns_and_its_result_is_a_model_as_code_again(
 
     usermodel.take(again.model, load_file(result / "weights.safetensors"))
     assert not first.equal(next(iter(usermodel.named_tensors(again.model).values())))
+    of_classes = name != "tabular-regressor"
+    assert ("| accuracy on the held-out rows |" in (result / "README.md").read_text()) == of_classes
     about = json.loads((result / "sskai.json").read_text())
     assert (about["code_uri"], about["optimizer"]) == (job.spec.model.code_uri, again.optimizer)
     assert about["left_out"] == ["README.md", "job.yaml"]  # the result has a README.md of its own

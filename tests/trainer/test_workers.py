@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from multiprocessing.synchronize import Event
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def fail_with(error: Exception | None) -> None:
         raise error
 
 
-def as_member(rank: int, port: int) -> None:
+def as_member(rank: int, port: int, heard_all: Event) -> None:
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": "2",
@@ -38,7 +39,9 @@ def as_member(rank: int, port: int) -> None:
     gradients_are_summed(group)
     the_worst_ends_all(group)
     if rank == 1:
+        assert heard_all.wait(60)  # what lies unread in a socket is lost with the process that sent it
         os._exit(0)  # lost
+    heard_all.set()
     with pytest.raises(WorkerLostError):
         group.total(1)
 
@@ -73,7 +76,8 @@ def the_worst_ends_all(group: Workers) -> None:
 @pytest.mark.timeout(120)
 def test_two_workers_share_sum_and_end_together() -> None:
     (port,) = free_ports(1)
-    torch.multiprocessing.spawn(as_member, (port,), nprocs=2)
+    heard_all = torch.multiprocessing.get_context("spawn").Event()
+    torch.multiprocessing.spawn(as_member, (port, heard_all), nprocs=2)
 
 
 def test_one_worker_alone_changes_nothing() -> None:

@@ -22,16 +22,16 @@ _BODY = {
 @router.post("/{name}/infer", openapi_extra=_BODY)
 async def infer(name: str, request: Request, here: Here, caller: Caller) -> Response:
     """The labels and probabilities of texts; `name` is the endpoint's."""
-    return await pass_on(request, here, caller, f"/v2/models/{quote(name, safe='')}/infer", await request.body())
+    return await pass_on(request, here, caller, f"/v2/models/{quote(name, safe='')}/infer")
 
 
 @router.get("/{name}")
 async def metadata(name: str, request: Request, here: Here, caller: Caller) -> Response:
     """What the model takes and gives, and its labels."""
-    return await pass_on(request, here, caller, f"/v2/models/{quote(name, safe='')}", b"")
+    return await pass_on(request, here, caller, f"/v2/models/{quote(name, safe='')}")
 
 
 @router.get("/{name}/ready")
 async def ready(name: str, request: Request, here: Here, caller: Caller) -> Response:
     """Whether it can be asked."""
-    return await pass_on(request, here, caller, f"/v2/models/{quote(name, safe='')}/ready", b"")
+    return await pass_on(request, here, caller, f"/v2/models/{quote(name, safe='')}/ready")

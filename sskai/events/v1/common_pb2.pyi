@@ -150,7 +150,7 @@ class DatasetRef(_message.Message):
     def __init__(self, dataset_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., uri: _Optional[str] = ..., format: _Optional[str] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., estimated_tokens: _Optional[int] = ..., eval_fraction: _Optional[float] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Hyperparameters(_message.Message):
-    __slots__ = ("n_epochs", "batch_size", "learning_rate", "sequence_length", "seed", "max_steps", "gradient_checkpointing", "packing", "dpo_beta")
+    __slots__ = ("n_epochs", "batch_size", "learning_rate", "sequence_length", "seed", "max_steps", "gradient_checkpointing", "packing", "dpo_beta", "horizontal_flip")
     N_EPOCHS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +160,7 @@ class Hyperparameters(_message.Message):
     GRADIENT_CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
     PACKING_FIELD_NUMBER: _ClassVar[int]
     DPO_BETA_FIELD_NUMBER: _ClassVar[int]
+    HORIZONTAL_FLIP_FIELD_NUMBER: _ClassVar[int]
     n_epochs: float
     batch_size: int
     learning_rate: float
@@ -169,7 +170,8 @@ class Hyperparameters(_message.Message):
     gradient_checkpointing: bool
     packing: bool
     dpo_beta: float
-    def __init__(self, n_epochs: _Optional[float] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., packing: _Optional[bool] = ..., dpo_beta: _Optional[float] = ...) -> None: ...
+    horizontal_flip: bool
+    def __init__(self, n_epochs: _Optional[float] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., sequence_length: _Optional[int] = ..., seed: _Optional[int] = ..., max_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., packing: _Optional[bool] = ..., dpo_beta: _Optional[float] = ..., horizontal_flip: _Optional[bool] = ...) -> None: ...
 
 class Resources(_message.Message):
     __slots__ = ("accelerators", "cpus", "memory", "regions", "instance_types", "max_price_usd_per_hour", "nodes")
@@ -256,7 +258,7 @@ class Estimate(_message.Message):
     def __init__(self, expected: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class WorkProfile(_message.Message):
-    __slots__ = ("parameters", "trainable_parameters", "flops_per_token", "weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "peak_bytes", "total_steps", "batch_size", "sequence_length", "total_tokens", "steps_left", "learning_rate", "largest_memory_term")
+    __slots__ = ("parameters", "trainable_parameters", "flops_per_token", "weight_bytes", "gradient_bytes", "optimizer_bytes", "activation_bytes", "peak_bytes", "total_steps", "batch_size", "sequence_length", "total_tokens", "steps_left", "learning_rate", "largest_memory_term", "packed_sequences")
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     TRAINABLE_PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     FLOPS_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +274,7 @@ class WorkProfile(_message.Message):
     STEPS_LEFT_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     LARGEST_MEMORY_TERM_FIELD_NUMBER: _ClassVar[int]
+    PACKED_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     parameters: int
     trainable_parameters: int
     flops_per_token: float
@@ -287,10 +290,11 @@ class WorkProfile(_message.Message):
     steps_left: int
     learning_rate: float
     largest_memory_term: str
-    def __init__(self, parameters: _Optional[int] = ..., trainable_parameters: _Optional[int] = ..., flops_per_token: _Optional[float] = ..., weight_bytes: _Optional[int] = ..., gradient_bytes: _Optional[int] = ..., optimizer_bytes: _Optional[int] = ..., activation_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., total_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., sequence_length: _Optional[int] = ..., total_tokens: _Optional[int] = ..., steps_left: _Optional[int] = ..., learning_rate: _Optional[float] = ..., largest_memory_term: _Optional[str] = ...) -> None: ...
+    packed_sequences: int
+    def __init__(self, parameters: _Optional[int] = ..., trainable_parameters: _Optional[int] = ..., flops_per_token: _Optional[float] = ..., weight_bytes: _Optional[int] = ..., gradient_bytes: _Optional[int] = ..., optimizer_bytes: _Optional[int] = ..., activation_bytes: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., total_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., sequence_length: _Optional[int] = ..., total_tokens: _Optional[int] = ..., steps_left: _Optional[int] = ..., learning_rate: _Optional[float] = ..., largest_memory_term: _Optional[str] = ..., packed_sequences: _Optional[int] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("placement", "step_seconds", "hours", "total_usd", "expected_interruptions", "micro_batch_size", "bound_by", "machine_count", "workers", "price_as_of", "price_stale", "seconds", "usd", "checkpoint_interval_steps", "gradient_checkpointing", "peak_bytes", "usable_bytes", "largest_memory_term", "on_pareto_front", "on_demand_total_usd", "interruptions_per_hour")
+    __slots__ = ("placement", "step_seconds", "hours", "total_usd", "expected_interruptions", "micro_batch_size", "bound_by", "machine_count", "workers", "price_as_of", "price_stale", "seconds", "usd", "checkpoint_interval_steps", "gradient_checkpointing", "peak_bytes", "usable_bytes", "largest_memory_term", "on_pareto_front", "on_demand_total_usd", "interruptions_per_hour", "shard")
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     HOURS_FIELD_NUMBER: _ClassVar[int]
@@ -312,6 +316,7 @@ class Candidate(_message.Message):
     ON_PARETO_FRONT_FIELD_NUMBER: _ClassVar[int]
     ON_DEMAND_TOTAL_USD_FIELD_NUMBER: _ClassVar[int]
     INTERRUPTIONS_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
     placement: Placement
     step_seconds: Estimate
     hours: Estimate
@@ -333,7 +338,8 @@ class Candidate(_message.Message):
     on_pareto_front: bool
     on_demand_total_usd: float
     interruptions_per_hour: float
-    def __init__(self, placement: _Optional[_Union[Placement, _Mapping]] = ..., step_seconds: _Optional[_Union[Estimate, _Mapping]] = ..., hours: _Optional[_Union[Estimate, _Mapping]] = ..., total_usd: _Optional[_Union[Estimate, _Mapping]] = ..., expected_interruptions: _Optional[float] = ..., micro_batch_size: _Optional[int] = ..., bound_by: _Optional[str] = ..., machine_count: _Optional[int] = ..., workers: _Optional[int] = ..., price_as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_stale: _Optional[bool] = ..., seconds: _Optional[_Union[TimeBreakdown, _Mapping]] = ..., usd: _Optional[_Union[CostBreakdown, _Mapping]] = ..., checkpoint_interval_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., peak_bytes: _Optional[int] = ..., usable_bytes: _Optional[int] = ..., largest_memory_term: _Optional[str] = ..., on_pareto_front: _Optional[bool] = ..., on_demand_total_usd: _Optional[float] = ..., interruptions_per_hour: _Optional[float] = ...) -> None: ...
+    shard: bool
+    def __init__(self, placement: _Optional[_Union[Placement, _Mapping]] = ..., step_seconds: _Optional[_Union[Estimate, _Mapping]] = ..., hours: _Optional[_Union[Estimate, _Mapping]] = ..., total_usd: _Optional[_Union[Estimate, _Mapping]] = ..., expected_interruptions: _Optional[float] = ..., micro_batch_size: _Optional[int] = ..., bound_by: _Optional[str] = ..., machine_count: _Optional[int] = ..., workers: _Optional[int] = ..., price_as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_stale: _Optional[bool] = ..., seconds: _Optional[_Union[TimeBreakdown, _Mapping]] = ..., usd: _Optional[_Union[CostBreakdown, _Mapping]] = ..., checkpoint_interval_steps: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., peak_bytes: _Optional[int] = ..., usable_bytes: _Optional[int] = ..., largest_memory_term: _Optional[str] = ..., on_pareto_front: _Optional[bool] = ..., on_demand_total_usd: _Optional[float] = ..., interruptions_per_hour: _Optional[float] = ..., shard: _Optional[bool] = ...) -> None: ...
 
 class TimeBreakdown(_message.Message):
     __slots__ = ("startup", "training", "checkpoint_stall", "interruptions", "finish", "waiting")

@@ -25,10 +25,16 @@ class CloudClient:
         body = {"notice_seconds": notice_seconds}
         self._http.post(f"/machines/{machine_id}/interrupt", json=body).raise_for_status()
 
+    def machines(self) -> list[dict[str, Any]]:
+        """All, those that are gone a short while ago among them."""
+        found: list[dict[str, Any]] = self._http.get("/machines").raise_for_status().json()["machines"]
+        return found
+
     def machine_of(self, job_id: str) -> dict[str, Any] | None:
         """The first machine of the job whose pod is a process."""
-        machines = self._http.get("/machines").raise_for_status().json()["machines"]
-        return next((one for one in machines if one["tags"].get("sskai-job") == job_id and one["pod"]["pid"]), None)
+        return next(
+            (one for one in self.machines() if one["tags"].get("sskai-job") == job_id and one["pod"]["pid"]), None
+        )
 
     def said(self, machine_id: str, event: str) -> dict[str, Any] | None:
         """The line of the pod's log with this event."""
