@@ -159,22 +159,8 @@ class Occupancy:
     waiting: int
 
 
-class Engine(Protocol):
-    """`base` and `adapter` are names that the caller chooses: here, the URIs that they came from."""
-
-    def load_base(self, base: str, folder: Path) -> None:
-        """Load a transformers folder, a causal model or a classifier, and prove that it answers. Blocks. Raises
-        UnusableWeightsError."""
-
-    def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
-        """Load a base with a PEFT adapter that makes a classifier of it, merged. Blocks. Raises
-        UnusableWeightsError."""
-
-    def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
-        """Put a PEFT LoRA adapter beside a loaded base. Blocks. Raises UnusableWeightsError, NotLoadedError."""
-
-    def retain(self, used: AbstractSet[tuple[str, str]]) -> None:
-        """Keep only these (base, adapter or ""): the others accept nothing more, finish what is under way, and go."""
+class AnsweringEngine(Protocol):
+    """`base` and `adapter` are names that whoever loads them chooses."""
 
     def encode_chat(self, base: str, messages: Sequence[dict[str, str]]) -> list[int]:
         """A conversation as tokens, ready for the assistant's turn. Blocks. Raises PromptError, NotLoadedError."""
@@ -218,3 +204,21 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop at once; answers under way end with an EngineError."""
+
+
+class Engine(AnsweringEngine, Protocol):
+    """One that loads: here, the names are the URIs that the weights came from."""
+
+    def load_base(self, base: str, folder: Path) -> None:
+        """Load a transformers folder, a causal model or a classifier, and prove that it answers. Blocks. Raises
+        UnusableWeightsError."""
+
+    def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
+        """Load a base with a PEFT adapter that makes a classifier of it, merged. Blocks. Raises
+        UnusableWeightsError."""
+
+    def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
+        """Put a PEFT LoRA adapter beside a loaded base. Blocks. Raises UnusableWeightsError, NotLoadedError."""
+
+    def retain(self, used: AbstractSet[tuple[str, str]]) -> None:
+        """Keep only these (base, adapter or ""): the others accept nothing more, finish what is under way, and go."""

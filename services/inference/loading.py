@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Names:
     """An endpoint's names in the engine. A model with weights of its own is a base itself."""
 
     base: str
@@ -30,7 +30,7 @@ class Target:
 class Weights:
     """Folders of a base, or of a whole model, and perhaps of an adapter on it."""
 
-    target: Target
+    names: Names
     folder: Path
     adapter: Path | None = None
     merged: bool = False  # the adapter makes a classifier of its base, and lies in no batch with others
@@ -39,25 +39,25 @@ class Weights:
 def fetch(artifacts: Artifacts, base_uri: str, artifact_uri: str, manifest_sha256: str | None) -> Weights:
     """Fetch and verify what an endpoint answers with. Raises LoadError, ObjectsUnavailableError."""
     if not artifact_uri:
-        return Weights(Target(base_uri, None), artifacts.base(base_uri))
+        return Weights(Names(base_uri, None), artifacts.base(base_uri))
     folder, kind = artifacts.result(artifact_uri, manifest_sha256)
     if kind == Kind.WHOLE:
-        return Weights(Target(artifact_uri, None), folder)
+        return Weights(Names(artifact_uri, None), folder)
     base = artifacts.base(base_uri)
     if kind == Kind.CLASSIFIER_ADAPTER:
-        return Weights(Target(artifact_uri, None), base, folder, merged=True)
-    return Weights(Target(base_uri, artifact_uri), base, folder)
+        return Weights(Names(artifact_uri, None), base, folder, merged=True)
+    return Weights(Names(base_uri, artifact_uri), base, folder)
 
 
 def load(engine: Engine, weights: Weights) -> None:
     """Make the engine answer with them. Raises UnusableWeightsError."""
-    target = weights.target
+    names = weights.names
     if weights.merged and weights.adapter is not None:
-        engine.load_classifier(target.base, weights.folder, weights.adapter)
+        engine.load_classifier(names.base, weights.folder, weights.adapter)
         return
-    engine.load_base(target.base, weights.folder)
-    if weights.adapter is not None and target.adapter is not None:
-        engine.attach_adapter(target.base, target.adapter, weights.adapter)
+    engine.load_base(names.base, weights.folder)
+    if weights.adapter is not None and names.adapter is not None:
+        engine.attach_adapter(names.base, names.adapter, weights.adapter)
 
 
 @contextmanager

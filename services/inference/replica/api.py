@@ -7,7 +7,7 @@ import hmac
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.inference.engine import Engine, EngineError, Generation, Piece, PromptError
-from services.inference.loading import Target
+from services.inference.loading import Names
 from services.inference.replica import wire
 from services.inference.replica.wire import BEAT, BEAT_SECONDS, DrainingError
 
@@ -27,9 +27,9 @@ RATE_SECONDS = 10.0
 class Desk:
     """One endpoint's engine, who is at it, and whether more may come."""
 
-    def __init__(self, engine: Engine, target: Target, capacity: int) -> None:
+    def __init__(self, engine: Engine, names: Names, capacity: int) -> None:
         self.engine = engine
-        self.target = target
+        self.names = names
         self.capacity = capacity  # answers under way and waiting that are taken at a time
         self.draining = False
         self._under_way = 0
@@ -76,12 +76,11 @@ class Desk:
 def build(desk: Desk, token: str) -> FastAPI:
     """The application. `token` must not be empty."""
     app = FastAPI(title="SSKAI replica", openapi_url=None)
-    engine, base = desk.engine, desk.target.base
 
     async def asked(request: Request) -> dict[str, Any]:
         given = request.headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            raise _Unknown
+            raise _UnknownError
         body = await _body(request)
         try:
             value = json.loads(body) if body else {}
@@ -90,6 +89,32 @@ def build(desk: Desk, token: str) -> FastAPI:
         if not isinstance(value, dict):
             raise PromptError("the body is not a JSON object")
         return value
+
+    _routes(app, desk, asked)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        return JSONResponse({"draining": desk.draining}, status_code=503 if desk.draining else 200)
+
+    @app.exception_handler(_UnknownError)
+    async def unknown(_request: Request, _error: _UnknownError) -> JSONResponse:
+        return JSONResponse({"error": {"kind": "token", "detail": "the replica's token is missing or wrong"}}, 401)
+
+    @app.exception_handler(EngineError)
+    async def refused(_request: Request, error: EngineError) -> JSONResponse:
+        return JSONResponse(wire.error_body(error), wire.status_of(error))
+
+    for mistake in (KeyError, TypeError, ValueError):
+        app.add_exception_handler(mistake, _misspoken)
+    return app
+
+
+def _routes(app: FastAPI, desk: Desk, asked: Callable[[Request], Awaitable[dict[str, Any]]]) -> None:
+    engine, base = desk.engine, desk.names.base
 
     @app.get("/engine/model")
     async def model(request: Request) -> dict[str, Any]:
@@ -124,7 +149,7 @@ def build(desk: Desk, token: str) -> FastAPI:
         if desk.draining:
             raise DrainingError("this replica is being drained")
         tokens = list(map(int, value["tokens"]))
-        (generation,) = engine.generate(base, desk.target.adapter, tokens, sampling, said=said)
+        (generation,) = engine.generate(base, desk.names.adapter, tokens, sampling, said=said)
         return _Stream(desk, generation)
 
     @app.post("/engine/embed")
@@ -132,7 +157,7 @@ def build(desk: Desk, token: str) -> FastAPI:
         value = await asked(request)
         with desk.seat():
             texts = [list(map(int, text)) for text in value["texts"]]
-            pieces = await _each_whole(engine.embed(base, desk.target.adapter, texts))
+            pieces = await _each_whole(engine.embed(base, desk.names.adapter, texts))
         return {"vectors": [piece.vector for piece in pieces]}
 
     @app.post("/engine/classify")
@@ -141,28 +166,8 @@ def build(desk: Desk, token: str) -> FastAPI:
         with desk.seat():
             return {"rows": await asyncio.to_thread(engine.classify, base, list(map(str, value["texts"])))}
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
 
-    @app.get("/readyz")
-    async def readyz() -> Response:
-        return JSONResponse({"draining": desk.draining}, status_code=503 if desk.draining else 200)
-
-    @app.exception_handler(_Unknown)
-    async def unknown(_request: Request, _error: _Unknown) -> JSONResponse:
-        return JSONResponse({"error": {"kind": "token", "detail": "the replica's token is missing or wrong"}}, 401)
-
-    @app.exception_handler(EngineError)
-    async def refused(_request: Request, error: EngineError) -> JSONResponse:
-        return JSONResponse(wire.error_body(error), wire.status_of(error))
-
-    for mistake in (KeyError, TypeError, ValueError):
-        app.add_exception_handler(mistake, _misspoken)
-    return app
-
-
-class _Unknown(Exception):
+class _UnknownError(Exception):
     """Whoever asks is not the service."""
 
 

@@ -109,11 +109,9 @@ def line_of(piece: Piece | EngineError) -> bytes:
 def piece_of(line: str | bytes) -> Piece | EngineError:
     """Raises ValueError for what is no whole line."""
     value = json.loads(line)
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    if "error" in value:
-        return error_of(value)
     try:
+        if "error" in value:
+            return error_of(value)
         return Piece(
             text=value["text"],
             output_tokens=value["output_tokens"],
