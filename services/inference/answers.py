@@ -82,16 +82,21 @@ class Answer:
         self.ended = whole or self.stops.stopped or self.output_tokens >= how.max_tokens
         if not self.ended:
             return self._piece(shown) if shown else None
+        return self.end("stop" if whole or self.stops.stopped else "length", shown)
+
+    def end(self, reason: str, shown: str = "") -> Piece:
+        """The last piece: with what was held back, unless a stop text is why."""
+        self.ended = True
         if not self.stops.stopped:
             shown += self.stops.add(self.text.flush())
             shown += self.stops.flush()
-        return self._piece(shown, "stop" if whole or self.stops.stopped else "length")
+        return self._piece(shown, reason)
 
     def _piece(self, shown: str, reason: str | None = None) -> Piece:
         told, self.untold = tuple(self.untold), []
         tokens, self.untold_tokens = tuple(self.untold_tokens), []
-        mean = self.logprob_sum / self.output_tokens
-        work = self._work(self.companions / (self.output_tokens - self.repeated)) if reason else Work()
+        mean = self.logprob_sum / max(1, self.output_tokens)
+        work = self._work(self.companions / max(1, self.output_tokens - self.repeated)) if reason else Work()
         return Piece(shown, self.output_tokens, reason, mean, told, work=work, tokens=tokens)
 
     def vector(self) -> Piece:

@@ -69,7 +69,7 @@ class Replica:
         try:
             return await self._serve(loaded, time.perf_counter() - started)
         finally:
-            await asyncio.to_thread(loaded.engine.close)
+            await asyncio.to_thread(loaded.close)
 
     async def _before_stop(self, work: asyncio.Future[Any]) -> bool:
         """Whether the work ended before somebody asked to stop."""

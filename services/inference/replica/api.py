@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from services.inference.engine import Engine, EngineError, Generation, Piece, PromptError
+from services.inference.engine import AnsweringEngine, EngineError, Generation, Piece, PromptError
 from services.inference.loading import Names
 from services.inference.replica import wire
 from services.inference.replica.wire import BEAT, BEAT_SECONDS, DrainingError
@@ -27,7 +27,7 @@ RATE_SECONDS = 10.0
 class Desk:
     """One endpoint's engine, who is at it, and whether more may come."""
 
-    def __init__(self, engine: Engine, names: Names, capacity: int) -> None:
+    def __init__(self, engine: AnsweringEngine, names: Names, capacity: int) -> None:
         self.engine = engine
         self.names = names
         self.capacity = capacity  # answers under way and waiting that are taken at a time

@@ -48,6 +48,7 @@ EXIT_OF = {
     FailureReason.UNUSABLE_WEIGHTS: Exit.UNUSABLE,
     FailureReason.NOT_FOUND: Exit.UNUSABLE,
     FailureReason.OUT_OF_MEMORY: Exit.OUT_OF_MEMORY,
+    FailureReason.MISSING_ENGINE: Exit.MISCONFIGURED,
     FailureReason.UNAVAILABLE: Exit.UNAVAILABLE,
     FailureReason.INTERNAL: Exit.INTERNAL,
 }
