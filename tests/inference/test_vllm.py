@@ -244,9 +244,8 @@ async def test_a_replica_whose_vllm_dies_says_so_and_ends(
     endpoint = {"base_uri": "builtin://tiny", "engine": "vllm"}
     replica = ReplicaProcess("vllm_dying", home, environment, tmp_path / "log", endpoint)
     await wait_for(replica.is_ready, limit_seconds=200)
-    (child,) = [
-        int(pid) for pid in Path(f"/proc/{replica.process.pid}/task/{replica.process.pid}/children").read_text().split()
-    ] or [0]
+    threads = Path(f"/proc/{replica.process.pid}/task").glob("*/children")
+    (child,) = [int(pid) for thread in threads for pid in thread.read_text().split()]
     os.kill(child, 9)
     await wait_for(lambda: replica.process.poll() is not None, limit_seconds=60)
     assert replica.process.returncode == Exit.INTERNAL
