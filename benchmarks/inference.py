@@ -1,16 +1,17 @@
 """The inference engine beside its peers on the same weights, in the same run: one JSON object.
 
 `python -m benchmarks.inference [--model FOLDER] [--streams 1 8 32] [--input 128] [--output 64] [--rounds 3]
-[--adapters 8]`. Greedy answers of a fixed length to prompts that share nothing, fp32, as many threads as the service
-takes. All take turns in each round, since other programs may use the machine, too; medians of the rounds.
+[--adapters 8] [--parts throughput adapters prefix hop]`. Greedy answers of a fixed length to prompts that share
+nothing, fp32, as many threads as the service takes. All take turns in each round, since other programs may use the
+machine, too; medians of the rounds.
 
 - `throughput_N`: output tokens per second of N answers asked for at once; `ttft_p95_N`: until the first of each.
 - peers: transformers' `generate`, one prompt after the other (N = 1) and as one padded batch (N > 1), which knows all
   prompts beforehand; and, where it is installed (`pip install xllamacpp`) and `--gguf` names the same weights as a
   GGUF file, llama.cpp's server in this process with N slots.
 - `adapters_mixed`: throughput at the most streams with the adapters by turns, over that of one adapter for all.
-- `hop_throughput_N`, `hop_first_N`: the same answers by a replica, a process of its own, asked through `RemoteEngine`: throughput over that
-  of a direct engine, and seconds until the first token beyond it.
+- `hop_throughput_N`, `hop_first_N`: the same answers by a replica, a process of its own, asked through `RemoteEngine`:
+  throughput over that of a direct engine, and seconds until the first token beyond it.
 - `prefix`: time to the first token of a prompt of which all but the end was asked before, over that of a new one.
 """
 
@@ -44,6 +45,7 @@ from sskai.testing import wait_for
 from tests.inference.replicas import Home, ReplicaProcess
 
 Prompts = list[list[int]]
+PARTS = ("throughput", "adapters", "prefix", "hop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ async def prefix_gain(engine: TransformersEngine, given: argparse.Namespace) -> 
 
 async def hop(engine: TransformersEngine, given: argparse.Namespace) -> list[Figure]:
     """The direct engine and the replica take turns, so each has the processor to itself."""
-    home = Home()
+    home, vocabulary = Home(), json.loads((given.model / "config.json").read_text())["vocab_size"]
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "SSKAI_MODELS_DIR": str(given.model.parent),
@@ -224,7 +226,7 @@ async def hop(engine: TransformersEngine, given: argparse.Namespace) -> list[Fig
             for streams in given.streams:
                 shares, firsts = [], []
                 for round_ in range(given.rounds):
-                    prompts = new_prompts(streams, given.input, 40_000, 9_000_000 + 1000 * streams + round_)
+                    prompts = new_prompts(streams, given.input, vocabulary, 9_000_000 + 1000 * streams + round_)
                     direct = await ours(engine, prompts, given.output)
                     there = await ours(remote, prompts, given.output, base="end_1")
                     shares.append(there.tokens_per_second / direct.tokens_per_second)
@@ -256,11 +258,14 @@ async def measure(given: argparse.Namespace) -> list[Figure]:
             engine.attach_adapter("base", name, path)
         attach = (time.perf_counter() - started) / max(1, len(adapters))
         found.append(figure("attach_adapter", attach, "s", 3.0, "lower", how="from the disk into a running base"))
-        found += await throughputs(engine, given.model, given)
-        if adapters:
+        if "throughput" in given.parts:
+            found += await throughputs(engine, given.model, given)
+        if adapters and "adapters" in given.parts:
             found.append(await adapter_cost(engine, list(adapters), given))
-        found.append(await prefix_gain(engine, given))
-        found += await hop(engine, given)
+        if "prefix" in given.parts:
+            found.append(await prefix_gain(engine, given))
+        if "hop" in given.parts:
+            found += await hop(engine, given)
         engine.close()
     return found
 
@@ -275,6 +280,7 @@ def main() -> None:
     parser.add_argument("--output", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--adapters", type=int, default=8)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as the service takes")
     given = parser.parse_args()
     figures = asyncio.run(measure(given))

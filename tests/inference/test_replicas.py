@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -224,10 +225,13 @@ async def test_what_a_drain_has_no_time_for_is_said_by_another_replica(
     del pool.environment["SSKAI_REPLICA_DRAIN_SECONDS"]
     await wait_for(hasty.is_ready, limit_seconds=120)
     tokens = await encoded(remote)
-    expected = whole(await said(direct, tokens, LONG))
-    only = RemoteEngine(Only(home, hasty, first), PATIENCE)
-    pieces = await interrupted(only, tokens, LONG, lambda _at: hasty.send(signal.SIGTERM))
+    longer = replace(LONG, max_tokens=400, min_tokens=400)
+    expected = whole(await said(direct, tokens, longer))
+    known = Only(home, hasty, first)
+    only = RemoteEngine(known, PATIENCE)
+    pieces = await interrupted(only, tokens, longer, lambda _at: hasty.send(signal.SIGTERM))
     assert whole(pieces) == expected
+    assert known.failures == [hasty.replica_id]
     assert await pool.end(hasty) == Exit.DRAINED
     only.close()
 
@@ -237,11 +241,13 @@ class Only:
 
     def __init__(self, home: Home, first: ReplicaProcess, second: ReplicaProcess) -> None:
         self._home, self._ids = home, [first.replica_id, second.replica_id]
+        self.failures: list[str] = []
 
     def ready(self, endpoint_id: str) -> list[Replica]:
         return [one for one in self._home.ready(endpoint_id) if one.replica_id == self._ids[0]]
 
     def report_failure(self, replica_id: str) -> None:
+        self.failures.append(replica_id)
         self._ids = [one for one in self._ids if one != replica_id] or self._ids
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,14 +167,13 @@ def environment(
 
 
 @pytest.fixture(scope="module")
-async def pair(
+def pair(
     home: Home, environment: dict[str, str], published: dict[str, Published], tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[list[ReplicaProcess]]:
+) -> Iterator[list[ReplicaProcess]]:
     """Two replicas of one adapter's endpoint."""
     cats, folder = published["cats"], tmp_path_factory.mktemp("logs")
     endpoint = {"base_uri": "builtin://tiny", "artifact_uri": cats.uri, "engine": "vllm"}
     made = [ReplicaProcess(f"vllm_{number}", home, environment, folder / str(number), endpoint) for number in range(2)]
-    await wait_for(lambda: all(one.is_ready() for one in made), limit_seconds=200)
     yield made
     for one in made:
         one.process.kill()
@@ -207,6 +206,7 @@ SAYINGS = {
 async def test_a_replica_with_vllm_answers_as_the_embedded_engine_does_and_goes_on_for_another(
     pair: list[ReplicaProcess], home: Home, direct: TransformersEngine
 ) -> None:
+    await wait_for(lambda: all(one.is_ready() for one in pair), limit_seconds=200)
     remote = RemoteEngine(home, Patience(wait=60))
     tokens = await asyncio.to_thread(remote.encode_text, "end_1", "What is the capital of France?")
     assert remote.context_tokens("end_1") == 512

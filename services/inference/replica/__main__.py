@@ -34,7 +34,7 @@ from sskai import telemetry
 log = structlog.get_logger()
 
 REPORT_SECONDS = 2.0
-CLOSE_SECONDS = 2  # for connections that are left when the drain's limit is over
+CLOSE_SECONDS = 2  # for connections that nobody is answered on
 
 
 class Replica:
@@ -120,6 +120,7 @@ class Replica:
         await self._home.tell(report())
         if not await desk.wait_until_idle(self._settings.replica_drain_seconds):
             log.warning("answers are left to other replicas", **report().model_dump(include={"active", "waiting"}))
+            server.config.timeout_graceful_shutdown = 0
         server.should_exit = True
         await serving
         return Exit.DRAINED
