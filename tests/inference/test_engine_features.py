@@ -127,7 +127,7 @@ async def test_penalties_keep_tokens_from_coming_again(engine: TransformersEngin
 async def test_a_bias_decides_and_the_end_can_be_put_off(engine: TransformersEngine) -> None:
     token = engine.encode_text("tiny", "capital")[0]
     (pieces,) = await ask(engine, "Hello", Sampling(4, temperature=0, logit_bias=((token, 100.0), (10**8, 1.0))))
-    assert text_of(pieces) == engine._loaded("tiny").tokenizer.decode([token] * 4)
+    assert text_of(pieces) == engine._loaded("tiny").tokens.tokenizer.decode([token] * 4)
     (end,) = engine._loaded("tiny").runner._end_tokens
     biased = ((end, 100.0),)
     (short,) = await ask(engine, "Hello", Sampling(8, temperature=0, logit_bias=biased))
@@ -158,7 +158,7 @@ async def test_dora_is_what_peft_makes_of_it(engine: TransformersEngine, tiny: P
     tokens = engine.encode_text("tiny", "Where is my order?")
     whole: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), tmp_path)
     said = whole.generate(input_ids=torch.tensor([tokens]), max_new_tokens=12, do_sample=False)[0, len(tokens) :]
-    expected = engine._loaded("tiny").tokenizer.decode(said, skip_special_tokens=True)
+    expected = engine._loaded("tiny").tokens.tokenizer.decode(said, skip_special_tokens=True)
     alone, cats, together = await asyncio.gather(
         ask(engine, "Where is my order?", adapter="dora"),
         ask(engine, "Where is my order?", adapter="cats"),
