@@ -1,14 +1,17 @@
 """The inference engine beside its peers on the same weights, in the same run: one JSON object.
 
-`make bench NAME=inference [ARGS="--model FOLDER --streams 1 8 32 --input 128 --output 64 --rounds 3
---adapters 8"]`. Greedy answers of a fixed length to prompts that share nothing, fp32, as many threads as the service
-takes. All take turns in each round, since other programs may use the machine, too; medians of the rounds.
+`make bench NAME=inference [ARGS="--model FOLDER --streams 1 8 32 --input 128 --output 64 --rounds 3 --adapters 8
+--parts throughput adapters prefix hop"]`. Greedy answers of a fixed length to prompts that share nothing, fp32, as many
+threads as the service takes. All take turns in each round, since other programs may use the machine, too; medians of
+the rounds.
 
 - `throughput_N`: output tokens per second of N answers asked for at once; `ttft_p95_N`: until the first of each.
 - peers: transformers' `generate`, one prompt after the other (N = 1) and as one padded batch (N > 1), which knows all
   prompts beforehand; transformers' continuous batching (`generate_batch`); and, where it is installed (`pip install
   xllamacpp`), llama.cpp's server in this process with N slots, on the same weights as a GGUF file of floats.
 - `adapters_mixed`: throughput at the most streams with the adapters by turns, over that of one adapter for all.
+- `hop_throughput_N`, `hop_first_N`: the same answers by a replica, a process of its own, asked through `RemoteEngine`:
+  throughput over that of a direct engine, and seconds until the first token beyond it.
 - `prefix`: time to the first token of a prompt of which all but the end was asked before, over that of a new one.
 """
 
@@ -34,15 +37,19 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
 from benchmarks.figures import Figure, figure, print_report
-from services.inference.engine import Sampling
+from services.inference.engine import AnsweringEngine, Sampling
+from services.inference.remote_engine import RemoteEngine
 from services.inference.runner import Limits
 from services.inference.settings import Settings
 from services.inference.transformers_engine import TransformersEngine
 from services.trainer import export_gguf
 from services.trainer.exports import NotExportableError
+from sskai.testing import wait_for
+from tests.inference.replicas import Home, ReplicaProcess
 
 Prompts = list[list[int]]
 CONTINUOUS_BLOCK_TOKENS = 32
+PARTS = ("throughput", "adapters", "prefix", "hop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +79,18 @@ def new_prompts(count: int, length: int, vocabulary: int, seed: int) -> Prompts:
 
 
 async def ours(
-    engine: TransformersEngine, prompts: Prompts, output: int, adapters: Sequence[str | None] = (None,)
+    engine: AnsweringEngine,
+    prompts: Prompts,
+    output: int,
+    adapters: Sequence[str | None] = (None,),
+    base: str = "base",
 ) -> Load:
     """All at once; the adapters by turns."""
     how = Sampling(output, temperature=0, min_tokens=output, top_logprobs=0)
     started = time.perf_counter()
 
     async def answer(number: int, prompt: list[int]) -> float:
-        (generation,) = engine.generate("base", adapters[number % len(adapters)], prompt, how)
+        (generation,) = engine.generate(base, adapters[number % len(adapters)], prompt, how)
         first = 0.0
         async for _ in generation.pieces():
             first = first or time.perf_counter() - started
@@ -220,6 +231,42 @@ async def prefix_gain(engine: TransformersEngine, given: argparse.Namespace) -> 
     )
 
 
+async def hop(engine: TransformersEngine, given: argparse.Namespace) -> list[Figure]:
+    """The direct engine and the replica take turns, so each has the processor to itself."""
+    home, vocabulary = Home(), json.loads((given.model / "config.json").read_text())["vocab_size"]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            "SSKAI_MODELS_DIR": str(given.model.parent),
+            "SSKAI_CACHE": folder,
+            "SSKAI_THREADS": str(given.threads or Settings().threads),
+            "SSKAI_MAX_CONCURRENT_SEQUENCES": str(max(given.streams)),
+        }
+        endpoint = {"base_uri": f"builtin://{given.model.name}"}
+        replica = ReplicaProcess("replica", home, environment, Path(folder) / "log", endpoint)
+        remote = RemoteEngine(home)
+        try:
+            await wait_for(replica.is_ready, limit_seconds=300)
+            await asyncio.to_thread(remote.encode_text, "end_1", "Hello")
+            found = []
+            for streams in given.streams:
+                shares, firsts = [], []
+                for round_ in range(given.rounds):
+                    prompts = new_prompts(streams, given.input, vocabulary, 9_000_000 + 1000 * streams + round_)
+                    direct = await ours(engine, prompts, given.output)
+                    there = await ours(remote, prompts, given.output, base="end_1")
+                    shares.append(there.tokens_per_second / direct.tokens_per_second)
+                    firsts.append(statistics.median(there.first_seconds) - statistics.median(direct.first_seconds))
+                how = f"{given.input} tokens in, {given.output} out, medians of {given.rounds}"
+                share, first = statistics.median(shares), statistics.median(firsts)
+                found.append(figure(f"hop_throughput_{streams}", share, "of a direct engine", None, "higher", how=how))
+                found.append(figure(f"hop_first_{streams}", first, "s", None, "lower", how=how))
+            return found
+        finally:
+            remote.close()
+            replica.kill()
+            home.close()
+
+
 async def measure(given: argparse.Namespace) -> list[Figure]:
     most = max(given.streams)
     limits = Limits(most, most, 256, 2**28)
@@ -236,10 +283,14 @@ async def measure(given: argparse.Namespace) -> list[Figure]:
             engine.attach_adapter("base", name, path)
         attach = (time.perf_counter() - started) / max(1, len(adapters))
         found.append(figure("attach_adapter", attach, "s", 3.0, "lower", how="from the disk into a running base"))
-        found += await throughputs(engine, Path(folder), given)
-        if adapters:
+        if "throughput" in given.parts:
+            found += await throughputs(engine, Path(folder), given)
+        if adapters and "adapters" in given.parts:
             found.append(await adapter_cost(engine, list(adapters), given))
-        found.append(await prefix_gain(engine, given))
+        if "prefix" in given.parts:
+            found.append(await prefix_gain(engine, given))
+        if "hop" in given.parts:
+            found += await hop(engine, given)
         engine.close()
     return found
 
@@ -253,6 +304,7 @@ def main() -> None:
     parser.add_argument("--output", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--adapters", type=int, default=8)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as the service takes")
     given = parser.parse_args()
     figures = asyncio.run(measure(given))

@@ -16,6 +16,7 @@ from services.inference import domain, openai
 from services.inference.domain import Endpoint
 from services.inference.engine import (
     EngineError,
+    EngineFailedError,
     Generation,
     GrammarError,
     NotLoadedError,
@@ -135,17 +136,25 @@ async def loaded(model: str, attempt: Callable[[], Awaitable[T]]) -> T:
             return await attempt()
     except NotLoadedError as error:
         raise _unavailable(model) from error
-    except OverloadedError as error:
+    except (OverloadedError, EngineFailedError) as error:
+        raise failed(error) from error
+
+
+def failed(error: EngineError) -> Refusal:
+    """What an engine's error is to a user."""
+    if isinstance(error, OverloadedError):
         retry = {"retry-after": str(error.retry_after_seconds)}
-        raise Refusal(429, str(error), kind="rate_limit_error", code="queue_full", headers=retry) from error
+        return Refusal(429, str(error), kind="rate_limit_error", code="queue_full", headers=retry)
+    return Refusal(500, str(error), kind="server_error", code="engine_error")
 
 
 async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tenant_id: str, seen: Observation) -> Begun:
     endpoint = await find(desk, tenant_id, asked.model, seen)
-    engine, target = desk.fleet.engine, desk.fleet.target(endpoint)
+    target = desk.fleet.target(endpoint)
+    engine = target.engine
     where = "messages" if isinstance(asked, ChatRequest) else "prompt"
     try:
-        tokens = await asyncio.to_thread(_encode, desk, target, asked)
+        tokens = await asyncio.to_thread(_encode, target, asked)
         sampling = _sampling(desk, asked, len(tokens), engine.context_tokens(target.base))
         if sampling.schema:
             await asyncio.to_thread(engine.check_schema, target.base, sampling.schema)
@@ -186,12 +195,11 @@ def _unavailable(name: str) -> Refusal:
     return Refusal(503, message, kind="server_error", param="model", code="loading", headers={"retry-after": "2"})
 
 
-def _encode(desk: Desk, target: Target, asked: ChatRequest | CompletionRequest) -> list[int]:
-    engine = desk.fleet.engine
+def _encode(target: Target, asked: ChatRequest | CompletionRequest) -> list[int]:
     if isinstance(asked, ChatRequest):
-        tokens = engine.encode_chat(target.base, asked.conversation())
+        tokens = target.engine.encode_chat(target.base, asked.conversation())
     else:
-        tokens = engine.encode_text(target.base, asked.prompt)
+        tokens = target.engine.encode_text(target.base, asked.prompt)
     if not tokens:
         raise PromptError("the prompt is empty: there is nothing to go on from")
     return tokens
@@ -234,7 +242,7 @@ async def _whole(request: Request, begun: Begun, seen: Observation, shape: Shape
         ]
         return JSONResponse(shape.whole(told, _usage(begun, choices)))
     except EngineError as error:
-        raise Refusal(500, str(error), kind="server_error", code="engine_error") from error
+        raise failed(error) from error
     finally:
         begun.cancel()
         drawing.cancel()
@@ -279,7 +287,7 @@ async def _stream(begun: Begun, seen: Observation, shape: Shape, *, include_usag
         yield openai.DONE
     except EngineError as error:
         outcome = "engine_error"
-        yield openai.event(Refusal(500, str(error), kind="server_error", code="engine_error").body)
+        yield openai.event(failed(error).body)
     finally:
         # Also when the client went away: its place goes to the next one.
         begun.cancel()

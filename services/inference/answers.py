@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from services.inference.caches import Block, Row
-from services.inference.engine import EngineError, Generation, Piece, TokenLogprob, Work
+from services.inference.engine import EngineError, Generation, Piece, Said, TokenLogprob, Work
 from services.inference.lora import Adapter
 from services.inference.sampling import Draw, Drawn
 from services.inference.text import Detokenizer, StopScanner
@@ -34,9 +34,11 @@ class Answer:
     row: Row | None = None  # while it is running
     hidden_sum: Tensor | None = None
     output_tokens: int = 0
+    repeated: int = 0  # of them, said by another engine: the end of `prompt`
     last_token: int = 0
     logprob_sum: float = 0.0
     untold: list[TokenLogprob] = field(default_factory=list)
+    untold_tokens: list[int] = field(default_factory=list)
     companions: int = 0  # itself included, summed over its steps
     ended: bool = False
 
@@ -48,6 +50,17 @@ class Answer:
     def left_to_read(self) -> int:
         return len(self.prompt) - self.prefilled
 
+    def repeat(self, said: Said) -> None:
+        """Bring dice, penalties, grammar and text to where they stood when these tokens had been said and told."""
+        if not said.tokens:
+            return
+        assert self.draw is not None
+        for token in said.tokens:
+            self.draw.repeat(token)
+            self.stops.add(self.text.add(token))
+        self.output_tokens = self.repeated = len(said.tokens)
+        self.logprob_sum = said.logprob_sum
+
     def take(self, drawn: Drawn | EngineError, batch_size: int) -> Piece | EngineError | None:
         """Take the next token; what is to be told of it, often nothing yet. Sets `ended` with the last one."""
         if isinstance(drawn, EngineError):
@@ -58,6 +71,7 @@ class Answer:
         self.companions += batch_size
         self.logprob_sum += drawn.logprob
         self.last_token = drawn.token
+        self.untold_tokens.append(drawn.token)
         how = self.draw.sampling
         if how.top_logprobs is not None:
             top = tuple((self.decode([token]), logprob) for token, logprob in drawn.top)
@@ -68,16 +82,22 @@ class Answer:
         self.ended = whole or self.stops.stopped or self.output_tokens >= how.max_tokens
         if not self.ended:
             return self._piece(shown) if shown else None
+        return self.end("stop" if whole or self.stops.stopped else "length", shown)
+
+    def end(self, reason: str, shown: str = "") -> Piece:
+        """The last piece: with what was held back, unless a stop text is why."""
+        self.ended = True
         if not self.stops.stopped:
             shown += self.stops.add(self.text.flush())
             shown += self.stops.flush()
-        return self._piece(shown, "stop" if whole or self.stops.stopped else "length")
+        return self._piece(shown, reason)
 
     def _piece(self, shown: str, reason: str | None = None) -> Piece:
         told, self.untold = tuple(self.untold), []
-        mean = self.logprob_sum / self.output_tokens
-        work = self._work(self.companions / self.output_tokens) if reason else Work()
-        return Piece(shown, self.output_tokens, reason, mean, told, work=work)
+        tokens, self.untold_tokens = tuple(self.untold_tokens), []
+        mean = self.logprob_sum / max(1, self.output_tokens)
+        work = self._work(self.companions / max(1, self.output_tokens - self.repeated)) if reason else Work()
+        return Piece(shown, self.output_tokens, reason, mean, told, work=work, tokens=tokens)
 
     def vector(self) -> Piece:
         """The mean over the prompt's tokens; the answer of an embedding."""
@@ -87,4 +107,4 @@ class Answer:
         return Piece("", 0, "stop", vector=tuple(mean), work=self._work(1.0))
 
     def _work(self, batch_size: float) -> Work:
-        return Work(self.queue_seconds, self.cached_tokens, batch_size)
+        return Work(self.queue_seconds, min(self.cached_tokens, len(self.prompt) - self.repeated), batch_size)

@@ -46,6 +46,7 @@ class FailureReason(StrEnum):
     UNUSABLE_WEIGHTS = "unusable-weights"
     NOT_FOUND = "not-found"
     OUT_OF_MEMORY = "out-of-memory"
+    MISSING_ENGINE = "missing-engine"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -63,6 +64,7 @@ _ADVICE = {
     FailureReason.UNUSABLE_WEIGHTS: "publish the version again, as safetensors for the base it names",
     FailureReason.NOT_FOUND: "check that the base model is installed and the version's artefact was not deleted",
     FailureReason.OUT_OF_MEMORY: "delete an endpoint of another base, or give the service more memory",
+    FailureReason.MISSING_ENGINE: "run replicas on GPU machines with vLLM in their image, or with the embedded engine",
     FailureReason.UNAVAILABLE: "the object store did not answer for too long; ask for the endpoint again when it does",
     FailureReason.INTERNAL: "ask your operator: the service's log holds the cause",
 }

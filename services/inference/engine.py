@@ -19,6 +19,10 @@ class EngineError(Exception):
     """The engine could not answer; the text may be shown to the user."""
 
 
+class EngineFailedError(EngineError):
+    """The engine failed, not the request: another one may answer it, or the same one later."""
+
+
 class NotLoadedError(EngineError):
     """This base or adapter is not loaded here (any more)."""
 
@@ -84,10 +88,22 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """The beginning of an answer that another engine gave: this one goes on after it, as if it had said it itself."""
+
+    tokens: tuple[int, ...] = ()
+    logprob_sum: float = 0.0
+
+
+NOTHING_SAID = Said()
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A part of an answer. The last one carries the `finish_reason` ("stop" or "length") and the answer's figures.
 
-    `logprobs`: of the tokens since the last piece, if they were asked for. `vector`: the only piece of an embedding.
+    `logprobs`: of the tokens since the last piece, if they were asked for. `tokens`: those themselves, in every case.
+    `vector`: the only piece of an embedding.
     """
 
     text: str
@@ -97,6 +113,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
     vector: tuple[float, ...] = ()
     work: Work = Work()
+    tokens: tuple[int, ...] = ()
 
 
 class Generation:
@@ -142,22 +159,8 @@ class Occupancy:
     waiting: int
 
 
-class Engine(Protocol):
-    """`base` and `adapter` are names that the caller chooses: here, the URIs that they came from."""
-
-    def load_base(self, base: str, folder: Path) -> None:
-        """Load a transformers folder, a causal model or a classifier, and prove that it answers. Blocks. Raises
-        UnusableWeightsError."""
-
-    def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
-        """Load a base with a PEFT adapter that makes a classifier of it, merged. Blocks. Raises
-        UnusableWeightsError."""
-
-    def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
-        """Put a PEFT LoRA adapter beside a loaded base. Blocks. Raises UnusableWeightsError, NotLoadedError."""
-
-    def retain(self, used: AbstractSet[tuple[str, str]]) -> None:
-        """Keep only these (base, adapter or ""): the others accept nothing more, finish what is under way, and go."""
+class AnsweringEngine(Protocol):
+    """`base` and `adapter` are names that whoever loads them chooses."""
 
     def encode_chat(self, base: str, messages: Sequence[dict[str, str]]) -> list[int]:
         """A conversation as tokens, ready for the assistant's turn. Blocks. Raises PromptError, NotLoadedError."""
@@ -173,9 +176,18 @@ class Engine(Protocol):
         NotLoadedError."""
 
     def generate(
-        self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling, copies: int = 1
+        self,
+        base: str,
+        adapter: str | None,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        copies: int = 1,
+        *,
+        said: Said = NOTHING_SAID,
     ) -> list[Generation]:
         """Begin so many answers to one prompt, all or none, in the running event loop; their seeds count upwards.
+
+        `said`: all pieces told before, of which none is told again; what follows is what would have followed there.
         Raises NotLoadedError, OverloadedError."""
 
     def embed(self, base: str, adapter: str | None, texts: Sequence[Sequence[int]]) -> list[Generation]:
@@ -192,3 +204,21 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Stop at once; answers under way end with an EngineError."""
+
+
+class Engine(AnsweringEngine, Protocol):
+    """One that loads: here, the names are the URIs that the weights came from."""
+
+    def load_base(self, base: str, folder: Path) -> None:
+        """Load a transformers folder, a causal model or a classifier, and prove that it answers. Blocks. Raises
+        UnusableWeightsError."""
+
+    def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
+        """Load a base with a PEFT adapter that makes a classifier of it, merged. Blocks. Raises
+        UnusableWeightsError."""
+
+    def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
+        """Put a PEFT LoRA adapter beside a loaded base. Blocks. Raises UnusableWeightsError, NotLoadedError."""
+
+    def retain(self, used: AbstractSet[tuple[str, str]]) -> None:
+        """Keep only these (base, adapter or ""): the others accept nothing more, finish what is under way, and go."""

@@ -10,32 +10,38 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.inference import manifests
+from services.inference import loading
 from services.inference.artifacts import Artifacts, LoadError
 from services.inference.domain import Endpoint, FailureReason, Kind
-from services.inference.engine import Engine, NotLoadedError, Occupancy, UnusableWeightsError
-from sskai.objects import ObjectsUnavailableError
+from services.inference.engine import AnsweringEngine, Engine, NotLoadedError, Occupancy
+from services.inference.loading import Names
+from services.inference.remote_engine import RemoteEngine
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An endpoint's names in the engine. A model with weights of its own is a base itself."""
+    """Who answers for an endpoint, and what its weights are called there."""
 
+    engine: AnsweringEngine
     base: str
     adapter: str | None
 
 
 class Fleet:
-    """`new_engine` is called at the first load, in a thread: it imports torch, which takes seconds."""
+    """`new_engine` is called at the first load, in a thread: it imports torch, which takes seconds. `remote`: asks the
+    replicas of endpoints that have some."""
 
-    def __init__(self, new_engine: Callable[[], Engine], artifacts: Artifacts) -> None:
+    def __init__(
+        self, new_engine: Callable[[], Engine], artifacts: Artifacts, remote: RemoteEngine | None = None
+    ) -> None:
+        self._remote = remote
         self._new_engine = new_engine
         self._artifacts = artifacts
         self._engine: Engine | None = None
         self._loaded: dict[str, Endpoint] = {}
-        self._targets: dict[str, Target] = {}
+        self._names: dict[str, Names] = {}
         self._used_at: dict[str, float] = {}
         # One load at a time: two at once would need the memory and the cores twice.
         self._loading = asyncio.Lock()
@@ -43,28 +49,32 @@ class Fleet:
 
     @property
     def engine(self) -> Engine:
-        """Raises NotLoadedError while nothing was ever loaded."""
+        """The one in this process. Raises NotLoadedError while nothing was ever loaded."""
         if self._engine is None:
             raise NotLoadedError("nothing is loaded here yet")
         return self._engine
 
     def occupancy(self) -> Occupancy:
         """Sequences under way and waiting."""
-        return self._engine.occupancy() if self._engine is not None else Occupancy(0, 0)
+        counts = [engine.occupancy() for engine in (self._engine, self._remote) if engine is not None]
+        return Occupancy(sum(one.active for one in counts), sum(one.waiting for one in counts))
 
     @property
     def endpoint_ids(self) -> frozenset[str]:
         return frozenset(self._loaded)
 
     def is_loaded(self, endpoint_id: str) -> bool:
-        return endpoint_id in self._loaded
+        """Here, or at a replica that is ready."""
+        return endpoint_id in self._loaded or (self._remote is not None and self._remote.is_ready(endpoint_id))
 
     def target(self, endpoint: Endpoint) -> Target:
-        """Whom to ask the engine for. Raises NotLoadedError."""
-        try:
-            return self._targets[endpoint.endpoint_id]
-        except KeyError:
-            raise NotLoadedError(f"the endpoint {endpoint.name} is not loaded") from None
+        """Whom to ask. Raises NotLoadedError."""
+        names = self._names.get(endpoint.endpoint_id)
+        if names is not None:
+            return Target(self.engine, names.base, names.adapter)
+        if self._remote is not None and self._remote.is_ready(endpoint.endpoint_id):
+            return Target(self._remote, endpoint.endpoint_id, None)
+        raise NotLoadedError(f"the endpoint {endpoint.name} is not loaded")
 
     def touch(self, endpoint_id: str) -> None:
         """Somebody asks it now."""
@@ -86,7 +96,7 @@ class Fleet:
             try:
                 await asyncio.to_thread(self._load, endpoint, manifest_sha256)
             except BaseException:
-                self._targets.pop(endpoint.endpoint_id, None)
+                self._names.pop(endpoint.endpoint_id, None)
                 self._release_unused()
                 raise
             self._loaded[endpoint.endpoint_id] = endpoint
@@ -95,36 +105,10 @@ class Fleet:
         await self.announce()
 
     def _load(self, endpoint: Endpoint, manifest_sha256: str | None) -> None:
-        try:
-            self._targets[endpoint.endpoint_id] = self._load_artifacts(endpoint, manifest_sha256)
-        except LoadError:
-            raise
-        except UnusableWeightsError as error:
-            raise LoadError(FailureReason.UNUSABLE_WEIGHTS, str(error)) from error
-        except ObjectsUnavailableError as error:
-            raise LoadError(FailureReason.UNAVAILABLE, str(error)) from error
-        except MemoryError as error:
-            raise LoadError(FailureReason.OUT_OF_MEMORY, "the weights do not fit into memory") from error
-        except Exception as error:
-            log.exception("loading failed", endpoint=endpoint.endpoint_id)
-            raise LoadError(FailureReason.INTERNAL, f"{type(error).__name__}: {error}"[:500]) from error
-
-    def _load_artifacts(self, endpoint: Endpoint, manifest_sha256: str | None) -> Target:
-        if not endpoint.artifact_uri:
-            self._start_engine().load_base(endpoint.base_uri, self._artifacts.base(endpoint.base_uri))
-            return Target(endpoint.base_uri, None)
-        folder, kind = self._artifacts.result(endpoint.artifact_uri, manifest_sha256)
-        if kind == manifests.Kind.WHOLE:
-            self._start_engine().load_base(endpoint.artifact_uri, folder)
-            return Target(endpoint.artifact_uri, None)
-        base = self._artifacts.base(endpoint.base_uri)
-        engine = self._start_engine()
-        if kind == manifests.Kind.CLASSIFIER_ADAPTER:
-            engine.load_classifier(endpoint.artifact_uri, base, folder)
-            return Target(endpoint.artifact_uri, None)
-        engine.load_base(endpoint.base_uri, base)
-        engine.attach_adapter(endpoint.base_uri, endpoint.artifact_uri, folder)
-        return Target(endpoint.base_uri, endpoint.artifact_uri)
+        with loading.failures_told(endpoint.endpoint_id):
+            weights = loading.fetch(self._artifacts, endpoint.base_uri, endpoint.artifact_uri, manifest_sha256)
+            loading.load(self._start_engine(), weights)
+            self._names[endpoint.endpoint_id] = weights.names
 
     def _start_engine(self) -> Engine:
         if self._engine is None:
@@ -136,19 +120,19 @@ class Fleet:
 
         If they are not, the name counts as not loaded, and is loaded anew.
         """
-        here = {one.weights: self._targets[one.endpoint_id] for one in self._loaded.values()}
+        here = {one.weights: self._names[one.endpoint_id] for one in self._loaded.values()}
         for one in endpoints:
             loaded = self._loaded.get(one.endpoint_id)
             if loaded is None or loaded.weights == one.weights:
                 continue
             if one.weights in here:
                 self._loaded[one.endpoint_id] = one
-                self._targets[one.endpoint_id] = here[one.weights]
+                self._names[one.endpoint_id] = here[one.weights]
             else:
                 self._forget(one.endpoint_id)
 
     def _forget(self, endpoint_id: str) -> None:
-        del self._loaded[endpoint_id], self._targets[endpoint_id], self._used_at[endpoint_id]
+        del self._loaded[endpoint_id], self._names[endpoint_id], self._used_at[endpoint_id]
 
     async def unload(self, endpoint_id: str) -> None:
         """Answer no more for it; answers under way are finished. An absent one is no error."""
@@ -160,7 +144,8 @@ class Fleet:
     def _release_unused(self) -> None:
         """Give back bases and adapters that no endpoint uses."""
         if self._engine is not None:
-            used = {(one.base, one.adapter or "") for one in map(self.target, self._loaded.values())}
+            names = (self._names[endpoint_id] for endpoint_id in self._loaded)
+            used = {(one.base, one.adapter or "") for one in names}
             self._engine.retain(used)
 
     async def announce(self) -> None:
@@ -175,5 +160,6 @@ class Fleet:
                 await asyncio.wait_for(self._changed.wait(), limit_seconds)
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
+        for engine in (self._engine, self._remote):
+            if engine is not None:
+                engine.close()

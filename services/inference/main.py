@@ -27,20 +27,9 @@ from sskai.service import Service, every
 
 def new_engine(settings: Settings) -> Engine:
     """Imported here, at the first load: torch takes seconds, and the service answers before."""
-    from services.inference.runner import Limits
-    from services.inference.transformers_engine import TransformersEngine
+    from services.inference import embedded
 
-    return TransformersEngine(
-        limits=Limits(
-            settings.max_concurrent_sequences,
-            settings.max_waiting_sequences,
-            settings.prefill_chunk_tokens,
-            settings.prefix_cache_bytes,
-        ),
-        max_context_tokens=settings.max_context_tokens,
-        threads=settings.threads,
-        device=settings.device,
-    )
+    return embedded.new_engine(settings)
 
 
 def build(settings: Settings) -> Service:

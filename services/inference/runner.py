@@ -20,7 +20,17 @@ import torch
 from services.inference import prefixes, sampling
 from services.inference.answers import Answer
 from services.inference.caches import Block, Row, Shelves
-from services.inference.engine import EngineError, Generation, NotLoadedError, OverloadedError, Piece, Sampling
+from services.inference.engine import (
+    NOTHING_SAID,
+    EngineError,
+    EngineFailedError,
+    Generation,
+    NotLoadedError,
+    OverloadedError,
+    Piece,
+    Said,
+    Sampling,
+)
 from services.inference.flat import Forward, Passed
 from services.inference.flat import Piece as PromptPiece
 from services.inference.grammar import Grammars
@@ -74,7 +84,13 @@ class Runner:
         self._thread.start()
 
     def submit(
-        self, tokens: Sequence[int], adapter: Adapter | None, sampled: Sampling, copies: int = 1
+        self,
+        tokens: Sequence[int],
+        adapter: Adapter | None,
+        sampled: Sampling,
+        copies: int = 1,
+        *,
+        said: Said = NOTHING_SAID,
     ) -> list[Generation]:
         """Put sequences with one prompt into the queue. Raises OverloadedError, NotLoadedError, GrammarError."""
         answers = []
@@ -82,7 +98,9 @@ class Runner:
             seed = None if sampled.seed is None else sampled.seed + copy
             grammar = self._grammars.start(sampled.schema) if sampled.schema else None
             draw = sampling.Draw(replace(sampled, seed=seed), sampling.dice(seed), self._end_tokens, grammar)
-            answers.append(self._answer(tokens, adapter, draw))
+            answer = self._answer([*tokens, *said.tokens], adapter, draw)
+            answer.repeat(said)
+            answers.append(answer)
         return self._enqueue(answers)
 
     def embed(self, texts: Sequence[Sequence[int]], adapter: Adapter | None) -> list[Generation]:
@@ -257,4 +275,4 @@ class Runner:
             self._shelves, self._running = Shelves(), 0
             self._prefixes = PrefixCache(self._limits.prefix_cache_bytes)
         for sequence in sequences:
-            sequence.generation.feed(EngineError(reason))
+            sequence.generation.feed(EngineFailedError(reason))

@@ -62,6 +62,12 @@ class Draw:
             logits[list(self.end_tokens)] = float("-inf")
         return logits
 
+    def repeat(self, token: int) -> None:
+        """Another engine drew the token with these dice, by one throw or, the likeliest one, by none."""
+        if self.sampling.temperature >= LEAST_TEMPERATURE:
+            _throw(self.dice)
+        self.take(token)
+
     def take(self, token: int) -> bool:
         """The token was drawn; whether the answer is whole with it."""
         self.drawn += 1
@@ -128,6 +134,10 @@ def _random(logits: Tensor, sampling: Sampling, generator: Generator) -> int:
 def _thrown(weights: Tensor, generator: Generator) -> int:
     """One throw on the weights laid end to end: the generator's cost does not grow with the vocabulary."""
     ends = weights.double().cumsum(0)
-    throw = torch.rand(1, generator=generator, dtype=torch.float64) * ends[-1]
+    throw = _throw(generator) * ends[-1]
     # Below the total however it was rounded, so that what has no weight is not hit.
     return int(torch.searchsorted(ends, throw.clamp_(max=ends[-1].nextafter(torch.zeros(()).double())), right=True))
+
+
+def _throw(generator: Generator) -> Tensor:
+    return torch.rand(1, generator=generator, dtype=torch.float64)

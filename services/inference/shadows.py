@@ -58,7 +58,7 @@ class Shadows:
         self._tally.add(shadow, inference_id, seconds, answered=answered, shadow=True)
 
     async def _begin(self, shadow: Endpoint, tokens: Sequence[int], sampling: Sampling) -> Generation:
-        engine, target = self._fleet.engine, self._fleet.target(shadow)
+        target = self._fleet.target(shadow)
         if sampling.schema:
-            await asyncio.to_thread(engine.check_schema, target.base, sampling.schema)
-        return engine.generate(target.base, target.adapter, tokens, sampling)[0]
+            await asyncio.to_thread(target.engine.check_schema, target.base, sampling.schema)
+        return target.engine.generate(target.base, target.adapter, tokens, sampling)[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -13,38 +12,39 @@ from typing import Any
 
 import structlog
 import torch
-from jinja2 import TemplateError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from services.inference import flat, packed
 from services.inference.caches import Block, Row, Shelves
 from services.inference.classifier import Classifier
 from services.inference.engine import (
+    NOTHING_SAID,
     Generation,
     NotLoadedError,
     Occupancy,
     PromptError,
+    Said,
     Sampling,
     UnusableWeightsError,
 )
 from services.inference.grammar import Grammars
 from services.inference.lora import Adapter, AdapterBank
 from services.inference.runner import Limits, Runner
+from services.inference.tokenizing import Tokenizing
 
 log = structlog.get_logger()
 
 
 @dataclass(eq=False)
 class Base:
-    """A loaded foundation model with its adapters. `tokenizing`: fast tokenizers refuse two threads at once."""
+    """A loaded foundation model with its adapters."""
 
     runner: Runner
     bank: AdapterBank
-    tokenizer: Any
+    tokens: Tokenizing
     grammars: Grammars
-    tokenizing: threading.Lock
     context_tokens: int
     adapters: dict[str, Adapter] = field(default_factory=dict)
 
@@ -68,39 +68,31 @@ class TransformersEngine:
             if Classifier.is_one(folder):
                 self._classifiers[base] = Classifier(folder, self._device, self._limits.waiting)
                 return
-            tokenizer, model = self._read(folder)
+            tokens, model = Tokenizing(folder), self._read(folder)
         bank = AdapterBank(model)
         _prove(model)
         config = model.config.get_text_config()
-        tokenizing = threading.Lock()
-
-        def decode(tokens: Sequence[int]) -> str:
-            with tokenizing:
-                text: str = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            return text
-
-        ends = _end_tokens(model, tokenizer)
-        grammars = Grammars(tokenizer, int(config.vocab_size), sorted(ends))
-        runner = Runner(base, model, bank, decode, grammars, end_tokens=ends, limits=self._limits)
+        ends = _end_tokens(model, tokens.tokenizer)
+        grammars = Grammars(tokens.tokenizer, int(config.vocab_size), sorted(ends))
+        runner = Runner(base, model, bank, tokens.decode, grammars, end_tokens=ends, limits=self._limits)
         context = min(int(getattr(config, "max_position_embeddings", math.inf)), self._max_context_tokens)
-        self._bases[base] = Base(runner, bank, tokenizer, grammars, tokenizing, context)
+        self._bases[base] = Base(runner, bank, tokens, grammars, context)
 
     def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
         if name not in self._classifiers:
             with _as_unusable("the classifier cannot be loaded"):
                 self._classifiers[name] = Classifier(folder, self._device, self._limits.waiting, adapter)
 
-    def _read(self, folder: Path) -> tuple[Any, Any]:
+    def _read(self, folder: Path) -> Any:
         # Nothing in the folder may run, and nothing may be fetched from elsewhere.
         safe = {"local_files_only": True, "trust_remote_code": False}
         dtype = torch.float32 if self._device == "cpu" else torch.bfloat16
-        tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, attn_implementation=flat.NAME, **safe
         )
         model = model.to(self._device).eval()
         packed.pack(model)
-        return tokenizer, model
+        return model
 
     def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
         loaded = self._loaded(base)
@@ -117,22 +109,10 @@ class TransformersEngine:
             base.adapters = {adapter: kept for adapter, kept in base.adapters.items() if (name, adapter) in used}
 
     def encode_chat(self, base: str, messages: Sequence[dict[str, str]]) -> list[int]:
-        loaded = self._loaded(base)
-        if not loaded.tokenizer.chat_template:
-            raise PromptError("this model has no chat template: use /v1/completions")
-        try:
-            with loaded.tokenizing:
-                text = loaded.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-                tokens: list[int] = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
-        except (TemplateError, ValueError, TypeError) as error:
-            raise PromptError(f"the model's chat template refuses these messages: {error}") from error
-        return tokens
+        return self._loaded(base).tokens.chat(messages)
 
     def encode_text(self, base: str, text: str) -> list[int]:
-        loaded = self._loaded(base)
-        with loaded.tokenizing:
-            tokens: list[int] = loaded.tokenizer(text)["input_ids"]
-        return tokens
+        return self._loaded(base).tokens.text(text)
 
     def context_tokens(self, base: str) -> int:
         return self._loaded(base).context_tokens
@@ -141,9 +121,16 @@ class TransformersEngine:
         self._loaded(base).grammars.start(schema)
 
     def generate(
-        self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling, copies: int = 1
+        self,
+        base: str,
+        adapter: str | None,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        copies: int = 1,
+        *,
+        said: Said = NOTHING_SAID,
     ) -> list[Generation]:
-        return self._loaded(base).runner.submit(tokens, self._chosen(base, adapter), sampling, copies)
+        return self._loaded(base).runner.submit(tokens, self._chosen(base, adapter), sampling, copies, said=said)
 
     def embed(self, base: str, adapter: str | None, texts: Sequence[Sequence[int]]) -> list[Generation]:
         return self._loaded(base).runner.embed(texts, self._chosen(base, adapter))

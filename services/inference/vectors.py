@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from services.inference import openai, v2
-from services.inference.answering import CLIENT_CLOSED_REQUEST, Desk, disconnected, find, loaded
+from services.inference.answering import CLIENT_CLOSED_REQUEST, Desk, disconnected, failed, find, loaded
 from services.inference.domain import Endpoint
 from services.inference.engine import EngineError, Generation, Piece, PromptError
 from services.inference.observation import Observation
@@ -28,7 +28,8 @@ async def embed(desk: Desk, request: Request, asked: EmbeddingRequest, tenant_id
 
     async def once() -> tuple[list[list[float]], int]:
         endpoint = await find(desk, tenant_id, asked.model, seen)
-        engine, target = desk.fleet.engine, desk.fleet.target(endpoint)
+        target = desk.fleet.target(endpoint)
+        engine = target.engine
         texts = await asyncio.to_thread(lambda: [engine.encode_text(target.base, text) for text in asked.texts])
         context = engine.context_tokens(target.base)
         for place, tokens in enumerate(texts):
@@ -77,8 +78,8 @@ async def classify(desk: Desk, request: Request, name: str, asked: v2.InferReque
     async def once() -> dict[str, Any]:
         endpoint, labels = await _classifier(desk, name, tenant_id, seen)
         seen.begin(endpoint, "", 0)
-        base = desk.fleet.target(endpoint).base
-        rows = await asyncio.to_thread(desk.fleet.engine.classify, base, texts)
+        target = desk.fleet.target(endpoint)
+        rows = await asyncio.to_thread(target.engine.classify, target.base, texts)
         return v2.answer(asked, v2.Model(name, endpoint.version, labels), rows, new_id("infer"))
 
     answer = await _while_listening(request, seen, loaded(name, once))
@@ -99,7 +100,8 @@ async def _classifier(
     desk: Desk, name: str, tenant_id: str, seen: Observation | None
 ) -> tuple[Endpoint, tuple[str, ...]]:
     endpoint = await find(desk, tenant_id, name, seen)
-    labels = desk.fleet.engine.labels(desk.fleet.target(endpoint).base)
+    target = desk.fleet.target(endpoint)
+    labels = await asyncio.to_thread(target.engine.labels, target.base)
     if not labels:
         message = f"The model {name!r} is no classifier: use /v1/chat/completions."
         raise Refusal(400, message, param="model", code="not_a_classifier")
@@ -139,7 +141,7 @@ async def _while_listening(request: Request, seen: Observation, work: Awaitable[
         raise Refusal(400, str(error), param="input") from error
     except EngineError as error:
         outcome = "engine_error"
-        raise Refusal(500, str(error), kind="server_error", code="engine_error") from error
+        raise failed(error) from error
     finally:
         working.cancel()
         leaving.cancel()

@@ -7,12 +7,14 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from services.inference.engine import (
+    NOTHING_SAID,
     Generation,
     GrammarError,
     NotLoadedError,
     Occupancy,
     Piece,
     PromptError,
+    Said,
     Sampling,
     UnusableWeightsError,
     Work,
@@ -63,7 +65,14 @@ class FakeEngine:
         raise GrammarError("this engine says what it says")
 
     def generate(
-        self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling, copies: int = 1
+        self,
+        base: str,
+        adapter: str | None,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        copies: int = 1,
+        *,
+        said: Said = NOTHING_SAID,
     ) -> list[Generation]:
         if (base, adapter or "") not in self.loaded:
             raise NotLoadedError(base)

@@ -82,7 +82,7 @@ async def test_greedy_answers_are_those_of_transformers_and_peft(
     tokens = engine.encode_chat("tiny", [{"role": "user", "content": QUESTIONS[1]}])
     expected = reference(tiny, adapters[adapter] if adapter else None, tokens, GREEDY.max_tokens)
     said = await text(engine.generate("tiny", adapter, tokens, GREEDY)[0])
-    tokenizer = engine._loaded("tiny").tokenizer
+    tokenizer = engine._loaded("tiny").tokens.tokenizer
     assert said == tokenizer.decode(expected, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
@@ -199,7 +199,7 @@ def test_the_context_is_the_smaller_of_model_and_limit(engine: TransformersEngin
 
 
 def test_a_conversation_that_the_template_refuses(engine: TransformersEngine) -> None:
-    tokenizer = engine._loaded("tiny").tokenizer
+    tokenizer = engine._loaded("tiny").tokens.tokenizer
     template = tokenizer.chat_template
     try:
         tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"

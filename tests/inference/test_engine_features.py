@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from services.inference.engine import GrammarError, Piece, PromptError, Sampling
+from services.inference.engine import NOTHING_SAID, GrammarError, Piece, PromptError, Said, Sampling
 from services.inference.runner import Limits
 from services.inference.transformers_engine import TransformersEngine
 
@@ -127,7 +127,7 @@ async def test_penalties_keep_tokens_from_coming_again(engine: TransformersEngin
 async def test_a_bias_decides_and_the_end_can_be_put_off(engine: TransformersEngine) -> None:
     token = engine.encode_text("tiny", "capital")[0]
     (pieces,) = await ask(engine, "Hello", Sampling(4, temperature=0, logit_bias=((token, 100.0), (10**8, 1.0))))
-    assert text_of(pieces) == engine._loaded("tiny").tokenizer.decode([token] * 4)
+    assert text_of(pieces) == engine._loaded("tiny").tokens.tokenizer.decode([token] * 4)
     (end,) = engine._loaded("tiny").runner._end_tokens
     biased = ((end, 100.0),)
     (short,) = await ask(engine, "Hello", Sampling(8, temperature=0, logit_bias=biased))
@@ -158,7 +158,7 @@ async def test_dora_is_what_peft_makes_of_it(engine: TransformersEngine, tiny: P
     tokens = engine.encode_text("tiny", "Where is my order?")
     whole: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), tmp_path)
     said = whole.generate(input_ids=torch.tensor([tokens]), max_new_tokens=12, do_sample=False)[0, len(tokens) :]
-    expected = engine._loaded("tiny").tokenizer.decode(said, skip_special_tokens=True)
+    expected = engine._loaded("tiny").tokens.tokenizer.decode(said, skip_special_tokens=True)
     alone, cats, together = await asyncio.gather(
         ask(engine, "Where is my order?", adapter="dora"),
         ask(engine, "Where is my order?", adapter="cats"),
@@ -219,3 +219,44 @@ def test_classifiers_answer_as_transformers_and_peft_do(
     with pytest.raises(PromptError, match="longer than the model's"):
         engine.classify("whole", ["word " * 900])
     assert engine.labels("tiny") == ()
+
+
+CITIES = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Madrid"]}, "days": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["city", "days"],
+}
+SAYINGS = {
+    "greedy": Sampling(40, temperature=0),
+    "seeded": Sampling(40, seed=11),
+    "nucleus": Sampling(40, temperature=0.7, top_p=0.9, seed=2**64 - 1),
+    "stopped": Sampling(60, temperature=0, stop=("qq", "er is")),
+    "penalties": Sampling(40, seed=5, frequency_penalty=1.5, presence_penalty=0.5, min_tokens=30, top_logprobs=2),
+    "schema": Sampling(60, seed=7, schema=json.dumps(CITIES)),
+}
+
+
+@pytest.mark.parametrize("how", SAYINGS.values(), ids=SAYINGS)
+@pytest.mark.parametrize("adapter", [None, "cats"])
+async def test_an_answer_goes_on_exactly_after_what_another_engine_said(
+    engine: TransformersEngine, how: Sampling, adapter: str | None
+) -> None:
+    tokens = engine.encode_text("tiny", "What is the capital of France?")
+
+    async def pieces_after(said: Said) -> list[Piece]:
+        (generation,) = engine.generate("tiny", adapter, tokens, how, said=said)
+        async with asyncio.timeout(60):
+            return [piece async for piece in generation.pieces()]
+
+    whole = await pieces_after(NOTHING_SAID)
+    assert len(whole) > 4
+    for cut in (1, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+        told, rest = whole[:cut], whole[cut:]
+        said = Said(tuple(t for piece in told for t in piece.tokens), told[-1].mean_logprob * told[-1].output_tokens)
+        again = await pieces_after(said)
+        assert [(one.text, one.tokens, one.output_tokens, one.finish_reason) for one in again] == [
+            (one.text, one.tokens, one.output_tokens, one.finish_reason) for one in rest
+        ]
+        assert again[-1].mean_logprob == pytest.approx(rest[-1].mean_logprob, abs=1e-4)
+        assert [len(one.logprobs) for one in again] == [len(one.logprobs) for one in rest]
+        assert again[-1].work.cached_tokens <= len(tokens)
