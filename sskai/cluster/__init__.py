@@ -1,5 +1,5 @@
 """Where pods run, behind four verbs: `local_cluster`, `kubernetes_cluster`, `ec2_cluster`, and a small real fake in the
-tests."""
+tests. Two services keep pods: the scheduler those of jobs' attempts, inference those of endpoints' replicas."""
 
 from __future__ import annotations
 
@@ -24,11 +24,29 @@ class ClusterUnavailableError(ConnectionError):
     """The cluster did not answer. That says nothing about the pods: unreachable is not dead."""
 
 
+def offer_of(placement: events.Placement) -> str:
+    """The offer's name, `cloud/region/zone/instance_type/capacity`, as PriceObserved and CapacityDenied carry it."""
+    kind = "spot" if placement.capacity_type == events.CAPACITY_TYPE_SPOT else "on-demand"
+    return f"{placement.cloud}/{placement.region}/{placement.zone}/{placement.instance_type}/{kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the pods of one service run. A cluster has pods of one program: it neither sees nor touches the others'."""
+
+    name: str  # "trainer" | "replica"
+    module: str  # python -m ...
+    managed_by: str  # the service that keeps its pods
+    # Where it answers requests: /healthz, and /readyz once it has loaded. None: it answers nobody.
+    port: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """One attempt to run. (job_id, attempt) names it: launching the same pod twice gives one machine.
 
-    With several `machines` it is a gang: all of them or none. Each member is told RANK, WORLD_SIZE and MASTER_ADDR.
+    A replica of an endpoint is one, too: of the endpoint's id, and numbered as attempts are. With several `machines` it
+    is a gang: all of them or none. Each member is told RANK, WORLD_SIZE and MASTER_ADDR.
     """
 
     job_id: str
@@ -40,6 +58,8 @@ class Pod:
     machines: int = 1
     # The cluster ends the pod by itself after so long, whatever becomes of the scheduler; None: no limit.
     lifetime_seconds: float | None = None
+    # So many pods of this job_id answer at any time: an eviction that would leave fewer has to wait; 0: no matter.
+    keep_ready: int = 0
 
     @property
     def name(self) -> str:
