@@ -1,173 +1,238 @@
-"""Tokens per second of the inference engine, beside transformers and peft in the same run.
+"""The inference engine beside its peers on the same weights, in the same run: one JSON object.
 
-`python -m benchmarks.inference [MODEL_FOLDER]` prints one JSON object. The model is a folder of safetensors (default:
-the built-in SmolLM2-135M). Greedy answers of 16 tokens to eight different prompts; medians of three rounds in which all
-take turns, since other programs may use the machine, too. Measured:
+`python -m benchmarks.inference [--model FOLDER] [--streams 1 8 32] [--input 128] [--output 64] [--rounds 3]
+[--adapters 8]`. Greedy answers of a fixed length to prompts that share nothing, fp32, as many threads as the service
+takes. All take turns in each round, since other programs may use the machine, too; medians of the rounds.
 
-- `sequential`: one request after the other; `concurrent`: all eight at once, the base only; `mixed`: all eight at once,
-  on the base and two rank-8 LoRA adapters by turns.
-- `transformers_sequential`: the peer, `model.generate` for one prompt after the other.
-- `peft_mixed_step_seconds`, `our_mixed_step_seconds`: one decoding step of the same eight sequences on the base and
-  both adapters, by peft's `adapter_names` and by ours; medians of steps that take turns.
+- `throughput_N`: output tokens per second of N answers asked for at once; `ttft_p95_N`: until the first of each.
+- peers: transformers' `generate`, one prompt after the other (N = 1) and as one padded batch (N > 1), which knows all
+  prompts beforehand; and, where it is installed (`pip install xllamacpp`) and `--gguf` names the same weights as a
+  GGUF file, llama.cpp's server in this process with N slots.
+- `adapters_mixed`: throughput at the most streams with the adapters by turns, over that of one adapter for all.
+- `prefix`: time to the first token of a prompt of which all but the end was asked before, over that of a new one.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, DynamicCache
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
+from benchmarks.figures import Figure, figure, print_report
 from services.inference.engine import Sampling
-from services.inference.lora import AdapterBank
-from services.inference.padded import PaddedBatch, prefill
 from services.inference.runner import Limits
 from services.inference.settings import Settings
 from services.inference.transformers_engine import TransformersEngine
 
-SUBJECTS = ("France", "Spain", "Italy", "Japan", "Peru", "Kenya", "Norway", "Chile")
-NEW_TOKENS = 16
-ROUNDS = 3
-STEPS = 10
-ADAPTERS = (None, "first", "second")
+Prompts = list[list[int]]
 
 
-def make_adapters(model_folder: Path, folder: Path) -> dict[str, Path]:
-    """Two LoRA adapters with random weights on all linear layers."""
-    for seed, name in enumerate(("first", "second")):
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one of them did with some prompts at once. `first_seconds`: of each answer; empty: it does not stream."""
+
+    tokens_per_second: float
+    first_seconds: tuple[float, ...] = ()
+
+
+def make_adapters(model_folder: Path, folder: Path, count: int) -> dict[str, Path]:
+    """Rank-8 LoRA adapters with random weights on all linear layers."""
+    made = {}
+    for seed in range(count):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_pretrained(model_folder)
         config = LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-        get_peft_model(model, config).save_pretrained(folder / name)
-    return {name: folder / name for name in ("first", "second")}
+        made[f"adapter-{seed}"] = folder / str(seed)
+        get_peft_model(model, config).save_pretrained(folder / str(seed))
+    return made
 
 
-async def tokens_per_second(
-    engine: TransformersEngine, prompts: list[list[int]], *, at_once: bool, mixed: bool
-) -> float:
-    async def answer(number: int, prompt: list[int]) -> int:
-        adapter = ADAPTERS[number % 3] if mixed else None
-        pieces = engine.generate("base", adapter, prompt, Sampling(NEW_TOKENS, temperature=0)).pieces()
-        return [piece async for piece in pieces][-1].output_tokens
+def new_prompts(count: int, length: int, vocabulary: int, seed: int) -> Prompts:
+    dice = torch.Generator().manual_seed(seed)
+    prompts: Prompts = torch.randint(100, vocabulary, (count, length), generator=dice).tolist()
+    return prompts
 
+
+async def ours(
+    engine: TransformersEngine, prompts: Prompts, output: int, adapters: Sequence[str | None] = (None,)
+) -> Load:
+    """All at once; the adapters by turns."""
+    how = Sampling(output, temperature=0, min_tokens=output, top_logprobs=0)
     started = time.perf_counter()
-    if at_once:
-        counts = await asyncio.gather(*(answer(number, prompt) for number, prompt in enumerate(prompts)))
-    else:
-        counts = [await answer(number, prompt) for number, prompt in enumerate(prompts)]
-    return sum(counts) / (time.perf_counter() - started)
+
+    async def answer(number: int, prompt: list[int]) -> float:
+        (generation,) = engine.generate("base", adapters[number % len(adapters)], prompt, how)
+        first = 0.0
+        async for _ in generation.pieces():
+            first = first or time.perf_counter() - started
+        return first
+
+    first = await asyncio.gather(*(answer(number, prompt) for number, prompt in enumerate(prompts)))
+    return Load(len(prompts) * output / (time.perf_counter() - started), tuple(first))
 
 
-def peer_tokens_per_second(model: Any, prompts: list[list[int]]) -> float:
-    started, count = time.perf_counter(), 0
-    for prompt in prompts:
-        output = model.generate(torch.tensor([prompt]), max_new_tokens=NEW_TOKENS, do_sample=False)
-        count += output.shape[1] - len(prompt)
-    return float(count / (time.perf_counter() - started))
-
-
-def seconds(step: Callable[[], object]) -> float:
+def transformers_peer(model: Any, prompts: Prompts, output: int) -> Load:
     started = time.perf_counter()
-    step()
-    return time.perf_counter() - started
-
-
-def step_seconds(model_folder: Path, adapters: dict[str, Path], prompts: list[list[int]]) -> tuple[float, float]:
-    """One mixed decoding step: by peft, and by ours."""
-    names = [ADAPTERS[number % 3] for number in range(len(prompts))]
     with torch.inference_mode():
-        model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
-        bank = AdapterBank(model)
-        loaded = {name: bank.read(folder) for name, folder in adapters.items()}
-
-        def filled(forward: Any) -> PaddedBatch:
-            batch = PaddedBatch()
-            for prompt in prompts:
-                cache = DynamicCache()
-                prefill(forward, cache, prompt, 0)
-                batch.add(cache, len(prompt))
-            return batch
-
-        batch = filled(model)
-        bank.select([loaded[name] if name else None for name in names])
-        tuned = PeftModel.from_pretrained(
-            AutoModelForCausalLM.from_pretrained(model_folder), adapters["first"], adapter_name="first"
-        )
-        tuned.load_adapter(adapters["second"], adapter_name="second")
-        tuned.eval()
-        with tuned.disable_adapter():
-            other = filled(tuned)
-
-        class Mixed:
-            device = model.device
-
-            def __call__(self, **arguments: Any) -> Any:
-                return tuned(**arguments, adapter_names=[name or "__base__" for name in names])
-
-        tokens = [1] * len(prompts)
-        pairs = [
-            (seconds(lambda: other.step(Mixed(), tokens)), seconds(lambda: batch.step(model, tokens)))
-            for _ in range(STEPS)
-        ]
-        return statistics.median(peft for peft, _ in pairs), statistics.median(ours for _, ours in pairs)
+        given = torch.tensor(prompts)
+        mask = torch.ones_like(given)
+        model.generate(given, attention_mask=mask, min_new_tokens=output, max_new_tokens=output, do_sample=False)
+    return Load(len(prompts) * output / (time.perf_counter() - started))
 
 
-async def measure(model_folder: Path) -> dict[str, Any]:
-    threads = Settings().threads
-    engine = TransformersEngine(limits=Limits(8, 8, 256), max_context_tokens=4096, threads=threads, device="cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        adapters = make_adapters(model_folder, Path(folder))
+class LlamaServer:
+    """llama.cpp's own server, asked over HTTP as a user would; None of `start` when it is not installed."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url = server.listening_address
+
+    @classmethod
+    def start(cls, gguf: Path, slots: int, context: int, threads: int) -> LlamaServer | None:
+        try:
+            import xllamacpp  # type: ignore[import-not-found,unused-ignore]
+        except ImportError:
+            return None
+        given = xllamacpp.CommonParams()
+        given.model.path = str(gguf)
+        given.n_parallel, given.n_ctx = slots, slots * context
+        given.cpuparams.n_threads = given.cpuparams_batch.n_threads = threads
+        given.cache_type_k = given.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        return cls(xllamacpp.Server(given))
+
+    def answer(self, prompts: Prompts, output: int) -> Load:
+        def one(prompt: list[int]) -> None:
+            body = {"prompt": prompt, "n_predict": output, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+            asked = urllib.request.Request(
+                f"{self.url}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(asked, timeout=600) as answer:
+                assert json.load(answer)["tokens_predicted"] == output
+
         started = time.perf_counter()
-        engine.load_base("base", model_folder)
-        load_seconds = time.perf_counter() - started
+        with ThreadPoolExecutor(len(prompts)) as pool:
+            list(pool.map(one, prompts))
+        return Load(len(prompts) * output / (time.perf_counter() - started))
+
+
+def percentile95(values: Sequence[float]) -> float:
+    return sorted(values)[min(len(values) - 1, round(0.95 * (len(values) - 1)))]
+
+
+async def throughputs(engine: TransformersEngine, folder: Path, given: argparse.Namespace) -> list[Figure]:
+    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+    vocabulary, threads = model.config.vocab_size, Settings().threads
+    context = given.input + given.output + 8
+    llama = LlamaServer.start(given.gguf, max(given.streams), context, threads) if given.gguf else None
+    peers: dict[str, Callable[[Prompts, int], Load]] = {
+        "transformers": lambda prompts, output: transformers_peer(model, prompts, output)
+    }
+    if llama is not None:
+        peers["llama.cpp"] = llama.answer
+    found: list[Figure] = []
+    alone = 0.0
+    for streams in given.streams:
+        loads: dict[str, list[Load]] = {name: [] for name in ("ours", *peers)}
+        for round_ in range(given.rounds):
+            prompts = new_prompts(streams, given.input, vocabulary, 1000 * streams + round_)
+            loads["ours"].append(await ours(engine, prompts, given.output))
+            for name, peer in peers.items():
+                loads[name].append(await asyncio.to_thread(peer, prompts, given.output))
+        rates = {name: statistics.median(load.tokens_per_second for load in one) for name, one in loads.items()}
+        best = max(peers, key=rates.__getitem__)
+        mine = rates["ours"]
+        told = {name: round(rate, 1) for name, rate in rates.items()}
+        how = f"{given.input} tokens in, {given.output} out, fp32, {threads} threads, medians of {given.rounds}: {told}"
+        found.append(figure(f"throughput_{streams}", mine, "tokens/s", rates[best], "higher", peer=best, how=how))
+        first = statistics.median(percentile95(load.first_seconds) for load in loads["ours"])
+        # A server that answers one after the other begins the last one when all others are done.
+        sequential = 0.95 * (streams - 1) * given.output / alone if alone and streams > 1 else None
+        goal = sequential / 2 if sequential else None
+        found.append(figure(f"ttft_p95_{streams}", first, "s", goal, "lower", peer="one after the other", how=how))
+        if streams == 1:
+            alone = mine
+        elif alone:
+            ratio = mine / alone
+            goal = 4.0 if streams >= 32 else None
+            found.append(figure(f"speedup_{streams}", ratio, "times", goal, "higher", how=f"over {alone:.1f} tokens/s"))
+    return found
+
+
+async def adapter_cost(engine: TransformersEngine, names: list[str], given: argparse.Namespace) -> Figure:
+    shares = []
+    for round_ in range(given.rounds):
+        prompts = new_prompts(max(given.streams), given.input, 40_000, 5_000_000 + round_)
+        one = await ours(engine, prompts, given.output, names[:1])
+        mixed = await ours(engine, [prompt[::-1] for prompt in prompts], given.output, names)
+        shares.append(mixed.tokens_per_second / one.tokens_per_second)
+    how = f"{max(given.streams)} streams, {len(names)} adapters of rank 8 by turns"
+    return figure("adapters_mixed", statistics.median(shares), "of one adapter", 0.85, "higher", how=how)
+
+
+async def prefix_gain(engine: TransformersEngine, given: argparse.Namespace) -> Figure:
+    shares = []
+    for round_ in range(given.rounds):
+        (prompt,) = new_prompts(1, 4 * given.input, 40_000, 7_000_000 + round_)
+        new = await ours(engine, [prompt], 1)
+        again = await ours(engine, [[*prompt[:-8], *range(200, 208)]], 1)
+        shares.append(again.first_seconds[0] / new.first_seconds[0])
+    return figure(
+        "prefix", statistics.median(shares), "of a new prompt", None, "lower", how=f"{4 * given.input} tokens"
+    )
+
+
+async def measure(given: argparse.Namespace) -> list[Figure]:
+    most = max(given.streams)
+    limits = Limits(most, most, 256, 2**28)
+    engine = TransformersEngine(
+        limits=limits, max_context_tokens=4096, threads=given.threads or Settings().threads, device="cpu"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        adapters = make_adapters(given.model, Path(folder), given.adapters)
+        started = time.perf_counter()
+        engine.load_base("base", given.model)
+        found = [figure("load_base", time.perf_counter() - started, "s", None, "lower")]
         started = time.perf_counter()
         for name, path in adapters.items():
             engine.attach_adapter("base", name, path)
-        attach_seconds = (time.perf_counter() - started) / len(adapters)
-        prompts = [
-            engine.encode_chat("base", [{"role": "user", "content": f"Tell me about {subject}, please."}])
-            for subject in SUBJECTS
-        ]
-        model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
-        rounds = [
-            {
-                "sequential": await tokens_per_second(engine, prompts, at_once=False, mixed=False),
-                "transformers_sequential": peer_tokens_per_second(model, prompts),
-                "concurrent": await tokens_per_second(engine, prompts, at_once=True, mixed=False),
-                "mixed": await tokens_per_second(engine, prompts, at_once=True, mixed=True),
-            }
-            for _ in range(ROUNDS)
-        ]
+        attach = (time.perf_counter() - started) / max(1, len(adapters))
+        found.append(figure("attach_adapter", attach, "s", 3.0, "lower", how="from the disk into a running base"))
+        found += await throughputs(engine, given.model, given)
+        if adapters:
+            found.append(await adapter_cost(engine, list(adapters), given))
+        found.append(await prefix_gain(engine, given))
         engine.close()
-        figures = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
-        peft_step, our_step = step_seconds(model_folder, adapters, prompts)
-    return {
-        "benchmark": "inference",
-        "model": model_folder.name,
-        "threads": threads,
-        "load_base_seconds": round(load_seconds, 3),
-        "attach_adapter_seconds": round(attach_seconds, 3),
-        "tokens_per_second": {name: round(value, 1) for name, value in figures.items()},
-        "concurrent_to_sequential": round(figures["concurrent"] / figures["sequential"], 2),
-        "our_mixed_step_seconds": round(our_step, 4),
-        "peft_mixed_step_seconds": round(peft_step, 4),
-    }
+    return found
 
 
 def main() -> None:
     default = Path(os.environ.get("SSKAI_MODELS_DIR", "/var/cache/sskai/models")) / "smollm2-135m-instruct"
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
-    print(json.dumps(asyncio.run(measure(folder))))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=default)
+    parser.add_argument("--gguf", type=Path, help="the same weights for llama.cpp (services/trainer/export_gguf.py)")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--input", type=int, default=128)
+    parser.add_argument("--output", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--adapters", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as the service takes")
+    given = parser.parse_args()
+    figures = asyncio.run(measure(given))
+    print_report("inference", figures, model=given.model.name)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from services.gateway.api import (
     docs,
     endpoints,
     events,
+    feedback,
+    infer,
     jobs,
     keys,
     models,
@@ -31,7 +33,9 @@ from services.gateway.hub import listening
 from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
-RESOURCES = (datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, keys)
+RESOURCES = (
+    datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, infer, feedback, keys,
+)  # fmt: skip
 
 
 def build_app(world: World) -> FastAPI:

@@ -36,6 +36,13 @@ class EndpointView(BaseModel):
     drifted_at: datetime | None = None
     deletion_requested_at: datetime | None = None
     deleted_at: datetime | None = None
+    # The version that was promoted last, and the one that is tried.
+    promoted_at: datetime | None = None
+    served_model_id: str = ""
+    served_version: int | None = None
+    canary_at: datetime | None = None
+    canary_version: int | None = None
+    canary_fraction: float | None = None
 
     @property
     def state(self) -> EndpointState:
@@ -80,11 +87,36 @@ def _deleted(_view: EndpointView, event: events.EndpointDeleted) -> dict[str, An
     return {"deleted_at": moment(event.deleted_at)}
 
 
+def _canary(view: EndpointView, event: events.CanaryStarted) -> dict[str, Any]:
+    at = moment(event.started_at)
+    if not _newer(at, view.canary_at):
+        return {}
+    return {"canary_at": at, "canary_version": event.version, "canary_fraction": finite(event.traffic_fraction)}
+
+
+def _without_canary(view: EndpointView, at: datetime) -> dict[str, Any]:
+    gone = {"canary_at": at, "canary_version": None, "canary_fraction": None}
+    return gone if _newer(at, view.canary_at) else {}
+
+
+def _promoted(view: EndpointView, event: events.ModelPromoted) -> dict[str, Any]:
+    at = moment(event.promoted_at)
+    served = {"promoted_at": at, "served_model_id": event.model_id, "served_version": event.version}
+    return {**_without_canary(view, at), **(served if _newer(at, view.promoted_at) else {})}
+
+
+def _rolled_back(view: EndpointView, event: events.ModelRolledBack) -> dict[str, Any]:
+    return _without_canary(view, moment(event.rolled_back_at))
+
+
 _FACTS: dict[type[Message], Callable[[EndpointView, Any], dict[str, Any]]] = {
     events.EndpointReady: _ready,
     events.EndpointFailed: _failed,
     events.EndpointScaled: _scaled,
     events.DriftDetected: _drifted,
+    events.CanaryStarted: _canary,
+    events.ModelPromoted: _promoted,
+    events.ModelRolledBack: _rolled_back,
     events.EndpointDeletionRequested: _deletion_requested,
     events.EndpointDeleted: _deleted,
 }

@@ -9,6 +9,7 @@ import structlog
 from google.protobuf.message import Message
 
 from services.gateway import jobfile, timeline
+from services.gateway.aliases import CHALLENGER, CHAMPION
 from services.gateway.domain import JobView
 from services.gateway.store import Store
 from sskai import contract, telemetry
@@ -93,6 +94,46 @@ async def follow_endpoint(event: Any, store: Store, now: datetime) -> list[Messa
     return await note(event, store, now)
 
 
+async def follow_ready(event: events.EndpointReady, store: Store, now: datetime) -> list[Message]:
+    """An endpoint answers; the first version of a model that does is its champion."""
+    name = await store.aliases.name_of(event.tenant_id, event.model_id) if event.version else None
+    if name is not None:
+        at = contract.moment(event.ready_at)
+        await store.aliases.set_first_champion(event.tenant_id, name, event.model_id, event.version, at=at)
+    return await follow_endpoint(event, store, now)
+
+
+async def follow_canary(event: events.CanaryStarted, store: Store, now: datetime) -> list[Message]:
+    """A version is tried: it is its model's challenger."""
+    name = await store.aliases.name_of(event.tenant_id, event.model_id)
+    if name is not None:
+        at = contract.moment(event.started_at)
+        await store.aliases.move(event.tenant_id, name, CHALLENGER, (event.model_id, event.version), at=at)
+    return await follow_endpoint(event, store, now)
+
+
+async def follow_promotion(event: events.ModelPromoted, store: Store, now: datetime) -> list[Message]:
+    """An alias moved to a version, and an endpoint with it."""
+    name = await store.aliases.name_of(event.tenant_id, event.model_id)
+    at = contract.moment(event.promoted_at)
+    if name is not None and event.alias in (CHAMPION, CHALLENGER):
+        await store.aliases.move(event.tenant_id, name, event.alias, (event.model_id, event.version), at=at)
+        if event.alias == CHAMPION:
+            await store.aliases.withdraw(event.tenant_id, name, event.version, at)
+    await store.follow_endpoint(event)
+    return await note(event, store, now)
+
+
+async def follow_rollback(event: events.ModelRolledBack, store: Store, now: datetime) -> list[Message]:
+    """A version was taken back."""
+    name = await store.aliases.name_of(event.tenant_id, event.model_id)
+    if name is not None:
+        at = contract.moment(event.rolled_back_at)
+        await store.aliases.withdraw(event.tenant_id, name, event.version, at)
+    await store.follow_endpoint(event)
+    return await note(event, store, now)
+
+
 async def keep_receipt(event: events.ReceiptIssued, store: Store, now: datetime) -> list[Message]:
     """What the job cost in the end."""
     if event.HasField("issued_at"):
@@ -156,12 +197,13 @@ HANDLERS: Handlers = {
     events.ModelVersionReady: keep_model,
     events.ModelVersionRefused: note,
     events.ModelEvaluated: note,
-    events.ModelPromoted: note,
-    events.ModelRolledBack: note,
+    events.ModelPromoted: follow_promotion,
+    events.ModelRolledBack: follow_rollback,
     events.EndpointRequested: note,
-    events.EndpointReady: follow_endpoint,
+    events.EndpointReady: follow_ready,
+    events.EndpointTrafficRequested: note,
     events.EndpointScaled: follow_endpoint,
-    events.CanaryStarted: note,
+    events.CanaryStarted: follow_canary,
     events.EndpointFailed: follow_endpoint,
     events.EndpointDeletionRequested: follow_endpoint,
     events.EndpointDeleted: follow_endpoint,

@@ -28,6 +28,7 @@ class Principal:
     tenant_id: str
     key_id: str
     admin: bool
+    sampled: bool = True  # False: what it asks is not told as InferenceSampled
 
 
 class Keys:
@@ -47,13 +48,15 @@ class Keys:
         digest = _sha256(key)
         for row in await self.session.scalars(query):
             if hmac.compare_digest(row.sha256, digest):
-                return Principal(row.tenant_id, row.key_id, row.admin)
+                return Principal(row.tenant_id, row.key_id, row.admin, row.sampled)
         return None
 
-    async def create(self, tenant_id: str, name: str, now: datetime, *, admin: bool = False) -> tuple[KeyRow, str]:
+    async def create(
+        self, tenant_id: str, name: str, now: datetime, *, admin: bool = False, sampled: bool = True
+    ) -> tuple[KeyRow, str]:
         """A new key, and its text, which is nowhere afterwards."""
         key = KEY_PREFIX + secrets.token_urlsafe(32)
-        return await self._add(key, tenant_id, name, now, admin=admin), key
+        return await self._add(key, tenant_id, name, now, admin=admin, sampled=sampled), key
 
     async def ensure_admin(self, key: str, now: datetime) -> None:
         """The operator's key is valid, and those that were it before are not."""
@@ -84,7 +87,9 @@ class Keys:
         )
         return await self.session.scalar(statement) is not None
 
-    async def _add(self, key: str, tenant_id: str, name: str, now: datetime, *, admin: bool) -> KeyRow:
+    async def _add(
+        self, key: str, tenant_id: str, name: str, now: datetime, *, admin: bool, sampled: bool = True
+    ) -> KeyRow:
         row = KeyRow(
             key_id=new_id("key"),
             tenant_id=tenant_id,
@@ -92,6 +97,7 @@ class Keys:
             prefix=key[:SHOWN_CHARACTERS],
             sha256=_sha256(key),
             admin=admin,
+            sampled=sampled,
             created_at=now,
             revoked_at=None,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Select, desc, func, select, text
+from sqlalchemy import Select, desc, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,7 +12,7 @@ from services.gateway import references
 from services.gateway.catalogue import Catalogue
 from services.gateway.datareport import Summary
 from services.gateway.plain import finite
-from services.gateway.tables import DatasetRow, ModelRow
+from services.gateway.tables import AliasRow, DatasetRow, ModelRow
 from services.gateway.values import Dataset, Model
 from sskai.contract import moment, new_id
 from sskai.events import v1 as events
@@ -79,17 +79,21 @@ class Library:
         return _dataset(row), True
 
     async def model(self, tenant_id: str, reference: str, catalogue: Catalogue) -> Model | None:
-        """A foundation model by its id, or one of the tenant's by `NAME@VERSION`, `model://NAME/VERSION` or `NAME`."""
+        """A foundation model by its id, or one of the tenant's: `NAME@VERSION`, `NAME@ALIAS`, `model://...`, `NAME`."""
         named = references.parse(reference, "model")
         if named is None:
             return None
-        if named.version is None and (builtin := catalogue.find(named.name)):
+        if named.version is None and not named.alias and (builtin := catalogue.find(named.name)):
             return builtin
         # Of two that answer to a name, a trained one comes before an uploaded one.
         query = _models_of(tenant_id).order_by(desc(ModelRow.origin == "trained"), desc(ModelRow.version)).limit(1)
         query = query.where((ModelRow.name == named.name) | (ModelRow.model_id == named.name))
         if named.version is not None:
             query = query.where(ModelRow.version == named.version)
+        if named.alias:
+            meant = (AliasRow.model_id == ModelRow.model_id) & (AliasRow.version == ModelRow.version)
+            of_name = (AliasRow.name == ModelRow.name) & (AliasRow.alias == named.alias)
+            query = query.where(exists().where(AliasRow.tenant_id == tenant_id, meant, of_name))
         row = await self.session.scalar(query)
         return _model(row) if row else None
 

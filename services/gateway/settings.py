@@ -25,6 +25,12 @@ class Settings(sskai.settings.Settings):
     plan_wait_seconds: float = Field(default=20, ge=0)  # how long a plan's or a replay's request waits for its answer
     # How long a chat request is tried again while inference restarts, as long as nothing of the answer was sent.
     inference_retry_seconds: float = Field(default=30, ge=0)
+    # Requests to inference: of one key, and of all together. What is over them is refused with Retry-After.
+    requests_per_second_per_key: float = Field(default=100, gt=0)
+    request_burst_per_key: int = Field(default=1_000, gt=0)
+    max_concurrent_requests_per_key: int = Field(default=1_000, gt=0)
+    max_concurrent_requests: int = Field(default=2_000, gt=0)
+    max_waiting_requests: int = Field(default=1_000, ge=0)  # of them for an inference that is away
     inference_timeout_seconds: float = Field(default=300, gt=0)  # silence of inference in the middle of an answer
 
     max_event_streams_per_tenant: int = Field(default=20, gt=0)

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.gateway import domain, endpoints, timeline
+from services.gateway.aliases import Aliases
 from services.gateway.domain import JobState, JobView
 from services.gateway.endpoints import EndpointState, EndpointView
 from services.gateway.library import Library
@@ -49,6 +50,7 @@ class Store:
         self.session = session
         self.library = Library(session)
         self.timelines = Timelines(session)
+        self.aliases = Aliases(session)
 
     # Jobs
 
@@ -300,6 +302,11 @@ class Store:
         view = endpoints.follow(EndpointView.model_validate(row.view), event)
         row.view = view.model_dump(mode="json")
         row.state = view.state
+        served = (view.served_model_id, view.served_version)
+        if view.served_version is not None and served != (row.model_id, row.version):
+            row.model_id, row.version = view.served_model_id, view.served_version
+            name = await self.aliases.name_of(row.tenant_id, row.model_id)
+            row.model = f"{name}@{row.version}" if name and row.version else row.model_id
         await self.session.flush()
         return True
 

@@ -49,6 +49,7 @@ class KeyRow(Base):
     prefix: Mapped[str] = mapped_column(index=True)  # finds the row; says nothing about the rest of the key
     sha256: Mapped[str]
     admin: Mapped[bool]
+    sampled: Mapped[bool] = mapped_column(server_default=text("true"))  # False: InferenceSampled tells nothing of it
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
 
@@ -105,6 +106,19 @@ class ModelRow(Base):
     eval_loss_before: Mapped[float | None]
     eval_loss_after: Mapped[float | None]
     created_at: Mapped[datetime]
+
+
+class AliasRow(Base):
+    """Which version of a model an alias means; `version` None: none, since `moved_at`."""
+
+    __tablename__ = "aliases"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str]
+    version: Mapped[int | None]
+    moved_at: Mapped[datetime]
 
 
 class JobRow(Base):

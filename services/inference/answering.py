@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -16,17 +17,25 @@ from services.inference.domain import Endpoint
 from services.inference.engine import (
     EngineError,
     Generation,
+    GrammarError,
     NotLoadedError,
     OverloadedError,
+    Piece,
     PromptError,
     Sampling,
+    TokenLogprob,
 )
-from services.inference.fleet import Fleet
+from services.inference.fleet import Fleet, Target
 from services.inference.observation import Observation
 from services.inference.openai import ChatRequest, CompletionRequest, Refusal, Shape
 from services.inference.router import FailedEndpointError, Router, StillLoadingError, UnknownEndpointError
 from services.inference.samples import Samples
+from services.inference.shadows import Shadows
+from services.inference.tally import Tally
+from services.inference.traffic import Asker
 from sskai.contract import new_id
+
+T = TypeVar("T")
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's word for it; nobody is there to read it
 
@@ -40,12 +49,44 @@ class Desk:
     samples: Samples
     load_wait_seconds: float
     default_output_tokens: int
+    tally: Tally
+    shadows: Shadows
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    generation: Generation
+    """`generations`: one per choice. `tells_tokens`: whether log-probabilities were asked for."""
+
+    generations: list[Generation]
     input_tokens: int
+    tells_tokens: bool
+
+    def cancel(self) -> None:
+        for generation in self.generations:
+            generation.cancel()
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer so far."""
+
+    text: str = ""
+    finish_reason: str = ""
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    told: list[TokenLogprob] = field(default_factory=list)
+
+    def add(self, piece: Piece) -> None:
+        self.text += piece.text
+        self.told.extend(piece.logprobs)
+        self.output_tokens, self.finish_reason = piece.output_tokens, piece.finish_reason or ""
+        self.cached_tokens = piece.work.cached_tokens
+
+
+def _usage(begun: Begun, choices: Sequence[Choice]) -> dict[str, object]:
+    """The prompt counts once, and as cached what the first choice did not have to read."""
+    output_tokens = sum(choice.output_tokens for choice in choices)
+    return openai.usage(begun.input_tokens, output_tokens, choices[0].cached_tokens)
 
 
 async def answer(desk: Desk, request: Request, asked: ChatRequest | CompletionRequest, tenant_id: str) -> Response:
@@ -59,6 +100,8 @@ async def answer(desk: Desk, request: Request, asked: ChatRequest | CompletionRe
         tenant_id=tenant_id,
         model=asked.model,
         traceparent=request.headers.get("traceparent"),
+        asker=Asker.of(request.headers),
+        tally=desk.tally,
     )
     try:
         begun = await _begin(desk, asked, tenant_id, seen)
@@ -76,39 +119,55 @@ async def answer(desk: Desk, request: Request, asked: ChatRequest | CompletionRe
 
 
 async def _begin(desk: Desk, asked: ChatRequest | CompletionRequest, tenant_id: str, seen: Observation) -> Begun:
-    try:
+    async def once() -> Begun:
         return await _try_to_begin(desk, asked, tenant_id, seen)
-    except NotLoadedError:
-        pass  # unloaded between the two steps, to be loaded again: the second try waits for it
+
+    return await loaded(asked.model, once)
+
+
+async def loaded(model: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try twice: weights that were unloaded between two steps are loaded again, and the second try waits for it. The
+    engine's refusals become OpenAI's."""
     try:
-        return await _try_to_begin(desk, asked, tenant_id, seen)
+        try:
+            return await attempt()
+        except NotLoadedError:
+            return await attempt()
     except NotLoadedError as error:
-        raise _unavailable(asked.model) from error
-
-
-async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tenant_id: str, seen: Observation) -> Begun:
-    endpoint = await _find(desk, tenant_id, asked.model)
-    engine = desk.fleet.engine
-    try:
-        tokens = await asyncio.to_thread(_encode, desk, endpoint, asked)
-        sampling = _sampling(desk, asked, len(tokens), engine.context_tokens(endpoint.base_uri))
-        generation = engine.generate(endpoint.base_uri, endpoint.artifact_uri or None, tokens, sampling)
-    except PromptError as error:
-        raise Refusal(400, str(error), param="messages") from error
-    except domain.ContextError as error:
-        param = "messages" if isinstance(asked, ChatRequest) else "prompt"
-        raise Refusal(400, str(error), param=param, code="context_length_exceeded") from error
+        raise _unavailable(model) from error
     except OverloadedError as error:
         retry = {"retry-after": str(error.retry_after_seconds)}
         raise Refusal(429, str(error), kind="rate_limit_error", code="queue_full", headers=retry) from error
+
+
+async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tenant_id: str, seen: Observation) -> Begun:
+    endpoint = await find(desk, tenant_id, asked.model, seen)
+    engine, target = desk.fleet.engine, desk.fleet.target(endpoint)
+    where = "messages" if isinstance(asked, ChatRequest) else "prompt"
+    try:
+        tokens = await asyncio.to_thread(_encode, desk, target, asked)
+        sampling = _sampling(desk, asked, len(tokens), engine.context_tokens(target.base))
+        if sampling.schema:
+            await asyncio.to_thread(engine.check_schema, target.base, sampling.schema)
+        generations = engine.generate(target.base, target.adapter, tokens, sampling, asked.n or 1)
+    except PromptError as error:
+        raise Refusal(400, str(error), param=where) from error
+    except GrammarError as error:
+        message = f"No answer can be held to this schema: {error}"
+        raise Refusal(400, message, param="response_format", code="invalid_json_schema") from error
+    except domain.ContextError as error:
+        raise Refusal(400, str(error), param=where, code="context_length_exceeded") from error
     text = asked.last_user_text if isinstance(asked, ChatRequest) else asked.prompt
     seen.begin(endpoint, text, len(tokens), sampling)
-    return Begun(generation, len(tokens))
+    desk.shadows.copy(endpoint, seen.inference_id, tokens, sampling)
+    return Begun(generations, len(tokens), asked.told_logprobs is not None)
 
 
-async def _find(desk: Desk, tenant_id: str, name: str) -> Endpoint:
+async def find(desk: Desk, tenant_id: str, name: str, seen: Observation | None) -> Endpoint:
+    """`seen`: of a request that is drawn between versions. Raises Refusal."""
+    asker, request_id = (seen.asker, seen.inference_id) if seen else (None, "")
     try:
-        return await desk.router.find(tenant_id, name, desk.load_wait_seconds)
+        return await desk.router.find(tenant_id, name, desk.load_wait_seconds, asker, request_id)
     except UnknownEndpointError as error:
         raise unknown_model(name) from error
     except FailedEndpointError as error:
@@ -127,12 +186,12 @@ def _unavailable(name: str) -> Refusal:
     return Refusal(503, message, kind="server_error", param="model", code="loading", headers={"retry-after": "2"})
 
 
-def _encode(desk: Desk, endpoint: Endpoint, asked: ChatRequest | CompletionRequest) -> list[int]:
+def _encode(desk: Desk, target: Target, asked: ChatRequest | CompletionRequest) -> list[int]:
     engine = desk.fleet.engine
     if isinstance(asked, ChatRequest):
-        tokens = engine.encode_chat(endpoint.base_uri, asked.conversation())
+        tokens = engine.encode_chat(target.base, asked.conversation())
     else:
-        tokens = engine.encode_text(endpoint.base_uri, asked.prompt)
+        tokens = engine.encode_text(target.base, asked.prompt)
     if not tokens:
         raise PromptError("the prompt is empty: there is nothing to go on from")
     return tokens
@@ -149,66 +208,113 @@ def _sampling(desk: Desk, asked: ChatRequest | CompletionRequest, input_tokens: 
         top_p=1.0 if asked.top_p is None else asked.top_p,
         seed=asked.seed,
         stop=asked.stops,
+        min_tokens=asked.min_tokens or 0,
+        frequency_penalty=asked.frequency_penalty or 0.0,
+        presence_penalty=asked.presence_penalty or 0.0,
+        logit_bias=tuple((int(token), bias) for token, bias in (asked.logit_bias or {}).items()),
+        top_logprobs=asked.told_logprobs,
+        schema=asked.schema_text,
     )
 
 
 async def _whole(request: Request, begun: Begun, seen: Observation, shape: Shape) -> Response:
-    drawing = asyncio.create_task(_draw(begun.generation, seen))
-    leaving = asyncio.create_task(_disconnected(request))
+    drawing = asyncio.create_task(_draw_all(begun, seen))
+    leaving = asyncio.create_task(disconnected(request))
     outcome = "error"
     try:
         await asyncio.wait({drawing, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not drawing.done():
             outcome = "disconnected"
             return Response(status_code=CLIENT_CLOSED_REQUEST)
-        output_tokens, finish_reason = drawing.result()
+        choices = drawing.result()
         outcome = "answered"
-        return JSONResponse(shape.whole(seen.text, finish_reason, openai.usage(begun.input_tokens, output_tokens)))
+        told = [
+            shape.choice(place, one.text, one.finish_reason, one.told if begun.tells_tokens else None)
+            for place, one in enumerate(choices)
+        ]
+        return JSONResponse(shape.whole(told, _usage(begun, choices)))
     except EngineError as error:
         raise Refusal(500, str(error), kind="server_error", code="engine_error") from error
     finally:
-        begun.generation.cancel()
+        begun.cancel()
         drawing.cancel()
         leaving.cancel()
         seen.end(outcome)
 
 
-async def _draw(generation: Generation, seen: Observation) -> tuple[int, str]:
-    output_tokens, finish_reason = 0, ""
+async def _draw_all(begun: Begun, seen: Observation) -> list[Choice]:
+    return await asyncio.gather(*(_draw(one, seen, place) for place, one in enumerate(begun.generations)))
+
+
+async def _draw(generation: Generation, seen: Observation, place: int) -> Choice:
+    choice = Choice()
     async for piece in generation.pieces():
-        seen.piece(piece)
-        output_tokens, finish_reason = piece.output_tokens, piece.finish_reason or ""
-    return output_tokens, finish_reason
+        seen.piece(piece, place)
+        choice.add(piece)
+    return choice
 
 
-async def _disconnected(request: Request) -> None:
+async def disconnected(request: Request) -> None:
+    """Returns when the client has gone away."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def _stream(begun: Begun, seen: Observation, shape: Shape, *, include_usage: bool) -> AsyncIterator[bytes]:
     outcome = "disconnected"
+    choices = [Choice() for _ in begun.generations]
     try:
-        if head := shape.first_chunk():
-            yield head
-        output_tokens = 0
-        async with aclosing(begun.generation.pieces()) as pieces:
-            async for piece in pieces:
-                seen.piece(piece)
-                output_tokens = piece.output_tokens
-                if piece.text and piece.finish_reason:
-                    yield shape.chunk(piece.text, None)
-                    yield shape.chunk("", piece.finish_reason)
-                else:
-                    yield shape.chunk(piece.text, piece.finish_reason)
+        for place in range(len(choices)):
+            if head := shape.first_chunk(place):
+                yield head
+        async with aclosing(merged(begun.generations)) as pieces:
+            async for place, piece in pieces:
+                seen.piece(piece, place)
+                for chunk in _chunks(shape, place, piece, len(choices[place].text), tells_tokens=begun.tells_tokens):
+                    yield chunk
+                choices[place].add(piece)
         outcome = "answered"
         if include_usage:
-            yield shape.usage_chunk(openai.usage(begun.input_tokens, output_tokens))
+            yield shape.usage_chunk(_usage(begun, choices))
         yield openai.DONE
     except EngineError as error:
         outcome = "engine_error"
         yield openai.event(Refusal(500, str(error), kind="server_error", code="engine_error").body)
     finally:
         # Also when the client went away: its place goes to the next one.
-        begun.generation.cancel()
+        begun.cancel()
         seen.end(outcome)
+
+
+def _chunks(shape: Shape, place: int, piece: Piece, offset: int, *, tells_tokens: bool) -> list[bytes]:
+    """The last text of an answer and its end are chunks of their own, as OpenAI sends them."""
+    told = piece.logprobs if tells_tokens else None
+    if not piece.finish_reason or not (piece.text or told):
+        return [shape.chunk(place, piece.text, piece.finish_reason, told or None, offset)]
+    text = shape.chunk(place, piece.text, None, told, offset)
+    return [text, shape.chunk(place, "", piece.finish_reason, None)]
+
+
+async def merged(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Piece], None]:
+    """The pieces of several answers as they come, each with its answer's place; raises the first EngineError."""
+    waiting: asyncio.Queue[tuple[int, Piece | EngineError]] = asyncio.Queue()
+
+    async def pump(place: int, generation: Generation) -> None:
+        try:
+            async for piece in generation.pieces():
+                waiting.put_nowait((place, piece))
+        except EngineError as error:
+            waiting.put_nowait((place, error))
+
+    pumps = [asyncio.create_task(pump(place, one)) for place, one in enumerate(generations)]
+    try:
+        left = len(generations)
+        while left:
+            place, piece = await waiting.get()
+            if isinstance(piece, EngineError):
+                raise piece
+            yield place, piece
+            left -= piece.finish_reason is not None
+    finally:
+        for task in pumps:
+            task.cancel()

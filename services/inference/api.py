@@ -13,11 +13,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from services.inference import metrics, openai
+from services.inference import metrics, openai, traffic_api, v2, vectors
 from services.inference.answering import Desk, answer, unknown_model
 from services.inference.domain import Endpoint, State
-from services.inference.openai import ChatRequest, CompletionRequest, Refusal
-from services.inference.store import ModelVersionRow, Store
+from services.inference.openai import ChatRequest, CompletionRequest, EmbeddingRequest, Refusal
+from services.inference.store import Store
+from services.inference.tables import ModelVersionRow
 from sskai.database import Database
 
 log = structlog.get_logger()
@@ -55,6 +56,31 @@ def build(desk: Desk, database: Database, internal_token: str) -> FastAPI:
     async def complete(request: Request) -> Response:
         tenant_id = tenant_of(request)
         return await answer(desk, request, openai.parse(CompletionRequest, await _body(request)), tenant_id)
+
+    @app.post("/v1/embeddings")
+    async def embed(request: Request) -> Response:
+        tenant_id = tenant_of(request)
+        return await vectors.embed(desk, request, openai.parse(EmbeddingRequest, await _body(request)), tenant_id)
+
+    @app.post("/v2/models/{name}/infer")
+    async def infer(request: Request, name: str) -> Response:
+        tenant_id = tenant_of(request)
+        asked = openai.parse(v2.InferRequest, await _body(request))
+        return await vectors.classify(desk, request, name, asked, tenant_id)
+
+    @app.get("/v2/models/{name}")
+    async def metadata(request: Request, name: str) -> dict[str, Any]:
+        return await vectors.described(desk, name, tenant_of(request))
+
+    @app.get("/v2/models/{name}/ready")
+    async def ready(request: Request, name: str) -> dict[str, Any]:
+        endpoints = [one for one in desk.router.endpoints(tenant_of(request)) if one.name == name]
+        if not endpoints:
+            raise unknown_model(name)
+        # One that sleeps is ready, too: the next request wakes it.
+        return {"name": name, "ready": endpoints[0].state == State.READY}
+
+    app.include_router(traffic_api.routes(database, desk.tally, tenant_of))
 
     @app.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:

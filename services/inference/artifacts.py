@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from services.inference import manifests
 from services.inference.domain import FailureReason
-from services.inference.manifests import MANIFEST, WEIGHTS, FileEntry, ManifestError
+from services.inference.manifests import MANIFEST, WEIGHTS, FileEntry, Kind, ManifestError
 from sskai.objects import NotFoundError, Objects
 
 BUILTIN = "builtin://"
@@ -46,11 +46,15 @@ class Artifacts:
         """The folder of a foundation model: `builtin://NAME` or `s3://BUCKET/PREFIX`."""
         if uri.startswith(BUILTIN):
             return self._builtin(uri.removeprefix(BUILTIN))
-        return self._fetched(uri, None, adapter=False)
+        return self._fetched(uri, None, result=False)
 
-    def adapter(self, uri: str, manifest_sha256: str | None) -> Path:
-        """The folder of a PEFT adapter; `manifest_sha256`: what its manifest must hash to, where that is known."""
-        return self._fetched(uri, manifest_sha256, adapter=True)
+    def result(self, uri: str, manifest_sha256: str | None) -> tuple[Path, Kind]:
+        """The folder of what a training made; `manifest_sha256`: what its manifest must hash to, if that is known."""
+        folder = self._fetched(uri, manifest_sha256, result=True)
+        try:
+            return folder, manifests.kind_of(lambda name: (folder / name).read_bytes(), set(os.listdir(folder)))
+        except ManifestError as error:
+            raise LoadError(FailureReason.UNUSABLE_WEIGHTS, f"{uri}: {error}") from error
 
     def _builtin(self, name: str) -> Path:
         folder = self._models_dir / name
@@ -58,10 +62,10 @@ class Artifacts:
             raise LoadError(FailureReason.NOT_FOUND, f"no built-in model {name!r} is installed here")
         return folder
 
-    def _fetched(self, uri: str, manifest_sha256: str | None, *, adapter: bool) -> Path:
+    def _fetched(self, uri: str, manifest_sha256: str | None, *, result: bool) -> Path:
         try:
             prefix = self._objects.key(uri).rstrip("/") + "/"
-            files = self._files(prefix, manifest_sha256, adapter=adapter)
+            files = self._files(prefix, manifest_sha256, result=result)
             folder = self._cache_dir / hashlib.sha256(uri.encode()).hexdigest()[:32]
             if not _verifies(folder, files):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -76,12 +80,12 @@ class Artifacts:
         self._forget_least_used(folder)
         return folder
 
-    def _files(self, prefix: str, manifest_sha256: str | None, *, adapter: bool) -> dict[str, FileEntry]:
+    def _files(self, prefix: str, manifest_sha256: str | None, *, result: bool) -> dict[str, FileEntry]:
         """What the folder must hold. An uploaded base may lack a manifest: then what lies there, unhashed."""
         try:
             data = self._objects.get_bytes(prefix + MANIFEST)
         except NotFoundError:
-            if adapter:
+            if result:
                 raise
             found = {info.key.removeprefix(prefix): FileEntry(info.bytes, "") for info in self._objects.list(prefix)}
             manifests.check_names(found)
@@ -89,8 +93,8 @@ class Artifacts:
         if manifest_sha256 and hashlib.sha256(data).hexdigest() != manifest_sha256:
             raise ManifestError("the manifest is not the one of the published version")
         files = manifests.parse(data)
-        if adapter:
-            manifests.check_adapter(files)
+        if result:
+            manifests.check_result(files)
         return files
 
     def _download(self, prefix: str, files: dict[str, FileEntry], folder: Path) -> None:

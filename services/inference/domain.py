@@ -99,6 +99,8 @@ class Endpoint:
     replicas: int = 0
     tries: int = 0
     failure: str = ""
+    canary_of: str = ""  # the endpoint whose new version this one serves while it is tried
+    promotion_mode: str = ""  # what happens by itself with new versions (promotion.Mode); empty: nothing
 
     def to(self, state: State, **changes: Any) -> Self:
         """The endpoint in its next state. Raises ValueError: `endpoint end_1: failed -> ready`."""
@@ -114,6 +116,15 @@ class Endpoint:
     def answers(self) -> bool:
         return self.state in ANSWERING
 
+    @property
+    def told_as(self) -> str:
+        """The endpoint that everybody else knows: a canary is a part of the one that it wants to become."""
+        return self.canary_of or self.endpoint_id
+
+    @property
+    def weights(self) -> tuple[str, str]:
+        return self.base_uri, self.artifact_uri
+
 
 def kind_of(word: str) -> str:
     """An absent kind is the ordinary one. Unknown words stay as they are, to be refused by name."""
@@ -122,7 +133,11 @@ def kind_of(word: str) -> str:
 
 def answering(endpoints: Iterable[Endpoint], tenant_id: str, name: str) -> Endpoint | None:
     """Which of a tenant's endpoints a request means: the newest ready one of that name, else the newest at all."""
-    named = [one for one in endpoints if one.tenant_id == tenant_id and one.name == name and one.state in VISIBLE]
+    named = [
+        one
+        for one in endpoints
+        if one.tenant_id == tenant_id and one.name == name and one.state in VISIBLE and not one.canary_of
+    ]
     return max(named, key=lambda one: (one.state == State.READY, one.answers, one.order), default=None)
 
 
@@ -133,6 +148,7 @@ class AdapterConfig:
     rank: int
     alpha: float
     rank_stabilised: bool = False
+    dora: bool = False
 
     @property
     def scaling(self) -> float:
@@ -153,7 +169,7 @@ class AdapterConfig:
         for field in CHANGES_THE_NUMBERS:
             if config.get(field) not in (None, False, "none", [], {}):
                 raise ValueError(f"{field} is {config[field]!r}: such adapters are not served")
-        return cls(rank, float(alpha), bool(config.get("use_rslora")))
+        return cls(rank, float(alpha), bool(config.get("use_rslora")), bool(config.get("use_dora")))
 
 
 MAX_RANK = 512
@@ -171,7 +187,6 @@ CHANGES_THE_NUMBERS = (
     "target_parameters",
     "trainable_token_indices",
     "use_bdlora",
-    "use_dora",
     "use_qalora",
 )
 

@@ -39,25 +39,64 @@ class PromptError(EngineError):
     """The model's own chat template or tokenizer refuses this conversation."""
 
 
+class GrammarError(EngineError):
+    """No text can be held to this JSON schema; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. `temperature` 0: the likeliest one. `stop`: what ends the answer, and is left out of it."""
+    """How tokens are drawn. `temperature` 0: the likeliest one. `stop`: what ends the answer, and is left out of it.
+
+    `schema`: JSON of a JSON schema that the answer must match. `top_logprobs`: how many of the likeliest tokens are
+    told beside each drawn one; None: nothing is told of single tokens. The penalties are OpenAI's: subtracted from the
+    logits of tokens that were said, per time and once. `min_tokens`: the end is not drawn before.
+    """
 
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    min_tokens: int = 0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    top_logprobs: int | None = None
+    schema: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A drawn token under the model's own distribution (temperature 1, before penalties), and the likeliest ones."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an answer took. `batch_size`: sequences that were stepped with it, itself included, on average."""
+
+    queue_seconds: float = 0.0
+    cached_tokens: int = 0  # of the prompt, read for another request before
+    batch_size: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an answer. The last one carries the `finish_reason` ("stop" or "length") and the answer's figures."""
+    """A part of an answer. The last one carries the `finish_reason` ("stop" or "length") and the answer's figures.
+
+    `logprobs`: of the tokens since the last piece, if they were asked for. `vector`: the only piece of an embedding.
+    """
 
     text: str
     output_tokens: int  # so far
     finish_reason: str | None = None
     mean_logprob: float = 0.0  # of all tokens, under the model's own distribution; natural logarithm
+    logprobs: tuple[TokenLogprob, ...] = ()
+    vector: tuple[float, ...] = ()
+    work: Work = Work()
 
 
 class Generation:
@@ -107,7 +146,12 @@ class Engine(Protocol):
     """`base` and `adapter` are names that the caller chooses: here, the URIs that they came from."""
 
     def load_base(self, base: str, folder: Path) -> None:
-        """Load a transformers folder and prove that it answers. Blocks. Raises UnusableWeightsError."""
+        """Load a transformers folder, a causal model or a classifier, and prove that it answers. Blocks. Raises
+        UnusableWeightsError."""
+
+    def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
+        """Load a base with a PEFT adapter that makes a classifier of it, merged. Blocks. Raises
+        UnusableWeightsError."""
 
     def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
         """Put a PEFT LoRA adapter beside a loaded base. Blocks. Raises UnusableWeightsError, NotLoadedError."""
@@ -124,8 +168,25 @@ class Engine(Protocol):
     def context_tokens(self, base: str) -> int:
         """Prompt and answer together may have so many tokens. Raises NotLoadedError."""
 
-    def generate(self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling) -> Generation:
-        """Begin an answer, in the running event loop. Raises NotLoadedError, OverloadedError."""
+    def check_schema(self, base: str, schema: str) -> None:
+        """Raises GrammarError unless answers can be held to this JSON schema (as JSON). Blocks. Raises
+        NotLoadedError."""
+
+    def generate(
+        self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling, copies: int = 1
+    ) -> list[Generation]:
+        """Begin so many answers to one prompt, all or none, in the running event loop; their seeds count upwards.
+        Raises NotLoadedError, OverloadedError."""
+
+    def embed(self, base: str, adapter: str | None, texts: Sequence[Sequence[int]]) -> list[Generation]:
+        """Begin one embedding for each text: one piece with the mean of the last layer over the text's tokens. All or
+        none. Raises NotLoadedError, OverloadedError."""
+
+    def labels(self, base: str) -> tuple[str, ...]:
+        """What a classifier tells apart; () if the base is none. Raises NotLoadedError."""
+
+    def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:
+        """Each text's probability by label. Blocks. Raises NotLoadedError, PromptError, OverloadedError."""
 
     def occupancy(self) -> Occupancy: ...
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import structlog
 
+from services.inference import manifests
 from services.inference.artifacts import Artifacts, LoadError
 from services.inference.domain import Endpoint, FailureReason, Kind
 from services.inference.engine import Engine, NotLoadedError, Occupancy, UnusableWeightsError
 from sskai.objects import ObjectsUnavailableError
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An endpoint's names in the engine. A model with weights of its own is a base itself."""
+
+    base: str
+    adapter: str | None
 
 
 class Fleet:
@@ -25,6 +35,7 @@ class Fleet:
         self._artifacts = artifacts
         self._engine: Engine | None = None
         self._loaded: dict[str, Endpoint] = {}
+        self._targets: dict[str, Target] = {}
         self._used_at: dict[str, float] = {}
         # One load at a time: two at once would need the memory and the cores twice.
         self._loading = asyncio.Lock()
@@ -48,6 +59,13 @@ class Fleet:
     def is_loaded(self, endpoint_id: str) -> bool:
         return endpoint_id in self._loaded
 
+    def target(self, endpoint: Endpoint) -> Target:
+        """Whom to ask the engine for. Raises NotLoadedError."""
+        try:
+            return self._targets[endpoint.endpoint_id]
+        except KeyError:
+            raise NotLoadedError(f"the endpoint {endpoint.name} is not loaded") from None
+
     def touch(self, endpoint_id: str) -> None:
         """Somebody asks it now."""
         self._used_at[endpoint_id] = time.monotonic()
@@ -68,6 +86,7 @@ class Fleet:
             try:
                 await asyncio.to_thread(self._load, endpoint, manifest_sha256)
             except BaseException:
+                self._targets.pop(endpoint.endpoint_id, None)
                 self._release_unused()
                 raise
             self._loaded[endpoint.endpoint_id] = endpoint
@@ -77,15 +96,7 @@ class Fleet:
 
     def _load(self, endpoint: Endpoint, manifest_sha256: str | None) -> None:
         try:
-            adapter = None
-            if endpoint.artifact_uri:
-                adapter = self._artifacts.adapter(endpoint.artifact_uri, manifest_sha256)
-            base = self._artifacts.base(endpoint.base_uri)
-            if self._engine is None:
-                self._engine = self._new_engine()
-            self._engine.load_base(endpoint.base_uri, base)
-            if adapter is not None:
-                self._engine.attach_adapter(endpoint.base_uri, endpoint.artifact_uri, adapter)
+            self._targets[endpoint.endpoint_id] = self._load_artifacts(endpoint, manifest_sha256)
         except LoadError:
             raise
         except UnusableWeightsError as error:
@@ -98,17 +109,58 @@ class Fleet:
             log.exception("loading failed", endpoint=endpoint.endpoint_id)
             raise LoadError(FailureReason.INTERNAL, f"{type(error).__name__}: {error}"[:500]) from error
 
+    def _load_artifacts(self, endpoint: Endpoint, manifest_sha256: str | None) -> Target:
+        if not endpoint.artifact_uri:
+            self._start_engine().load_base(endpoint.base_uri, self._artifacts.base(endpoint.base_uri))
+            return Target(endpoint.base_uri, None)
+        folder, kind = self._artifacts.result(endpoint.artifact_uri, manifest_sha256)
+        if kind == manifests.Kind.WHOLE:
+            self._start_engine().load_base(endpoint.artifact_uri, folder)
+            return Target(endpoint.artifact_uri, None)
+        base = self._artifacts.base(endpoint.base_uri)
+        engine = self._start_engine()
+        if kind == manifests.Kind.CLASSIFIER_ADAPTER:
+            engine.load_classifier(endpoint.artifact_uri, base, folder)
+            return Target(endpoint.artifact_uri, None)
+        engine.load_base(endpoint.base_uri, base)
+        engine.attach_adapter(endpoint.base_uri, endpoint.artifact_uri, folder)
+        return Target(endpoint.base_uri, endpoint.artifact_uri)
+
+    def _start_engine(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._new_engine()
+        return self._engine
+
+    def adopt(self, endpoints: Iterable[Endpoint]) -> None:
+        """Names that have moved to other weights (a promotion) go on answering, if those are in memory already.
+
+        If they are not, the name counts as not loaded, and is loaded anew.
+        """
+        here = {one.weights: self._targets[one.endpoint_id] for one in self._loaded.values()}
+        for one in endpoints:
+            loaded = self._loaded.get(one.endpoint_id)
+            if loaded is None or loaded.weights == one.weights:
+                continue
+            if one.weights in here:
+                self._loaded[one.endpoint_id] = one
+                self._targets[one.endpoint_id] = here[one.weights]
+            else:
+                self._forget(one.endpoint_id)
+
+    def _forget(self, endpoint_id: str) -> None:
+        del self._loaded[endpoint_id], self._targets[endpoint_id], self._used_at[endpoint_id]
+
     async def unload(self, endpoint_id: str) -> None:
         """Answer no more for it; answers under way are finished. An absent one is no error."""
         async with self._loading:
-            if self._loaded.pop(endpoint_id, None) is not None:
-                self._used_at.pop(endpoint_id, None)
+            if endpoint_id in self._loaded:
+                self._forget(endpoint_id)
                 self._release_unused()
 
     def _release_unused(self) -> None:
         """Give back bases and adapters that no endpoint uses."""
         if self._engine is not None:
-            used = {(one.base_uri, one.artifact_uri) for one in self._loaded.values()}
+            used = {(one.base, one.adapter or "") for one in map(self.target, self._loaded.values())}
             self._engine.retain(used)
 
     async def announce(self) -> None:

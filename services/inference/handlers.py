@@ -6,8 +6,11 @@ from datetime import datetime
 
 from google.protobuf.message import Message
 
+from services.inference import rolling
 from services.inference.domain import Endpoint, State, kind_of
-from services.inference.store import ModelVersionRow, Store
+from services.inference.rollouts import Rollouts
+from services.inference.store import Store
+from services.inference.tables import ModelVersionRow
 from sskai.contract import moment
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
@@ -27,6 +30,7 @@ async def remember_endpoint(event: events.EndpointRequested, store: Store, now: 
         artifact_uri=event.artifact_uri,
         sample_rate=event.sample_rate,
         requested_at=now,
+        promotion_mode=event.promotion_mode,
     )
     await store.add(endpoint)
     return []
@@ -41,8 +45,8 @@ async def begin_deletion(event: events.EndpointDeletionRequested, store: Store, 
     return []
 
 
-async def remember_version(event: events.ModelVersionReady, store: Store, _now: datetime) -> list[Message]:
-    """Know where a version comes from, before anybody asks for an endpoint of it."""
+async def remember_version(event: events.ModelVersionReady, store: Store, now: datetime) -> list[Message]:
+    """Know where a version comes from; endpoints that follow its model begin to try it."""
     await store.remember_version(
         ModelVersionRow(
             model_id=event.model_id,
@@ -51,11 +55,36 @@ async def remember_version(event: events.ModelVersionReady, store: Store, _now: 
             name=event.name,
             job_id=event.job_id,
             base_model_id=event.base_model_id,
+            base_uri=event.base_uri,
             dataset_id=event.dataset_id,
             artifact_uri=event.artifact_uri,
             manifest_sha256=event.manifest_sha256,
             ready_at=moment(event.ready_at),
         )
+    )
+    return await rolling.offer(event, store, now)
+
+
+async def change_traffic(event: events.EndpointTrafficRequested, store: Store, now: datetime) -> list[Message]:
+    """Somebody tries a version, gives it the name, takes it back, or sets the rules."""
+    endpoint = await store.endpoint(event.endpoint_id, event.tenant_id)
+    if endpoint is None or not endpoint.answers or endpoint.canary_of:
+        return []
+    return await rolling.change(event, endpoint, store, now)
+
+
+async def keep_evaluation(event: events.ModelEvaluated, store: Store, _now: datetime) -> list[Message]:
+    """The gate's datum; rollouts of the version look at it, now or when they begin."""
+    await Rollouts(store.session).keep_evaluation(
+        model_id=event.model_id,
+        version=event.version,
+        metric=event.metric,
+        tenant_id=event.tenant_id,
+        value=event.value,
+        champion_value=event.champion_value,
+        sample_size=event.sample_size,
+        standard_error=event.difference_standard_error,
+        evaluated_at=moment(event.evaluated_at),
     )
     return []
 
@@ -63,5 +92,7 @@ async def remember_version(event: events.ModelVersionReady, store: Store, _now: 
 HANDLERS: Handlers = {
     events.EndpointRequested: remember_endpoint,
     events.EndpointDeletionRequested: begin_deletion,
+    events.EndpointTrafficRequested: change_traffic,
     events.ModelVersionReady: remember_version,
+    events.ModelEvaluated: keep_evaluation,
 }

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
+from google.protobuf.message import Message
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.inference import domain
 from services.inference.artifacts import LoadError
 from services.inference.domain import Endpoint, State
 from services.inference.fleet import Fleet
+from services.inference.rollouts import Rollouts
 from services.inference.router import Router
 from services.inference.samples import MAX_BATCH, Samples
-from services.inference.store import EndpointRow, Store, endpoint_of
+from services.inference.store import Store, endpoint_of
+from services.inference.tables import EndpointRow
 from sskai import claims
 from sskai.contract import timestamp
 from sskai.database import Database
@@ -59,7 +63,8 @@ async def _delete(world: World, row: EndpointRow, endpoint: Endpoint) -> None:
     now = datetime.now(UTC)
     async with world.database.transaction() as session:
         if await claims.release(session, row, due_in_seconds=None, state=deleted.state, replicas=0):
-            await tell(
+            await _tell_of(
+                endpoint,
                 session,
                 events.EndpointDeleted(
                     endpoint_id=endpoint.endpoint_id, tenant_id=endpoint.tenant_id, deleted_at=timestamp(now)
@@ -86,7 +91,8 @@ async def _record_ready(world: World, row: EndpointRow, ready: Endpoint) -> None
         if await claims.release(
             session, row, due_in_seconds=None, state=ready.state, replicas=ready.replicas, ready_at=now
         ):
-            await tell(
+            await _tell_of(
+                ready,
                 session,
                 events.EndpointReady(
                     endpoint_id=ready.endpoint_id,
@@ -109,7 +115,13 @@ async def _record_failure(world: World, row: EndpointRow, loading: Endpoint, err
             return
         failed = loading.to(State.FAILED, failure=str(error))
         if await claims.release(session, row, due_in_seconds=None, state=failed.state, failure=failed.failure):
-            await tell(session, _failed(failed, error))
+            await _tell_of(failed, session, _failed(failed, error))
+
+
+async def _tell_of(endpoint: Endpoint, session: AsyncSession, event: Message) -> None:
+    """A canary is nobody's endpoint: its rollout tells what becomes of it."""
+    if not endpoint.canary_of:
+        await tell(session, event)
 
 
 def _failed(endpoint: Endpoint, error: LoadError) -> events.EndpointFailed:
@@ -135,7 +147,8 @@ async def read_routes(world: World) -> None:
     async with world.reading:
         async with world.database.transaction() as session:
             endpoints = await Store(session).visible_endpoints()
-        await world.router.replace(endpoints)
+            splits = await Rollouts(session).splits()
+        await world.router.replace(endpoints, splits)
     for endpoint_id in world.router.surplus():
         await world.fleet.unload(endpoint_id)
 
@@ -152,7 +165,7 @@ async def keep_loaded(world: World) -> None:
             async with world.database.transaction() as session:
                 failed = endpoint.to(State.FAILED, failure=str(error))
                 if await Store(session).fail(failed):
-                    await tell(session, _failed(failed, error))
+                    await _tell_of(failed, session, _failed(failed, error))
         else:
             await _scale(world, endpoint, replicas=1, reason="request")
 
@@ -169,7 +182,8 @@ async def sleep_idle(world: World) -> None:
 async def _scale(world: World, endpoint: Endpoint, *, replicas: int, reason: str) -> None:
     async with world.database.transaction() as session:
         if await Store(session).scale(endpoint, replicas):
-            await tell(
+            await _tell_of(
+                endpoint,
                 session,
                 events.EndpointScaled(
                     endpoint_id=endpoint.endpoint_id,

@@ -13,10 +13,13 @@ from services.inference.artifacts import Artifacts
 from services.inference.engine import Engine
 from services.inference.fleet import Fleet
 from services.inference.handlers import HANDLERS
+from services.inference.promoting import Clock, advance_rollouts
 from services.inference.router import Router
 from services.inference.samples import Samples
 from services.inference.settings import Settings
+from services.inference.shadows import Shadows
 from services.inference.store import Store
+from services.inference.tally import Tally, forget_answers
 from sskai.database import Database
 from sskai.objects import Objects
 from sskai.service import Service, every
@@ -28,7 +31,12 @@ def new_engine(settings: Settings) -> Engine:
     from services.inference.transformers_engine import TransformersEngine
 
     return TransformersEngine(
-        limits=Limits(settings.max_concurrent_sequences, settings.max_waiting_sequences, settings.prefill_chunk_tokens),
+        limits=Limits(
+            settings.max_concurrent_sequences,
+            settings.max_waiting_sequences,
+            settings.prefill_chunk_tokens,
+            settings.prefix_cache_bytes,
+        ),
         max_context_tokens=settings.max_context_tokens,
         threads=settings.threads,
         device=settings.device,
@@ -49,11 +57,18 @@ def build(settings: Settings) -> Service:
     samples = Samples(settings.max_waiting_samples, wake_teller)
     world = loops.World(database, fleet, router, samples, settings.idle_seconds)
     settling = every(0.5, partial(loops.settle_endpoints, world))
-    desk = Desk(router, fleet, samples, settings.load_wait_seconds, settings.default_output_tokens)
+    tally = Tally(router.rollout_of, settings.max_waiting_answers)
+    shadows = Shadows(router, fleet, tally)
+    desk = Desk(
+        router, fleet, samples, settings.load_wait_seconds, settings.default_output_tokens, tally=tally, shadows=shadows
+    )
+    clock = Clock(settings.rollout_seconds, settings.rollout_clean_up_seconds)
+    promoting = every(settings.rollout_seconds, partial(advance_rollouts, database, clock))
 
     def wake(_event: Message, _told: list[Message]) -> None:
         wake_reader.set()
         settling.wake.set()
+        promoting.wake.set()
 
     return Service(
         "inference",
@@ -65,6 +80,9 @@ def build(settings: Settings) -> Service:
             every(1, partial(loops.read_routes, world), wake=wake_reader),
             every(0.5, partial(loops.keep_loaded, world), wake=wake_loader),
             every(min(5.0, settings.idle_seconds / 4), partial(loops.sleep_idle, world)),
+            promoting,
+            every(1, partial(tally.flush_all, database), name="write_tally"),
+            every(600, partial(forget_answers, database, settings.feedback_retention_days)),
             every(1, partial(loops.tell_samples, world), wake=wake_teller),
         ],
         api=api.build(desk, database, settings.internal_token.get_secret_value()),

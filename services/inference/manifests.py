@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import PurePosixPath
 
 MANIFEST = "MANIFEST.json"
@@ -14,7 +15,17 @@ WEIGHTS = ".safetensors"
 # Weights are safetensors and the rest is text or a tokenizer's tables: nothing here can run when it is loaded.
 SAFE_SUFFIXES = frozenset({WEIGHTS, ".json", ".jsonl", ".md", ".txt", ".jinja", ".model"})
 EXPORTS = (("merged",), ("gguf",))
+DECLARATION = "sskai.json"  # what a result says of itself: the trainer writes it
+CONFIG = "config.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+class Kind(StrEnum):
+    """How a result is served: beside its base, merged with it, or by itself."""
+
+    ADAPTER = "adapter"
+    CLASSIFIER_ADAPTER = "classifier-adapter"
+    WHOLE = "whole"
 
 
 class ManifestError(ValueError):
@@ -57,10 +68,31 @@ def check_names(names: Iterable[str]) -> None:
         raise ManifestError(f"there are no {WEIGHTS} weights")
 
 
-def check_adapter(files: Mapping[str, FileEntry]) -> None:
-    """Raises ManifestError unless the two files of a PEFT adapter are there."""
-    if not any(name in files for name in ADAPTER_FILES):
-        raise ManifestError("this version is no adapter on a base; only adapters are served")
-    for name in ADAPTER_FILES:
-        if name not in files:
-            raise ManifestError(f"{name} is missing")
+def check_result(files: Mapping[str, FileEntry]) -> None:
+    """Raises ManifestError unless the two files of a PEFT adapter or a whole transformers model are there."""
+    if any(name in files for name in ADAPTER_FILES):
+        for name in ADAPTER_FILES:
+            if name not in files:
+                raise ManifestError(f"{name} is missing")
+    elif CONFIG not in files:
+        raise ManifestError("this version is neither an adapter on a base nor a whole transformers model")
+
+
+def kind_of(read: Callable[[str], bytes], files: Collection[str]) -> Kind:
+    """How a result's files are served; `read` gives a small one's content. Raises ManifestError."""
+    try:
+        declared = json.loads(read(DECLARATION)).get("kind") if DECLARATION in files else None
+        if declared not in (None, "adapter", "transformers"):
+            raise ManifestError(f"a result of kind {declared!r} is not served here")
+        if ADAPTER_FILES[0] not in files:
+            return Kind.WHOLE
+        task = json.loads(read(ADAPTER_FILES[0])).get("task_type")
+    except (ValueError, AttributeError) as error:
+        raise error if isinstance(error, ManifestError) else ManifestError(f"not a result: {error!r}") from error
+    return Kind.CLASSIFIER_ADAPTER if task == "SEQ_CLS" else Kind.ADAPTER
+
+
+def labels(read: Callable[[str], bytes], files: Collection[str]) -> tuple[str, ...]:
+    """What a classifier tells apart, as its training declared; () if it did not."""
+    found = json.loads(read(DECLARATION)).get("labels") if DECLARATION in files else None
+    return tuple(map(str, found)) if isinstance(found, list) else ()

@@ -6,16 +6,28 @@ default; fields that only label a request are taken and ignored; unknown ones ar
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+import struct
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from services.inference.engine import TokenLogprob
 
 MAX_TEXT_CHARACTERS = 1_000_000
 MAX_MESSAGES = 1_000
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
-Zero = Annotated[float, Field(ge=0, le=0)]
+MAX_CHOICES = 8
+MAX_TOP_LOGPROBS = 20  # OpenAI's; 5 for completions
+MAX_BIASED_TOKENS = 300
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_INPUTS = 256
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Stop = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
@@ -62,6 +74,36 @@ class StreamOptions(_Strict):
     include_obfuscation: bool | None = None  # ignored: lengths are visible to whoever may read the answer
 
 
+class JsonSchema(_Strict):
+    """`strict` changes nothing: an answer that does not match the schema cannot be drawn."""
+
+    name: str = Field(min_length=1, max_length=64)
+    description: str | None = Field(default=None, max_length=10_000)
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Strict):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_it_belongs(self) -> Self:
+        if (self.json_schema is not None) != (self.type == "json_schema"):
+            raise ValueError("json_schema belongs to the type json_schema, and to no other")
+        return self
+
+    @property
+    def schema_text(self) -> str:
+        """What the answer must match, as JSON; empty: anything. Raises Refusal."""
+        if self.type == "text":
+            return ""
+        text = json.dumps({"type": "object"} if self.json_schema is None else self.json_schema.schema_)
+        if len(text) > MAX_SCHEMA_BYTES:
+            raise Refusal(400, f"The schema is over {MAX_SCHEMA_BYTES} bytes.", param="response_format")
+        return text
+
+
 class _Request(_Strict):
     model: str = Field(min_length=1, max_length=256)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -72,10 +114,11 @@ class _Request(_Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
-    n: Literal[1] | None = None
-    presence_penalty: Zero | None = None
-    frequency_penalty: Zero | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=MAX_BIASED_TOKENS)] | None = None
+    min_tokens: int | None = Field(default=None, ge=0)  # not OpenAI's, but what vLLM calls it
 
     user: str | None = None
 
@@ -92,12 +135,12 @@ class ChatRequest(_Request):
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(default=None, ge=1)
 
-    logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    response_format: dict[Literal["type"], Literal["text"]] | None = None
+    response_format: ResponseFormat | None = None
     modalities: list[Literal["text"]] | None = None
     store: Literal[False] | None = None
 
@@ -105,6 +148,22 @@ class ChatRequest(_Request):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     service_tier: Literal["auto", "default"] | None = None
+
+    @model_validator(mode="after")
+    def _top_of_what_is_told(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        return self
+
+    @property
+    def told_logprobs(self) -> int | None:
+        """How many of the likeliest tokens are told beside each drawn one; None: nothing is told."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    @property
+    def schema_text(self) -> str:
+        """What the answer must match, as JSON; empty: anything. Raises Refusal."""
+        return self.response_format.schema_text if self.response_format is not None else ""
 
     @property
     def asked_tokens(self) -> int | None:
@@ -125,11 +184,31 @@ class CompletionRequest(_Request):
 
     best_of: Literal[1] | None = None
     echo: Literal[False] | None = None
-    logprobs: None = None
+    logprobs: int | None = Field(default=None, ge=0, le=5)
     suffix: None = None
 
+    @property
+    def told_logprobs(self) -> int | None:
+        return self.logprobs
 
-R = TypeVar("R", bound=_Request)
+    @property
+    def schema_text(self) -> str:
+        return ""
+
+
+class EmbeddingRequest(_Strict):
+    model: str = Field(min_length=1, max_length=256)
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(default=None, ge=1)
+    user: str | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+R = TypeVar("R", bound=BaseModel)
 
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
 
@@ -145,14 +224,17 @@ def parse(kind: type[R], body: bytes) -> R:
             raise Refusal(400, f"Unrecognized request argument supplied: {field}", param=field) from error
         if first["type"] == "json_invalid":
             raise Refusal(400, f"The body is not JSON: {first['msg']}") from error
-        raise Refusal(400, f"{field}: {first['msg']}", param=field) from error
+        message = f"{field}: {first['msg']}" if field else str(first["msg"])
+        raise Refusal(400, message, param=field) from error
 
 
-def usage(input_tokens: int, output_tokens: int) -> dict[str, int]:
+def usage(input_tokens: int, output_tokens: int, cached_tokens: int) -> dict[str, Any]:
+    """`cached_tokens`: of the prompt, read for another request before."""
     return {
         "prompt_tokens": input_tokens,
         "completion_tokens": output_tokens,
         "total_tokens": input_tokens + output_tokens,
+        "prompt_tokens_details": {"cached_tokens": cached_tokens},
     }
 
 
@@ -164,30 +246,86 @@ class Shape:
         self._name = "chat.completion" if chat else "text_completion"
         self._head: dict[str, Any] = {"id": inference_id, "created": created, "model": model}
 
-    def whole(self, text: str, finish_reason: str, used: Mapping[str, int]) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Mapping[str, Any]], used: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self._head, "object": self._name, "choices": list(choices), "usage": dict(used)}
+
+    def choice(self, index: int, text: str, finish_reason: str, told: Sequence[TokenLogprob] | None) -> dict[str, Any]:
+        """`told`: the tokens of the answer; None: they were not asked for."""
         content = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
-        choice = {"index": 0, **content, "finish_reason": finish_reason, "logprobs": None}
-        return {**self._head, "object": self._name, "choices": [choice], "usage": dict(used)}
+        return {"index": index, **content, "finish_reason": finish_reason, "logprobs": self._logprobs(told, 0)}
 
-    def first_chunk(self) -> bytes:
+    def _logprobs(self, told: Sequence[TokenLogprob] | None, offset: int) -> dict[str, Any] | None:
+        if told is None:
+            return None
+        return chat_logprobs(told) if self._chat else completion_logprobs(told, offset)
+
+    def first_chunk(self, index: int) -> bytes:
         """Says who speaks, before there is anything to say; a text completion has no such chunk."""
-        return self._chunk({"delta": {"role": "assistant", "content": ""}}, None) if self._chat else b""
+        return self._chunk(index, {"delta": {"role": "assistant", "content": ""}}, None, None) if self._chat else b""
 
-    def chunk(self, text: str, finish_reason: str | None) -> bytes:
+    def chunk(
+        self, index: int, text: str, finish_reason: str | None, told: Sequence[TokenLogprob] | None, offset: int = 0
+    ) -> bytes:
+        """`offset`: characters of the answer before this chunk."""
+        logprobs = self._logprobs(told, offset)
         if not self._chat:
-            return self._chunk({"text": text}, finish_reason)
-        return self._chunk({"delta": {"content": text} if text else {}}, finish_reason)
+            return self._chunk(index, {"text": text}, finish_reason, logprobs)
+        return self._chunk(index, {"delta": {"content": text} if text else {}}, finish_reason, logprobs)
 
-    def usage_chunk(self, used: Mapping[str, int]) -> bytes:
+    def usage_chunk(self, used: Mapping[str, Any]) -> bytes:
         return event({**self._head, "object": self._object, "choices": [], "usage": dict(used)})
 
-    def _chunk(self, content: Mapping[str, Any], finish_reason: str | None) -> bytes:
-        choice = {"index": 0, **content, "finish_reason": finish_reason, "logprobs": None}
+    def _chunk(
+        self, index: int, content: Mapping[str, Any], finish_reason: str | None, logprobs: Mapping[str, Any] | None
+    ) -> bytes:
+        choice = {"index": index, **content, "finish_reason": finish_reason, "logprobs": logprobs}
         return event({**self._head, "object": self._object, "choices": [choice]})
 
     @property
     def _object(self) -> str:
         return "chat.completion.chunk" if self._chat else self._name
+
+
+def chat_logprobs(told: Sequence[TokenLogprob]) -> dict[str, Any]:
+    content = [
+        {**_token(one.text, one.logprob), "top_logprobs": [_token(text, logprob) for text, logprob in one.top]}
+        for one in told
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(text: str, logprob: float) -> dict[str, Any]:
+    # Part of a character: its bytes are not known here, and OpenAI's schema lets them be absent.
+    whole = None if "\ufffd" in text else list(text.encode())
+    return {"token": text, "logprob": max(logprob, LEAST_LOGPROB), "bytes": whole}
+
+
+def completion_logprobs(told: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
+    offsets = itertools.accumulate((len(one.text) for one in told), initial=offset)
+    return {
+        "tokens": [one.text for one in told],
+        "token_logprobs": [max(one.logprob, LEAST_LOGPROB) for one in told],
+        "top_logprobs": [{text: max(logprob, LEAST_LOGPROB) for text, logprob in one.top} for one in told],
+        "text_offset": list(offsets)[: len(told)],
+    }
+
+
+# JSON has no infinity; OpenAI's word for "very unlikely".
+LEAST_LOGPROB = -9999.0
+
+
+def embeddings(model: str, vectors: Sequence[Sequence[float]], input_tokens: int, *, base64: bool) -> dict[str, Any]:
+    data = [
+        {"object": "embedding", "index": index, "embedding": _packed(vector) if base64 else list(vector)}
+        for index, vector in enumerate(vectors)
+    ]
+    used = {"prompt_tokens": input_tokens, "total_tokens": input_tokens}
+    return {"object": "list", "model": model, "data": data, "usage": used}
+
+
+def _packed(vector: Sequence[float]) -> str:
+    """Little-endian 32-bit numbers, as OpenAI's client unpacks them."""
+    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 DONE = b"data: [DONE]\n\n"

@@ -3,60 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, Double, Identity, Integer, Text, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.inference.domain import VISIBLE, Endpoint, State
-from sskai.claims import Claimable
-from sskai.database import service_metadata
-
-
-class Base(DeclarativeBase):
-    metadata = service_metadata("inference")
-
-
-class EndpointRow(Claimable, Base):
-    __tablename__ = "endpoints"
-
-    endpoint_id: Mapped[str] = mapped_column(Text, primary_key=True)
-    order: Mapped[int] = mapped_column(BigInteger, Identity())
-    tenant_id: Mapped[str] = mapped_column(Text)
-    name: Mapped[str] = mapped_column(Text)
-    kind: Mapped[str] = mapped_column(Text)
-    model_id: Mapped[str] = mapped_column(Text)
-    version: Mapped[int] = mapped_column(Integer)
-    base_model_id: Mapped[str] = mapped_column(Text)
-    base_uri: Mapped[str] = mapped_column(Text)
-    artifact_uri: Mapped[str] = mapped_column(Text)
-    sample_rate: Mapped[float] = mapped_column(Double)
-    state: Mapped[str] = mapped_column(Text, index=True)
-    replicas: Mapped[int] = mapped_column(Integer)
-    tries: Mapped[int] = mapped_column(Integer)
-    failure: Mapped[str] = mapped_column(Text)
-    requested_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    ready_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-
-
-class ModelVersionRow(Base):
-    """Where a version comes from: which manifest its artefact must have, and what `/v1/models` tells of it."""
-
-    __tablename__ = "model_versions"
-
-    model_id: Mapped[str] = mapped_column(Text, primary_key=True)
-    version: Mapped[int] = mapped_column(Integer, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(Text)
-    name: Mapped[str] = mapped_column(Text)
-    job_id: Mapped[str] = mapped_column(Text)
-    base_model_id: Mapped[str] = mapped_column(Text)
-    dataset_id: Mapped[str] = mapped_column(Text)
-    artifact_uri: Mapped[str] = mapped_column(Text)
-    manifest_sha256: Mapped[str] = mapped_column(Text)
-    ready_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-
+from services.inference.tables import EndpointRow, ModelVersionRow
 
 _FIELDS = (
     "endpoint_id",
@@ -73,6 +26,8 @@ _FIELDS = (
     "replicas",
     "tries",
     "failure",
+    "canary_of",
+    "promotion_mode",
 )
 
 

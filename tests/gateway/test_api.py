@@ -387,6 +387,10 @@ async def test_an_endpoint_for_a_model_that_is_not_there_is_refused(house: House
     assert answer.json().get("field", "model") == "model"
 
 
+# What a route would take from its owner.
+BODIES = {"put": {"version": 1}, "patch": {"promotion": {"mode": "auto"}}}
+
+
 async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> None:
     job = await house.job(house.ann)
     (submitted,) = await house.told(events.JobSubmitted)
@@ -406,6 +410,8 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         "/v1/datasets/{dataset_id}": dataset["id"],
         "/v1/datasets/{dataset_id}/preview": dataset["id"],
         "/v1/models/{model_id}": "bot@1",
+        "/v1/models/{name}/aliases": "bot",
+        "/v1/models/{name}/aliases/{alias}": "bot/aliases/champion",
         "/v1/jobs/{job_id}": job["id"],
         "/v1/jobs/{job_id}/cancel": job["id"],
         "/v1/jobs/{job_id}/trace": job["id"],
@@ -416,17 +422,24 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         "/v1/endpoints/{endpoint_id}": endpoint["id"],
         "/v1/receipts/{job_id}": job["id"],
         "/v1/traces/{trace_id}": "",  # the monitor knows whose traces are whose: tests/gateway/test_proxies.py
+        **dict.fromkeys(
+            ("/v2/models/{name}", "/v2/models/{name}/ready", "/v2/models/{name}/infer"), ""
+        ),  # and inference
         "/v1/keys/{key_id}": (await house.ann.get("/v1/keys")).json()["data"][0]["id"],
     }
     document = (await house.ann.get("/openapi.json")).json()
     with_id = {path: operations for path, operations in document["paths"].items() if "{" in path}
     assert set(with_id) == set(ids), "a new route needs a case here"
     for path, operations in with_id.items():
-        url = re.sub(r"{\w+}", ids[path], path)
+        url = path.replace("/aliases/{alias}", "") if "{alias}" in path else path
+        url = re.sub(r"{\w+}", ids[path], url)
         for method in operations if ids[path] else ():
-            answer = await house.bob.request(method, url)
+            body = BODIES.get(method)
+            answer = await house.bob.request(method, url, json=body)
             assert answer.status_code == 404, f"{method} {url}: {answer.status_code}"
-            unknown = await house.bob.request(method, re.sub(r"{\w+}", "%00", path))
+            unknown = await house.bob.request(
+                method, re.sub(r"{\w+}", "%00", path.replace("{alias}", "champion")), json=body
+            )
             assert unknown.status_code == 404
     for path in ("/v1/datasets", "/v1/jobs", "/v1/plans", "/v1/endpoints", "/v1/receipts"):
         assert (await house.bob.get(path)).json()["data"] == []

@@ -47,6 +47,15 @@ class Neighbours:
                 return StreamingResponse(self._stream(), media_type="text/event-stream")
             return JSONResponse({"choices": [{"message": {"content": "hello"}}]})
 
+        @app.post("/v1/embeddings")
+        async def embed(request: Request) -> Response:
+            return JSONResponse({"object": "list", "asked": await request.json()})
+
+        @app.api_route("/v2/models/{path:path}", methods=["GET", "POST"])
+        async def classify(path: str, request: Request) -> Response:
+            told = {"path": path, "method": request.method, "tenant": request.headers["x-sskai-tenant"]}
+            return JSONResponse({**told, "body": (await request.body()).decode()})
+
         @app.get("/v1/traces/{trace_id}")
         async def trace(trace_id: str, request: Request) -> Response:
             if request.headers["x-sskai-tenant"] != self.tenants_trace:
@@ -91,6 +100,18 @@ async def test_a_chat_goes_to_inference_with_the_tenant_and_without_the_key(
     assert seen["headers"]["x-sskai-tenant"] == await tenant_of(house)
     assert seen["headers"]["x-sskai-internal"] == "internal"
     assert "authorization" not in seen["headers"]
+
+
+async def test_embeddings_and_classifiers_are_passed_on_too(house: House, neighbours: Neighbours) -> None:
+    body = {"model": "support", "input": ["hello"]}
+    assert (await house.ann.post("/v1/embeddings", json=body)).json()["asked"] == body
+    tenant_id = await tenant_of(house)
+    infer = await house.ann.post("/v2/models/spam/infer", content=b'{"inputs": []}')
+    told = {"path": "spam/infer", "method": "POST", "tenant": tenant_id, "body": '{"inputs": []}'}
+    assert infer.json() == told
+    for path in ("spam", "spam/ready"):
+        answer = await house.ann.get(f"/v2/models/{path}")
+        assert answer.json() == {"path": path, "method": "GET", "tenant": tenant_id, "body": ""}
 
 
 async def test_tokens_come_as_they_are_made(house: House, neighbours: Neighbours) -> None:

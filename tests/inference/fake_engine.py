@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from services.inference.engine import Generation, NotLoadedError, Occupancy, Piece, Sampling, UnusableWeightsError
+from services.inference.engine import (
+    Generation,
+    GrammarError,
+    NotLoadedError,
+    Occupancy,
+    Piece,
+    PromptError,
+    Sampling,
+    UnusableWeightsError,
+    Work,
+)
 
 
 class FakeEngine:
@@ -45,12 +55,38 @@ class FakeEngine:
     def context_tokens(self, base: str) -> int:
         return 100
 
-    def generate(self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling) -> Generation:
+    def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
+        assert (adapter / "adapter_config.json").exists()
+        self.load_base(name, folder)
+
+    def check_schema(self, base: str, schema: str) -> None:
+        raise GrammarError("this engine says what it says")
+
+    def generate(
+        self, base: str, adapter: str | None, tokens: Sequence[int], sampling: Sampling, copies: int = 1
+    ) -> list[Generation]:
         if (base, adapter or "") not in self.loaded:
             raise NotLoadedError(base)
-        generation = Generation()
-        generation.feed(Piece(f"{tokens[-1]} " * sampling.max_tokens, sampling.max_tokens, "length", -1.0))
-        return generation
+        text = f"{tokens[-1]} " * sampling.max_tokens
+        work = Work(queue_seconds=0.25, cached_tokens=len(tokens) - 1, batch_size=3.0)
+        generations = [Generation() for _ in range(copies)]
+        for generation in generations:
+            generation.feed(Piece(text, sampling.max_tokens, "length", -1.0, work=work))
+        return generations
+
+    def embed(self, base: str, adapter: str | None, texts: Sequence[Sequence[int]]) -> list[Generation]:
+        if (base, adapter or "") not in self.loaded:
+            raise NotLoadedError(base)
+        generations = [Generation() for _ in texts]
+        for generation, tokens in zip(generations, texts, strict=True):
+            generation.feed(Piece("", 0, "stop", vector=(3.0 * len(tokens), 4.0 * len(tokens))))
+        return generations
+
+    def labels(self, base: str) -> tuple[str, ...]:
+        return ()
+
+    def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:
+        raise PromptError("this engine is no classifier")
 
     def occupancy(self) -> Occupancy:
         return Occupancy(0, 0)

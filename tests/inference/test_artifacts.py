@@ -30,24 +30,24 @@ def test_an_adapter_is_fetched_once_and_verified(
     artifacts: Artifacts, objects: Objects, adapters: dict[str, Path]
 ) -> None:
     artefact, prefix = published_again(objects, adapters["cats"])
-    folder = artifacts.adapter(artefact.uri, artefact.manifest_sha256)
+    folder = artifacts.result(artefact.uri, artefact.manifest_sha256)[0]
     weights = "adapter_model.safetensors"
     assert (folder / weights).read_bytes() == (adapters["cats"] / weights).read_bytes()
     objects.delete(f"{prefix}/{weights}")
-    assert artifacts.adapter(artefact.uri, artefact.manifest_sha256) == folder
+    assert artifacts.result(artefact.uri, artefact.manifest_sha256)[0] == folder
 
 
 def test_a_damaged_cache_is_fetched_again(artifacts: Artifacts, published: dict[str, Published]) -> None:
     artefact = published["cats"]
-    weights = artifacts.adapter(artefact.uri, None) / "adapter_model.safetensors"
+    weights = artifacts.result(artefact.uri, None)[0] / "adapter_model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert artifacts.adapter(artefact.uri, None).joinpath(weights.name).read_bytes() == whole
+    assert artifacts.result(artefact.uri, None)[0].joinpath(weights.name).read_bytes() == whole
 
 
 def refusal(artifacts: Artifacts, uri: str, manifest_sha256: str | None = None) -> LoadError:
     with pytest.raises(LoadError) as caught:
-        artifacts.adapter(uri, manifest_sha256)
+        artifacts.result(uri, manifest_sha256)
     return caught.value
 
 
@@ -103,8 +103,8 @@ def test_the_cache_forgets_what_was_not_used_for_longest(
 ) -> None:
     size = sum(path.stat().st_size for path in adapters["cats"].iterdir())
     artifacts = Artifacts(objects, models_dir, tmp_path / "cache", int(1.5 * size))
-    first = artifacts.adapter(published["cats"].uri, None)
-    second = artifacts.adapter(published["dogs"].uri, None)
+    first = artifacts.result(published["cats"].uri, None)[0]
+    second = artifacts.result(published["dogs"].uri, None)[0]
     assert not first.exists()
     assert second.exists()
     too_small = Artifacts(objects, models_dir, tmp_path / "small", size // 2)

@@ -9,7 +9,8 @@ from sqlalchemy import select, update
 
 from services.inference.domain import Endpoint, State
 from services.inference.handlers import HANDLERS
-from services.inference.store import EndpointRow, Store
+from services.inference.store import Store
+from services.inference.tables import EndpointRow
 from sskai import claims
 from sskai.contract import timestamp
 from sskai.database import Database

@@ -97,7 +97,7 @@ def test_an_adapters_scaling() -> None:
         ({"r": 100_000}, "r is 100000"),
         ({"lora_alpha": float("nan")}, "lora_alpha"),
         ({"lora_alpha": None}, "lora_alpha"),
-        ({"use_dora": True}, "use_dora"),
+        ({"lora_bias": True}, "lora_bias"),
         ({"bias": "all"}, "bias"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),

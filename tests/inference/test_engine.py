@@ -39,7 +39,7 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module")
 def engine(tiny: Path, adapters: dict[str, Path]) -> Iterator[TransformersEngine]:
-    made = TransformersEngine(limits=Limits(4, 2, 16), max_context_tokens=400, threads=1, device="cpu")
+    made = TransformersEngine(limits=Limits(4, 2, 16, 2**20), max_context_tokens=400, threads=1, device="cpu")
     made.load_base("tiny", tiny)
     for name, folder in adapters.items():
         made.attach_adapter("tiny", name, folder)
@@ -49,7 +49,7 @@ def engine(tiny: Path, adapters: dict[str, Path]) -> Iterator[TransformersEngine
 
 def ask(engine: TransformersEngine, question: str, adapter: str | None = None, how: Sampling = GREEDY) -> Generation:
     tokens = engine.encode_chat("tiny", [{"role": "user", "content": question}])
-    return engine.generate("tiny", adapter, tokens, how)
+    return engine.generate("tiny", adapter, tokens, how)[0]
 
 
 async def whole(generation: Generation) -> list[Piece]:
@@ -81,7 +81,7 @@ async def test_greedy_answers_are_those_of_transformers_and_peft(
 ) -> None:
     tokens = engine.encode_chat("tiny", [{"role": "user", "content": QUESTIONS[1]}])
     expected = reference(tiny, adapters[adapter] if adapter else None, tokens, GREEDY.max_tokens)
-    said = await text(engine.generate("tiny", adapter, tokens, GREEDY))
+    said = await text(engine.generate("tiny", adapter, tokens, GREEDY)[0])
     tokenizer = engine._loaded("tiny").tokenizer
     assert said == tokenizer.decode(expected, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
@@ -150,12 +150,12 @@ async def test_too_many_requests_are_refused_and_the_others_answered(engine: Tra
     await until_idle(engine)
     slow = Sampling(max_tokens=60, temperature=0)
     tokens = engine.encode_chat("tiny", [{"role": "user", "content": QUESTIONS[0]}])
-    accepted = [engine.generate("tiny", None, tokens, slow) for _ in range(6)]
+    accepted = [engine.generate("tiny", None, tokens, slow)[0] for _ in range(6)]
     with pytest.raises(OverloadedError, match="6 requests"):
         engine.generate("tiny", None, tokens, slow)
     answers = await asyncio.gather(*(text(generation) for generation in accepted))
     assert len(set(answers)) == 1
-    assert await text(engine.generate("tiny", None, tokens, slow)) == answers[0]
+    assert await text(engine.generate("tiny", None, tokens, slow)[0]) == answers[0]
 
 
 async def test_a_detached_adapter_finishes_what_is_under_way(
@@ -173,7 +173,7 @@ async def test_a_detached_adapter_finishes_what_is_under_way(
 
 
 async def test_an_unloaded_base_finishes_what_is_under_way(tiny: Path) -> None:
-    engine = TransformersEngine(limits=Limits(4, 2, 16), max_context_tokens=400, threads=1, device="cpu")
+    engine = TransformersEngine(limits=Limits(4, 2, 16, 2**20), max_context_tokens=400, threads=1, device="cpu")
     engine.load_base("tiny", tiny)
     under_way = ask(engine, QUESTIONS[0])
     runner = engine._loaded("tiny").runner
@@ -186,7 +186,7 @@ async def test_an_unloaded_base_finishes_what_is_under_way(tiny: Path) -> None:
 
 
 async def test_closing_ends_what_is_under_way_with_an_error(tiny: Path) -> None:
-    engine = TransformersEngine(limits=Limits(4, 2, 16), max_context_tokens=400, threads=1, device="cpu")
+    engine = TransformersEngine(limits=Limits(4, 2, 16, 2**20), max_context_tokens=400, threads=1, device="cpu")
     engine.load_base("tiny", tiny)
     under_way = ask(engine, QUESTIONS[0], how=Sampling(max_tokens=300, temperature=0))
     engine.close()

@@ -20,7 +20,8 @@ from services.inference.handlers import HANDLERS
 from services.inference.loops import World
 from services.inference.router import FailedEndpointError, Router, StillLoadingError, UnknownEndpointError
 from services.inference.samples import DROPPED, Samples
-from services.inference.store import EndpointRow, Store
+from services.inference.store import Store
+from services.inference.tables import EndpointRow
 from sskai import contract
 from sskai.contract import timestamp
 from sskai.database import Database

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.inference import manifests
-from services.inference.manifests import ManifestError
+from services.inference.manifests import Kind, ManifestError
 
 ADAPTER = {
     "adapter_config.json": {"bytes": 2, "sha256": "aa"},
@@ -22,7 +22,7 @@ def manifest(files: Any, **changes: Any) -> bytes:
 
 def test_a_manifest_names_size_and_hash_of_each_file() -> None:
     files = manifests.parse(manifest(ADAPTER, job_id="job_1"))
-    manifests.check_adapter(files)
+    manifests.check_result(files)
     assert files["adapter_model.safetensors"] == manifests.FileEntry(3, "bb")
 
 
@@ -49,14 +49,36 @@ def test_what_is_refused(data: bytes, says: str) -> None:
 
 def test_an_adapter_needs_both_files() -> None:
     with pytest.raises(ManifestError, match=r"adapter_config.json is missing"):
-        manifests.check_adapter({"adapter_model.safetensors": manifests.FileEntry(3, "bb")})
+        manifests.check_result({"adapter_model.safetensors": manifests.FileEntry(3, "bb")})
 
 
-def test_what_is_no_adapter_is_told_so() -> None:
-    with pytest.raises(ManifestError, match="only adapters are served"):
-        manifests.check_adapter(
-            {"config.json": manifests.FileEntry(3, "a"), "model.safetensors": manifests.FileEntry(3, "bb")}
-        )
+def test_a_whole_model_is_a_result_and_weights_alone_are_none() -> None:
+    weights = {"model.safetensors": manifests.FileEntry(3, "bb")}
+    manifests.check_result({"config.json": manifests.FileEntry(3, "a"), **weights})
+    with pytest.raises(ManifestError, match="neither an adapter"):
+        manifests.check_result(weights)
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        ({"adapter_config.json": b'{"task_type": "CAUSAL_LM"}'}, Kind.ADAPTER),
+        (
+            {"adapter_config.json": b'{"task_type": "SEQ_CLS"}', "sskai.json": b'{"kind": "adapter"}'},
+            "classifier-adapter",
+        ),
+        ({"config.json": b"{}", "sskai.json": b'{"kind": "transformers"}'}, Kind.WHOLE),
+        ({"config.json": b"{}"}, Kind.WHOLE),
+    ],
+)
+def test_how_a_result_is_served(files: dict[str, bytes], kind: str) -> None:
+    assert manifests.kind_of(files.__getitem__, files) == kind
+
+
+def test_a_result_of_another_kind_is_refused_by_its_name() -> None:
+    files = {"config.json": b"{}", "sskai.json": b'{"kind": "own-model"}'}
+    with pytest.raises(ManifestError, match="'own-model' is not served here"):
+        manifests.kind_of(files.__getitem__, files)
 
 
 def test_exports_beside_an_adapter_are_left_where_they_are() -> None:

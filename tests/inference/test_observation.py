@@ -19,7 +19,9 @@ from services.inference.answering import Desk
 from services.inference.artifacts import Artifacts
 from services.inference.handlers import HANDLERS
 from services.inference.loops import World
+from services.inference.shadows import Shadows
 from services.inference.store import Store
+from services.inference.tally import Tally
 from sskai import telemetry
 from sskai.database import Database
 from sskai.objects import Objects
@@ -50,7 +52,10 @@ async def world(database: Database, objects: Objects, models_dir: Path, tmp_path
 
 @pytest.fixture
 async def client(world: World, database: Database) -> AsyncIterator[httpx2.AsyncClient]:
-    app = api.build(Desk(world.router, world.fleet, world.samples, 0.05, 8), database, "secret")
+    tally = Tally(world.router.rollout_of, 100)
+    shadows = Shadows(world.router, world.fleet, tally)
+    desk = Desk(world.router, world.fleet, world.samples, 0.05, 8, tally=tally, shadows=shadows)
+    app = api.build(desk, database, "secret")
     headers = {
         "X-SSKAI-Internal": "secret",
         "X-SSKAI-Tenant": "tenant_a",
@@ -98,6 +103,9 @@ async def test_the_span_continues_the_callers_trace(
         "gen_ai.response.finish_reasons": ("length",),
         "gen_ai.usage.input_tokens": 2,
         "gen_ai.usage.output_tokens": 5,
+        "gen_ai.usage.cache_read.input_tokens": 1,
+        "sskai.queue_seconds": 0.25,
+        "sskai.batch_size": 3.0,
         "sskai.tenant": "tenant_a",
         "sskai.endpoint": "end_support",
         "sskai.model": "model_1",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import math
+from typing import Any, Literal
 
 import httpx2
 import openai
 import pytest
+from pydantic import BaseModel, Field
 
 from sskai.events import v1 as events
 from sskai.testing import wait_for
@@ -117,6 +119,88 @@ async def test_a_seed_is_reproducible_and_a_stop_text_ends_the_answer(service: I
     assert await say(service, "dogs", **warm, stop=[stop, "never said"]) == said[: said.index(stop)]
 
 
+async def test_several_choices_whole_and_as_a_stream(service: InferenceProcess) -> None:
+    asked: dict[str, Any] = {"model": "cats", "messages": QUESTION, "n": 3, "seed": 4, "max_tokens": 8}
+    whole = await service.client().chat.completions.create(**asked)
+    said = [choice.message.content for choice in whole.choices]
+    assert [choice.index for choice in whole.choices] == [0, 1, 2]
+    assert len(set(said)) == 3
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 24
+    texts = ["", "", ""]
+    async for chunk in await service.client().chat.completions.create(**asked, stream=True):
+        texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert texts == said
+
+
+async def test_a_prompt_that_was_asked_before_is_counted_as_cached(service: InferenceProcess) -> None:
+    messages: list[Any] = [{"role": "user", "content": "The store opens at nine in the morning and closes at eight."}]
+    await say(service, "cats", messages=messages)
+    answer = await service.client().chat.completions.create(model="cats", messages=messages, max_tokens=1)
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == answer.usage.prompt_tokens - 1
+
+
+class Trip(BaseModel):
+    city: Literal["Paris", "Madrid"]
+    days: int = Field(ge=1, le=9)
+
+
+async def test_the_openai_client_parses_what_a_schema_asked_for(service: InferenceProcess) -> None:
+    answer = await service.client().chat.completions.parse(
+        model="cats", messages=QUESTION, response_format=Trip, temperature=0, max_tokens=64
+    )
+    trip = answer.choices[0].message.parsed
+    assert trip is not None
+    assert 1 <= trip.days <= 9
+
+
+async def test_logprobs_by_openais_shapes(service: InferenceProcess) -> None:
+    asked: dict[str, Any] = {"model": "base", "temperature": 0, "max_tokens": 5}
+    chat = await service.client().chat.completions.create(messages=QUESTION, logprobs=True, top_logprobs=2, **asked)
+    told = chat.choices[0].logprobs
+    assert told is not None
+    assert told.content is not None
+    assert "".join(one.token for one in told.content) == chat.choices[0].message.content
+    assert all(one.top_logprobs[0].logprob == one.logprob and len(one.top_logprobs) == 2 for one in told.content)
+    stream = await service.client().chat.completions.create(messages=QUESTION, logprobs=True, stream=True, **asked)
+    parts = [chunk.choices[0].logprobs async for chunk in stream]
+    tokens = [one.token for part in parts if part is not None for one in part.content or []]
+    assert tokens == [one.token for one in told.content]
+    text = await service.client().completions.create(prompt="Hello, how", logprobs=1, **asked)
+    found = text.choices[0].logprobs
+    assert found is not None
+    assert found.tokens is not None
+    assert found.text_offset is not None
+    assert "".join(found.tokens) == text.choices[0].text
+    assert found.text_offset[0] == 0
+
+
+async def test_embeddings_are_of_length_one_and_the_same_in_both_encodings(service: InferenceProcess) -> None:
+    client, texts = service.client(), ["Where is my order?", "Goodbye!"]
+    packed = await client.embeddings.create(model="base", input=texts)  # the client asks for base64 by itself
+    plain = await client.embeddings.create(model="base", input=texts, encoding_format="float")
+    short = await client.embeddings.create(model="base", input=texts[0], dimensions=16)
+    for one, other in zip(packed.data, plain.data, strict=True):
+        assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
+        assert math.hypot(*one.embedding) == pytest.approx(1, abs=1e-5)
+    assert len(short.data[0].embedding) == 16
+    assert packed.usage.total_tokens > 2
+    with pytest.raises(openai.BadRequestError, match="dimensions"):
+        await client.embeddings.create(model="base", input="x", dimensions=10_000)
+    with pytest.raises(openai.BadRequestError, match="1 to"):
+        await client.embeddings.create(model="base", input="")
+
+
+async def test_a_language_model_is_no_classifier(service: InferenceProcess) -> None:
+    body = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["x"]}]}
+    async with httpx2.AsyncClient(timeout=10) as client:
+        answer = await client.post(f"{service.url}/v2/models/base/infer", headers=headers(), json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "not_a_classifier")
+    assert (await service.get("/v2/models/base/ready")).json() == {"name": "base", "ready": True}
+
+
 async def test_models_name_their_parents(service: InferenceProcess) -> None:
     client = service.client()
     models = {model.id: model.model_dump() async for model in client.models.list()}
@@ -165,8 +249,16 @@ async def test_only_the_gateway_may_ask(service: InferenceProcess, sent: dict[st
         ({"max_tokens": 0}, 400, "max_tokens"),
         ({"max_tokens": 100_000}, 400, "messages"),
         ({"messages": [{"role": "user", "content": "word " * 600}]}, 400, "messages"),
-        ({"n": 2}, 400, "n"),
-        ({"presence_penalty": 0.5}, 400, "presence_penalty"),
+        ({"n": 9}, 400, "n"),
+        ({"presence_penalty": 2.5}, 400, "presence_penalty"),
+        ({"logit_bias": {"word": 1}}, 400, "logit_bias.word.[key]"),
+        ({"response_format": {"type": "xml"}}, 400, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, 400, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "what"}}}},
+            400,
+            "response_format",
+        ),
         ({"tools": [{"type": "function"}]}, 400, "tools"),
         ({"top_k": 5}, 400, "top_k"),
         ({"stop": ["a", "b", "c", "d", "e"]}, 400, "stop"),

@@ -1,15 +1,19 @@
-"""`/v1/chat/completions` and `/v1/completions`: passed on to inference, answer by answer and token by token.
+"""OpenAI's answering routes: passed on to inference, answer by answer and token by token.
 
 A restart of inference goes unnoticed as long as nothing of the answer was sent: the request is tried again. When the
-client goes away, the connection to inference is closed, which frees its place there. Errors have OpenAI's shape.
+client goes away, the connection to inference is closed, which frees its place there. Errors have OpenAI's shape. Keys
+have limits, and so have all together; a target that fails is left alone for a while (`admission.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -17,6 +21,8 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from opentelemetry import propagate
+from prometheus_client import Counter
+from starlette.background import BackgroundTask
 
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import Here, World
@@ -26,9 +32,11 @@ log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1", tags=["inference"])
 
+REFUSED = Counter("sskai_gateway_requests_refused", "Requests to inference over a limit", ["code"])
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 2.0
 CONNECT_SECONDS = 3.0
+OPENAI = "/v1/"  # these bodies name their model; of the others the path does
 KEPT_HEADERS = ("content-type", "retry-after", "x-request-id", "cache-control")
 _BODY = {
     "requestBody": {
@@ -38,68 +46,185 @@ _BODY = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Onward:
+    """What is passed on. `path`: inference's own."""
+
+    method: str
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
 class _AwayError(Exception):
     """Inference cannot take the request now."""
+
+    def __init__(self, message: str, code: str = "unavailable", status: int = 503) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
 
 
 @router.post("/chat/completions", openapi_extra=_BODY)
 async def chat_completions(request: Request, here: Here, caller: Caller) -> Response:
     """OpenAI's chat completions; `model` is an endpoint's name."""
-    return await _pass_on(request, here, caller, "/v1/chat/completions")
+    return await pass_on(request, here, caller, "/v1/chat/completions")
 
 
 @router.post("/completions", openapi_extra=_BODY)
 async def completions(request: Request, here: Here, caller: Caller) -> Response:
     """OpenAI's completions; `model` is an endpoint's name."""
-    return await _pass_on(request, here, caller, "/v1/completions")
+    return await pass_on(request, here, caller, "/v1/completions")
 
 
-async def _pass_on(request: Request, here: World, caller: Principal, path: str) -> Response:
+@router.post("/embeddings", openapi_extra=_BODY)
+async def embeddings(request: Request, here: Here, caller: Caller) -> Response:
+    """OpenAI's embeddings; `model` is an endpoint's name."""
+    return await pass_on(request, here, caller, "/v1/embeddings")
+
+
+async def pass_on(request: Request, here: World, caller: Principal, path: str) -> Response:
+    """Inference's answer to this request, by its own method, within the key's limits; 503 when inference stays away."""
+    clock = asyncio.get_running_loop().time
+    refused = here.admission.enter(caller.key_id, here.request_limits(), clock())
+    if refused is not None:
+        REFUSED.labels(code=refused.code).inc()
+        status, kind = (503, "server_error") if refused.shed else (429, "rate_limit_error")
+        return _error(status, refused.message, kind, refused.code, {"Retry-After": str(refused.retry_after_seconds)})
+    leave = partial(here.admission.leave, caller.key_id)
+    try:
+        response = await _answered(request, here, caller, path, leave)
+    except BaseException:
+        leave()
+        raise
+    if not isinstance(response, StreamingResponse):
+        leave()
+    return response
+
+
+async def _answered(request: Request, here: World, caller: Principal, path: str, leave: Callable[[], None]) -> Response:
+    """A StreamingResponse calls `leave` when it ends."""
     body = await request.body()
-    if refusal := _refusal(body):
-        return refusal
-    sending = asyncio.create_task(_answer(here, caller, path, body))
+    document: Mapping[str, Any] = {}
+    if path.startswith(OPENAI):
+        read = _document(body)
+        if isinstance(read, Response):
+            return read
+        document = read
+    session = session_of(request.headers.get("x-sskai-session"), document)
+    onward = _Onward(request.method, path, body, _headers(here, caller, session))
+    sending = asyncio.create_task(_answer(here, onward))
     leaving = asyncio.create_task(_left(request))
     try:
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not sending.done():
             return Response(status_code=499)  # nobody is there to read it
         answer = sending.result()
-    except _AwayError:
-        return _error(503, "Inference is away: try again", "server_error", "unavailable", {"Retry-After": "2"})
+    except _AwayError as error:
+        return _error(error.status, str(error), "server_error", error.code, {"Retry-After": "2"})
     finally:
         for task in (sending, leaving):
             task.cancel()
             with suppress(asyncio.CancelledError, _AwayError):
                 await task
     headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
-    return StreamingResponse(_pieces(answer), answer.status_code, headers)
+    # As a background task too: of an answer whose client is gone before its first byte no generator is ever begun.
+    ending = _Ending(answer, leave)
+    background = BackgroundTask(ending.end)
+    return StreamingResponse(_pieces(answer, ending), answer.status_code, headers, background=background)
 
 
-async def _answer(here: World, caller: Principal, path: str, body: bytes) -> httpx2.Response:
-    """The beginning of the answer. Tried again, with growing pauses, while inference is away; raises _AwayError."""
+class _Ending:
+    """Closes the connection to inference and gives the place back, once."""
+
+    def __init__(self, answer: httpx2.Response, leave: Callable[[], None]) -> None:
+        self._answer = answer
+        self._leave: Callable[[], None] | None = leave
+
+    async def end(self) -> None:
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+            await self._answer.aclose()
+
+
+def session_of(header: str | None, document: Mapping[str, Any]) -> str:
+    """By what the versions of an endpoint are drawn: the header, else OpenAI's `user` and its kin; empty: nothing.
+
+    Hashed: names of users are nobody's business on the way, and any text becomes a header.
+    """
+    named = (header, *(document.get(field) for field in ("user", "safety_identifier", "prompt_cache_key")))
+    first = next((one for one in named if isinstance(one, str) and one), "")
+    return hashlib.sha256(first.encode(errors="replace")).hexdigest()[:32] if first else ""
+
+
+def _headers(here: World, caller: Principal, session: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", **here.internal_headers(caller.tenant_id)}
+    headers |= {"X-SSKAI-Key": caller.key_id, "X-SSKAI-Session": session}
+    if not caller.sampled:
+        headers["X-SSKAI-Sample"] = "no"
+    propagate.inject(headers)
+    return headers
+
+
+async def _answer(here: World, onward: _Onward) -> httpx2.Response:
+    """The beginning of the answer. Tried again, with growing pauses, while inference is away; raises _AwayError.
+
+    Nothing of an answer was sent by then, and a prompt changes nothing, so that a second try is safe. A target that was
+    silent for too long is not asked twice: it may still be at it.
+    """
     clock = asyncio.get_running_loop().time
     until, pause = clock() + here.settings.inference_retry_seconds, FIRST_PAUSE_SECONDS
-    headers = {"Content-Type": "application/json", **here.internal_headers(caller.tenant_id)}
-    propagate.inject(headers)
-    timeout = httpx2.Timeout(here.settings.inference_timeout_seconds, connect=CONNECT_SECONDS)
-    url = here.settings.inference_url.rstrip("/") + path
     while True:
-        request = here.http.build_request("POST", url, content=body, headers=headers, timeout=timeout)
-        try:
-            answer = await here.http.send(request, stream=True)
-        except httpx2.TransportError as error:
-            reason = repr(error)
-        else:
-            if answer.status_code != 503:
-                return answer
-            reason = "503"
-            await answer.aclose()
+        answer = await _try(here, onward)
+        if isinstance(answer, httpx2.Response):
+            return answer
         if clock() + pause > until:
-            raise _AwayError(reason)
-        log.info("inference is away, trying again", reason=reason, pause_seconds=pause)
-        await asyncio.sleep(pause)
+            raise _AwayError("Inference is away: try again")
+        if here.waiting_for_inference >= here.settings.max_waiting_requests:
+            REFUSED.labels(code="overloaded").inc()
+            raise _AwayError("Too many requests wait for inference: try again", "overloaded")
+        log.info("inference is away, trying again", reason=answer, pause_seconds=pause)
+        here.waiting_for_inference += 1
+        try:
+            await asyncio.sleep(pause)
+        finally:
+            here.waiting_for_inference -= 1
         pause = min(2 * pause, LAST_PAUSE_SECONDS)
+
+
+async def _try(here: World, onward: _Onward) -> httpx2.Response | str:
+    """One try; why it was in vain, if it was and another one is safe. Raises _AwayError if none is."""
+    clock = asyncio.get_running_loop().time
+    target = here.targets.choose(here.inference_urls(), clock())
+    if target is None:
+        return "circuit open"
+    circuit = here.targets.circuit(target)
+    timeout = httpx2.Timeout(here.settings.inference_timeout_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
+    request = here.http.build_request(
+        onward.method, target + onward.path, content=onward.body, headers=onward.headers, timeout=timeout
+    )
+    circuit.begin()
+    try:
+        answer = await here.http.send(request, stream=True)
+    except httpx2.PoolTimeout as error:
+        circuit.left()
+        raise _AwayError("Too many requests are under way: try again", "overloaded") from error
+    except httpx2.ReadTimeout as error:
+        circuit.failed(clock())
+        raise _AwayError("Inference was silent for too long: try again", "timeout", 504) from error
+    except httpx2.TransportError as error:
+        circuit.failed(clock())
+        return repr(error)
+    except BaseException:
+        circuit.left()
+        raise
+    circuit.succeeded()
+    if answer.status_code != 503:
+        return answer
+    # It is there, and loads the endpoint: no fault of its own.
+    await answer.aclose()
+    return "503"
 
 
 async def _left(request: Request) -> None:
@@ -108,7 +233,7 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def _pieces(answer: httpx2.Response) -> AsyncIterator[bytes]:
+async def _pieces(answer: httpx2.Response, ending: _Ending) -> AsyncIterator[bytes]:
     try:
         async for piece in answer.aiter_raw():
             yield piece
@@ -119,10 +244,10 @@ async def _pieces(answer: httpx2.Response) -> AsyncIterator[bytes]:
             raise
         yield b"data: " + json.dumps(_shape("Inference broke off: try again", "server_error", None)).encode() + b"\n\n"
     finally:
-        await answer.aclose()
+        await ending.end()
 
 
-def _refusal(body: bytes) -> Response | None:
+def _document(body: bytes) -> dict[str, Any] | Response:
     """Inference judges the request; here it only has to be JSON that names a model."""
     try:
         document = json.loads(body)
@@ -130,7 +255,7 @@ def _refusal(body: bytes) -> Response | None:
         return _error(400, "The body is not JSON", "invalid_request_error", None)
     if not isinstance(document, dict) or not isinstance(document.get("model"), str):
         return _error(400, "`model` must name an endpoint: GET /v1/endpoints", "invalid_request_error", None)
-    return None
+    return document
 
 
 def _shape(message: str, kind: str, code: str | None) -> dict[str, Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from contextlib import suppress
+from datetime import datetime
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from pydantic import Field, model_validator
 from sqlalchemy import text
 
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
+from services.gateway.api.feedback import ask
 from services.gateway.api.resolving import find_model, require_servable, require_weights
 from services.gateway.api.world import (
     After,
@@ -17,6 +21,7 @@ from services.gateway.api.world import (
     Id,
     IdempotencyKey,
     Limit,
+    World,
     key_reused,
     not_found,
     page,
@@ -25,6 +30,7 @@ from services.gateway.api.world import (
 )
 from services.gateway.endpoints import EndpointState, EndpointView
 from services.gateway.jobfile import Form, JobFileError, Name, Reference
+from services.gateway.keys import Principal
 from services.gateway.plain import iso
 from services.gateway.store import Store
 from services.gateway.tables import EndpointRow
@@ -37,12 +43,61 @@ from sskai.http import Problem
 router = APIRouter(prefix="/v1/endpoints", tags=["endpoints"])
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class PromotionForm(Form):
+    """How a new version is judged; what is absent keeps its value, or its default."""
+
+    mode: Literal["suggest", "approve", "auto"] | None = None
+    steps: Annotated[list[Share], Field(min_length=1, max_length=20)] | None = None  # shares of traffic, rising
+    minimum_requests: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None  # of the canary, in each step
+    minimum_seconds: Annotated[float, Field(ge=0, le=30 * 86_400)] | None = None
+    maximum_seconds: Annotated[float, Field(ge=0, le=365 * 86_400)] | None = None
+    error_tolerance: Share | None = None
+    latency_tolerance: Annotated[float, Field(ge=0, le=100)] | None = None
+    quality_tolerance: Share | None = None
+    shadow_fraction: Share | None = None
+    sticky_by_key: bool | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        steps = self.steps or [1.0]
+        if steps[0] <= 0 or any(one >= other for one, other in pairwise(steps)):
+            raise ValueError("steps rise, and the first one is above 0")
+        if (self.minimum_seconds or 0) > (86_400 if self.maximum_seconds is None else self.maximum_seconds):
+            raise ValueError("maximum_seconds (a day unless it is given) is below minimum_seconds")
+        return self
+
+    def rules(self) -> events.EndpointTrafficRequested.Rules:
+        return events.EndpointTrafficRequested.Rules(**self.model_dump(exclude_none=True))
+
+
+class TrafficForm(Form):
+    """One change at a time: a version to try, a word on the one that is tried, or other rules."""
+
+    canary: Reference | None = None
+    promote: Literal[True] | None = None
+    roll_back: Literal[True] | None = None
+    promotion: PromotionForm | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(one is not None for one in (self.canary, self.promote, self.roll_back)) > 1:
+            raise ValueError("send one of canary, promote and roll_back")
+        if not self.model_fields_set:
+            raise ValueError("send canary, promote, roll_back or promotion")
+        return self
+
+
 class EndpointForm(Form):
     name: Name  # what clients write into "model"
     model: Reference  # NAME@VERSION, model://NAME/VERSION, NAME (its newest version), or a foundation model's id
     kind: Literal["adapter", "serverless", "spot"] = "adapter"
     # Share of requests told, redacted, as InferenceSampled: what drift detection sees.
-    sample_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
+    sample_rate: Share = 1.0
+    promotion: PromotionForm | None = None  # with a mode: new versions of the model are tried by themselves
+    canary: Reference | None = None  # a version to try from the start
 
 
 @router.post("", status_code=202)
@@ -74,6 +129,10 @@ async def create_endpoint(
                 event.requested_at.CopyFrom(timestamp(now))
                 row = await store.add_endpoint(event, model.id)
                 await tell(session, event)
+                if form.promotion is not None:
+                    await tell(session, _wish(row, "rules", form.promotion, now))
+                if form.canary is not None:
+                    await tell(session, await _canary(form, row, here, caller, store))
                 return Answer(202, shown(row))
 
             digested = digest("POST /v1/endpoints", await request.body())
@@ -102,7 +161,35 @@ async def get_endpoint(endpoint_id: Id, here: Here, caller: Caller) -> dict[str,
         row = await Store(session).endpoint(caller.tenant_id, endpoint_id)
     if row is None:
         raise not_found("endpoint", endpoint_id)
-    return shown(row)
+    traffic = None
+    if row.state == EndpointState.READY:
+        with suppress(Problem):  # what the gateway knows by itself is worth an answer
+            answer = await ask(here, caller, "GET", f"/v1/endpoints/{row.endpoint_id}/traffic")
+            traffic = answer.json() if answer.status_code == 200 else None
+    return {**shown(row), "traffic": traffic}
+
+
+@router.patch("/{endpoint_id}", status_code=202)
+async def change_traffic(endpoint_id: Id, form: TrafficForm, here: Here, caller: Caller) -> dict[str, Any]:
+    """Try a version, promote it, roll it back (or the last promotion, if none is tried), or set the rules."""
+    now = here.now()
+    try:
+        async with here.database.transaction() as session:
+            store = Store(session)
+            row = await store.endpoint(caller.tenant_id, endpoint_id, lock=True)
+            if row is None:
+                raise not_found("endpoint", endpoint_id)
+            if row.state not in (EndpointState.REQUESTED, EndpointState.READY):
+                raise Problem(409, "The endpoint does not answer", f"It is {row.state}: make another one")
+            if form.canary is not None:
+                await tell(session, await _canary(form, row, here, caller, store))
+            elif form.promotion is not None:
+                await tell(session, _wish(row, "rules", form.promotion, now))
+            if form.promote or form.roll_back:
+                await tell(session, _wish(row, "promote" if form.promote else "roll-back", None, now))
+            return shown(row)
+    except JobFileError as error:
+        raise unprocessable("The canary cannot be tried", error) from error
 
 
 @router.delete("/{endpoint_id}", status_code=202)
@@ -120,6 +207,37 @@ async def delete_endpoint(endpoint_id: Id, here: Here, caller: Caller) -> dict[s
             await store.follow_endpoint(event)
             await tell(session, event)
         return shown(row)
+
+
+def _wish(
+    row: EndpointRow, action: str, promotion: PromotionForm | None, now: datetime
+) -> events.EndpointTrafficRequested:
+    return events.EndpointTrafficRequested(
+        endpoint_id=row.endpoint_id,
+        tenant_id=row.tenant_id,
+        action=action,
+        rules=promotion.rules() if promotion else None,
+        requested_at=timestamp(now),
+    )
+
+
+async def _canary(
+    form: EndpointForm | TrafficForm, row: EndpointRow, here: World, caller: Principal, store: Store
+) -> events.EndpointTrafficRequested:
+    """The wish to try another version of the endpoint's model, or an adapter on its base. Raises JobFileError."""
+    model = await find_model(form.canary or "", here, caller, store.library, field="canary")
+    await require_servable(model, here, caller, store.library, "canary")
+    require_weights(model, here, "canary")
+    version = model.version if model.artifact_uri else 0
+    related = model.model_id == row.model_id or (row.version == 0 and model.base_model_id == row.model_id)
+    if not related:
+        raise JobFileError("canary", f"{model.id} is no version of {row.model}: make an endpoint of its own for it")
+    if version == row.version:
+        raise JobFileError("canary", f"{model.id} answers already: choose another version")
+    event = _wish(row, "canary", form.promotion, here.now())
+    event.model_id, event.version = model.model_id, version
+    event.base_model_id, event.base_uri, event.artifact_uri = model.base_model_id, model.base_uri, model.artifact_uri
+    return event
 
 
 def shown(row: EndpointRow) -> dict[str, Any]:
@@ -151,4 +269,5 @@ def _requested(form: EndpointForm, model: Model, tenant_id: str) -> events.Endpo
         base_uri=model.base_uri,
         artifact_uri=model.artifact_uri,
         sample_rate=form.sample_rate,
+        promotion_mode=(form.promotion.mode if form.promotion else None) or "",
     )

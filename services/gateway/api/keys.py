@@ -23,6 +23,7 @@ TenantId = Annotated[str, StringConstraints(pattern=r"^tenant_[a-z0-9_-]{1,60}$"
 class KeyForm(Form):
     name: Annotated[str, StringConstraints(pattern=r"^[\w .@-]{1,100}$")]
     tenant_id: TenantId | None = None  # absent: the caller's own
+    sampled: bool = True  # false: InferenceSampled tells nothing of what is asked with it
 
 
 @router.post("", status_code=201)
@@ -31,7 +32,9 @@ async def create_key(form: KeyForm, here: Here, caller: Caller) -> dict[str, Any
     if not caller.admin:
         raise Problem(403, "Forbidden", "Only an administrator's key makes keys: ask your operator")
     async with here.database.transaction() as session:
-        row, key = await Keys(session).create(form.tenant_id or caller.tenant_id, form.name, here.now())
+        row, key = await Keys(session).create(
+            form.tenant_id or caller.tenant_id, form.name, here.now(), sampled=form.sampled
+        )
     return {**shown(row), "key": key}
 
 
@@ -64,6 +67,7 @@ def shown(row: KeyRow) -> dict[str, Any]:
         "name": row.name,
         "prefix": row.prefix,
         "admin": row.admin,
+        "sampled": row.sampled,
         "created_at": iso(row.created_at),
         "revoked_at": iso(row.revoked_at) if row.revoked_at else None,
     }

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from services.gateway import usercode
+from services.gateway.aliases import Aliases
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import Here, Id, IdempotencyKey, World, key_reused, not_found, respond
-from services.gateway.jobfile import Name
+from services.gateway.jobfile import Form, Name
 from services.gateway.keys import Principal
 from services.gateway.library import Library
 from services.gateway.plain import iso
 from services.gateway.usercode import Code
 from services.gateway.values import Model
 from services.gateway.weights import RefusedError, check_file, check_names, read_config
-from sskai.contract import new_id
+from sskai.contract import new_id, timestamp
+from sskai.delivery import tell
+from sskai.events import v1 as events
 from sskai.http import Problem
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -68,6 +71,48 @@ async def get_model(model_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
     if model is None:
         raise not_found("model", model_id)
     return shown(model)
+
+
+class AliasForm(Form):
+    version: Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+@router.get("/{name}/aliases")
+async def list_aliases(name: Id, here: Here, caller: Caller) -> dict[str, Any]:
+    """What `NAME@champion` and `NAME@challenger` mean now."""
+    async with here.database.transaction() as session:
+        if await Library(session).model(caller.tenant_id, name, here.catalogue) is None:
+            raise not_found("model", name)
+        rows = await Aliases(session).of(caller.tenant_id, name)
+    return {"object": "list", "data": [_alias(row.name, row.alias, row.version) for row in rows]}
+
+
+@router.put("/{name}/aliases/{alias}")
+async def move_alias(
+    name: Id, alias: Literal["champion", "challenger"], form: AliasForm, here: Here, caller: Caller
+) -> dict[str, Any]:
+    """Move an alias to a version. Endpoints stay what they are: `PATCH /v1/endpoints/ID` changes those."""
+    async with here.database.transaction() as session:
+        model = await Library(session).model(caller.tenant_id, f"{name}@{form.version}", here.catalogue)
+        if model is None:
+            raise not_found("model", f"{name}@{form.version}")
+        aliases = Aliases(session)
+        before = next((one.version for one in await aliases.of(caller.tenant_id, name) if one.alias == alias), None)
+        await aliases.move(caller.tenant_id, model.name, alias, (model.model_id, model.version), at=here.now())
+        event = events.ModelPromoted(
+            model_id=model.model_id,
+            tenant_id=caller.tenant_id,
+            version=model.version,
+            alias=alias,
+            previous_version=before or 0,
+            promoted_at=timestamp(here.now()),
+        )
+        await tell(session, event)
+    return _alias(model.name, alias, model.version)
+
+
+def _alias(name: str, alias: str, version: int | None) -> dict[str, Any]:
+    return {"object": "model.alias", "model": name, "alias": alias, "version": version, "id": f"{name}@{alias}"}
 
 
 @router.post("", status_code=201, openapi_extra=_UPLOAD)

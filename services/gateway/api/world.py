@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
@@ -12,6 +12,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, StringConstraints
 
+from services.gateway.admission import Admission, Limits, Targets
 from services.gateway.answers import Answer, KeyReusedError
 from services.gateway.catalogue import Catalogue
 from services.gateway.hub import Hub
@@ -53,9 +54,26 @@ class World:
     catalogue: Catalogue
     hub: Hub
     http: httpx2.AsyncClient
+    admission: Admission = field(default_factory=Admission)
+    targets: Targets = field(default_factory=Targets)
+    waiting_for_inference: int = 0
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def request_limits(self) -> Limits:
+        """Of what is passed on to inference."""
+        settings = self.settings
+        return Limits(
+            settings.requests_per_second_per_key,
+            settings.request_burst_per_key,
+            settings.max_concurrent_requests_per_key,
+            settings.max_concurrent_requests,
+        )
+
+    def inference_urls(self) -> list[str]:
+        """One or several, with commas between them."""
+        return [url.strip().rstrip("/") for url in self.settings.inference_url.split(",") if url.strip()]
 
     def internal_headers(self, tenant_id: str) -> dict[str, str]:
         """By these the other services know that the gateway asks, and for whom."""

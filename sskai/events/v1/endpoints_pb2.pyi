@@ -1,15 +1,16 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EndpointRequested(_message.Message):
-    __slots__ = ("endpoint_id", "tenant_id", "name", "kind", "model_id", "version", "base_model_id", "base_uri", "artifact_uri", "sample_rate", "requested_at")
+    __slots__ = ("endpoint_id", "tenant_id", "name", "kind", "model_id", "version", "base_model_id", "base_uri", "artifact_uri", "sample_rate", "requested_at", "promotion_mode")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +22,7 @@ class EndpointRequested(_message.Message):
     ARTIFACT_URI_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_AT_FIELD_NUMBER: _ClassVar[int]
+    PROMOTION_MODE_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     tenant_id: str
     name: str
@@ -32,7 +34,8 @@ class EndpointRequested(_message.Message):
     artifact_uri: str
     sample_rate: float
     requested_at: _timestamp_pb2.Timestamp
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., sample_rate: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    promotion_mode: str
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., sample_rate: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., promotion_mode: _Optional[str] = ...) -> None: ...
 
 class EndpointReady(_message.Message):
     __slots__ = ("endpoint_id", "tenant_id", "name", "model_id", "version", "load_seconds", "ready_at")
@@ -117,3 +120,50 @@ class EndpointDeleted(_message.Message):
     tenant_id: str
     deleted_at: _timestamp_pb2.Timestamp
     def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., deleted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class EndpointTrafficRequested(_message.Message):
+    __slots__ = ("endpoint_id", "tenant_id", "action", "model_id", "version", "base_model_id", "base_uri", "artifact_uri", "rules", "requested_at")
+    class Rules(_message.Message):
+        __slots__ = ("mode", "steps", "minimum_requests", "minimum_seconds", "maximum_seconds", "error_tolerance", "latency_tolerance", "quality_tolerance", "shadow_fraction", "sticky_by_key")
+        MODE_FIELD_NUMBER: _ClassVar[int]
+        STEPS_FIELD_NUMBER: _ClassVar[int]
+        MINIMUM_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+        MINIMUM_SECONDS_FIELD_NUMBER: _ClassVar[int]
+        MAXIMUM_SECONDS_FIELD_NUMBER: _ClassVar[int]
+        ERROR_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+        LATENCY_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+        QUALITY_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+        SHADOW_FRACTION_FIELD_NUMBER: _ClassVar[int]
+        STICKY_BY_KEY_FIELD_NUMBER: _ClassVar[int]
+        mode: str
+        steps: _containers.RepeatedScalarFieldContainer[float]
+        minimum_requests: int
+        minimum_seconds: float
+        maximum_seconds: float
+        error_tolerance: float
+        latency_tolerance: float
+        quality_tolerance: float
+        shadow_fraction: float
+        sticky_by_key: bool
+        def __init__(self, mode: _Optional[str] = ..., steps: _Optional[_Iterable[float]] = ..., minimum_requests: _Optional[int] = ..., minimum_seconds: _Optional[float] = ..., maximum_seconds: _Optional[float] = ..., error_tolerance: _Optional[float] = ..., latency_tolerance: _Optional[float] = ..., quality_tolerance: _Optional[float] = ..., shadow_fraction: _Optional[float] = ..., sticky_by_key: _Optional[bool] = ...) -> None: ...
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BASE_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    BASE_URI_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_URI_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_AT_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    tenant_id: str
+    action: str
+    model_id: str
+    version: int
+    base_model_id: str
+    base_uri: str
+    artifact_uri: str
+    rules: EndpointTrafficRequested.Rules
+    requested_at: _timestamp_pb2.Timestamp
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., action: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., rules: _Optional[_Union[EndpointTrafficRequested.Rules, _Mapping]] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -59,7 +59,7 @@ class ModelVersionRefused(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., reason: _Optional[str] = ..., advice: _Optional[str] = ..., refused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ModelEvaluated(_message.Message):
-    __slots__ = ("model_id", "tenant_id", "version", "dataset_id", "metric", "value", "champion_value", "sample_size", "evaluated_at")
+    __slots__ = ("model_id", "tenant_id", "version", "dataset_id", "metric", "value", "champion_value", "sample_size", "evaluated_at", "difference_standard_error")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class ModelEvaluated(_message.Message):
     CHAMPION_VALUE_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_SIZE_FIELD_NUMBER: _ClassVar[int]
     EVALUATED_AT_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_STANDARD_ERROR_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     tenant_id: str
     version: int
@@ -78,36 +79,41 @@ class ModelEvaluated(_message.Message):
     champion_value: float
     sample_size: int
     evaluated_at: _timestamp_pb2.Timestamp
-    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., dataset_id: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., champion_value: _Optional[float] = ..., sample_size: _Optional[int] = ..., evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    difference_standard_error: float
+    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., dataset_id: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., champion_value: _Optional[float] = ..., sample_size: _Optional[int] = ..., evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., difference_standard_error: _Optional[float] = ...) -> None: ...
 
 class ModelPromoted(_message.Message):
-    __slots__ = ("model_id", "tenant_id", "version", "alias", "previous_version", "promoted_at")
+    __slots__ = ("model_id", "tenant_id", "version", "alias", "previous_version", "promoted_at", "endpoint_id")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ALIAS_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_VERSION_FIELD_NUMBER: _ClassVar[int]
     PROMOTED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     tenant_id: str
     version: int
     alias: str
     previous_version: int
     promoted_at: _timestamp_pb2.Timestamp
-    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., alias: _Optional[str] = ..., previous_version: _Optional[int] = ..., promoted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    endpoint_id: str
+    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., alias: _Optional[str] = ..., previous_version: _Optional[int] = ..., promoted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., endpoint_id: _Optional[str] = ...) -> None: ...
 
 class ModelRolledBack(_message.Message):
-    __slots__ = ("model_id", "tenant_id", "version", "to_version", "reason", "rolled_back_at")
+    __slots__ = ("model_id", "tenant_id", "version", "to_version", "reason", "rolled_back_at", "endpoint_id")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TO_VERSION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ROLLED_BACK_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     tenant_id: str
     version: int
     to_version: int
     reason: str
     rolled_back_at: _timestamp_pb2.Timestamp
-    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., to_version: _Optional[int] = ..., reason: _Optional[str] = ..., rolled_back_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    endpoint_id: str
+    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., to_version: _Optional[int] = ..., reason: _Optional[str] = ..., rolled_back_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., endpoint_id: _Optional[str] = ...) -> None: ...

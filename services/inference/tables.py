@@ -1,0 +1,154 @@
+"""Inference's tables."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, DateTime, Double, Identity, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from sskai.claims import Claimable
+from sskai.database import service_metadata
+
+
+class Base(DeclarativeBase):
+    metadata = service_metadata("inference")
+
+
+class EndpointRow(Claimable, Base):
+    __tablename__ = "endpoints"
+
+    endpoint_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    order: Mapped[int] = mapped_column(BigInteger, Identity())
+    tenant_id: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    model_id: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer)
+    base_model_id: Mapped[str] = mapped_column(Text)
+    base_uri: Mapped[str] = mapped_column(Text)
+    artifact_uri: Mapped[str] = mapped_column(Text)
+    sample_rate: Mapped[float] = mapped_column(Double)
+    state: Mapped[str] = mapped_column(Text, index=True)
+    replicas: Mapped[int] = mapped_column(Integer)
+    tries: Mapped[int] = mapped_column(Integer)
+    failure: Mapped[str] = mapped_column(Text)
+    requested_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    ready_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # The endpoint whose new version this one serves while it is tried; empty: it has a name of its own.
+    canary_of: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    promotion_mode: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    # What of promotion.Rules is not the default.
+    rules: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+
+
+class ModelVersionRow(Base):
+    """Where a version comes from: which manifest its artefact must have, and what `/v1/models` tells of it."""
+
+    __tablename__ = "model_versions"
+
+    model_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    job_id: Mapped[str] = mapped_column(Text)
+    base_model_id: Mapped[str] = mapped_column(Text)
+    base_uri: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    dataset_id: Mapped[str] = mapped_column(Text)
+    artifact_uri: Mapped[str] = mapped_column(Text)
+    manifest_sha256: Mapped[str] = mapped_column(Text)
+    ready_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class RolloutRow(Claimable, Base):
+    """One version's way to an endpoint's name (`promotion.Rollout`). Of an endpoint, one at a time is under way."""
+
+    __tablename__ = "rollouts"
+    __table_args__ = (
+        Index(
+            "uq_rollouts_under_way",
+            "endpoint_id",
+            unique=True,
+            postgresql_where=text("stage NOT IN ('promoted', 'rolled-back')"),
+        ),
+    )
+
+    rollout_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(Text, index=True)
+    tenant_id: Mapped[str] = mapped_column(Text)
+    model_id: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer)
+    from_version: Mapped[int] = mapped_column(Integer)
+    # The artefact that answered before: to it the endpoint goes back when somebody wants so after the promotion.
+    previous: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    rules: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    stage: Mapped[str] = mapped_column(Text)
+    step: Mapped[int] = mapped_column(Integer)
+    promote_when_loaded: Mapped[bool] = mapped_column(Boolean)
+    reason: Mapped[str] = mapped_column(Text)
+    # When the step began, and how many requests the canary had had by then.
+    step_started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    requests_before: Mapped[int] = mapped_column(BigInteger)
+    started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class FigureRow(Base):
+    """How many requests of a version fell into a latency bucket (-1: failed), in a rollout or outside of any ("")."""
+
+    __tablename__ = "figures"
+
+    endpoint_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    rollout_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    shadow: Mapped[bool] = mapped_column(Boolean, primary_key=True)
+    bucket: Mapped[int] = mapped_column(Integer, primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+
+
+class AnswerRow(Base):
+    """Which version gave an answer, so that feedback finds it; kept for days."""
+
+    __tablename__ = "answers"
+
+    inference_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(Text)
+    endpoint_id: Mapped[str] = mapped_column(Text)
+    rollout_id: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
+
+
+class FeedbackRow(Base):
+    """What a user thought of an answer; the newest word counts. `score` in [0, 1], None: only words were given."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (Index("ix_feedback_endpoint_id_rollout_id", "endpoint_id", "rollout_id"),)
+
+    inference_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(Text)
+    endpoint_id: Mapped[str] = mapped_column(Text)
+    rollout_id: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer)
+    score: Mapped[float | None] = mapped_column(Double)
+    label: Mapped[str] = mapped_column(Text)
+    correction: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class EvaluationRow(Base):
+    """A version measured against the champion, by metric; it may come before or after its rollout begins."""
+
+    __tablename__ = "evaluations"
+
+    model_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    metric: Mapped[str] = mapped_column(Text, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(Text)
+    value: Mapped[float] = mapped_column(Double)
+    champion_value: Mapped[float] = mapped_column(Double)
+    sample_size: Mapped[int] = mapped_column(BigInteger)
+    standard_error: Mapped[float] = mapped_column(Double)
+    evaluated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
