@@ -30,6 +30,10 @@ def offer_of(placement: events.Placement) -> str:
     return f"{placement.cloud}/{placement.region}/{placement.zone}/{placement.instance_type}/{kind}"
 
 
+def dns_label(name: str) -> str:
+    return name.replace("_", "-").replace(".", "-")
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """What the pods of one service run. A cluster has pods of one program: it neither sees nor touches the others'."""
@@ -37,8 +41,14 @@ class Program:
     name: str  # "trainer" | "replica"
     module: str  # python -m ...
     managed_by: str  # the service that keeps its pods
-    # Where it answers requests: /healthz, and /readyz once it has loaded. None: it answers nobody.
+    # Where it answers requests once it has loaded, /healthz and /readyz among them; told as SSKAI_NAME_PORT, beside
+    # SSKAI_NAME_HOST, its machine's address. None: it answers nobody.
     port: int | None = None
+
+    @property
+    def variables(self) -> str:
+        """How the names of variables that are its own begin."""
+        return f"SSKAI_{self.name.upper()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +73,8 @@ class Pod:
 
     @property
     def name(self) -> str:
-        """A DNS label; ids are lower case base 32."""
-        return f"{self.job_id.replace('_', '-')}-{self.attempt}"
+        """A DNS label; ids are lower case base 32, with dots where one belongs to another."""
+        return f"{dns_label(self.job_id)}-{self.attempt}"
 
 
 @dataclass(frozen=True, slots=True)

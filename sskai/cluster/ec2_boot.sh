@@ -1,6 +1,6 @@
 # What a machine on EC2 does from its first boot to its end: start the pod's program, pass notices on to it, tell its exit
 # code by a tag, and shut itself down, which terminates it. What is set above, by sskai/cluster/ec2_requests.py:
-#   POD REGION IMAGE MODULE PORT COMMAND ACCELERATORS MACHINES LIFETIME_MINUTES SHM_GIB POLL_SECONDS
+#   POD REGION IMAGE MODULE PORT VARIABLES COMMAND ACCELERATORS MACHINES LIFETIME_MINUTES SHM_GIB POLL_SECONDS
 #   POD_ENV=(NAME=VALUE ...) or ENV_URL; SECRETS=(NAME=PARAMETER ...), read here by the instance profile
 set -u -o pipefail
 
@@ -139,7 +139,7 @@ else
 fi
 
 if [ -n "$PORT" ]; then
-    POD_ENV+=("SSKAI_POD_HOST=$(imds local-ipv4)" "SSKAI_POD_PORT=$PORT") || finish "$UNAVAILABLE"
+    POD_ENV+=("${VARIABLES}_PORT=$PORT" "${VARIABLES}_HOST=$(imds local-ipv4)") || finish "$UNAVAILABLE"
 fi
 
 if [ -n "$IMAGE" ]; then run_container; else run_command; fi

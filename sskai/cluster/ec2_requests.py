@@ -87,6 +87,7 @@ def user_data(pod: Pod, settings: Settings, region: str, env_url: str = "") -> b
         "IMAGE": settings.image,
         "MODULE": settings.program.module,
         "PORT": settings.program.port or "",
+        "VARIABLES": settings.program.variables,
         "COMMAND": "" if settings.image else settings.ec2_command,
         "ACCELERATORS": pod.placement.accelerator_count,
         "MACHINES": pod.machines,

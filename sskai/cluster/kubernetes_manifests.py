@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any
 
-from sskai.cluster import Pod, Program
+from sskai.cluster import Pod, Program, dns_label
 from sskai.cluster.pods import MASTER_PORT, OBJECTS_SECRETS, PRELOADED, USER_EXIT_CODES
 from sskai.cluster.settings import Settings
 from sskai.events import v1 as events
@@ -27,6 +27,7 @@ GRACE_SECONDS = 120
 # Once a pod is to go, routers hear of it while it still answers; only then is it told.
 BEFORE_STOP_SECONDS = 3
 PROBE_SECONDS, PROBES_UNTIL_DEAD = 5, 6
+START_SECONDS = 3600
 # use1-az1: AWS's zone ids mean the same place in every account. Other clouds and on-premises have names only.
 ZONE_ID = re.compile(r"[a-z]{2,6}\d+-[a-z]{2,4}\d+(-\w+)?")
 # What node pools of spot machines are commonly tainted with: Karpenter's custom (its label as a taint), GKE, AKS.
@@ -111,7 +112,7 @@ def disruption_budget(pod: Pod, program: Program, job_uid: str) -> Manifest:
 
 
 def budget_name(pod: Pod) -> str:
-    return pod.job_id.replace("_", "-")
+    return dns_label(pod.job_id)
 
 
 def _owner(pod: Pod, job_uid: str) -> Manifest:
@@ -203,14 +204,18 @@ def _answering(port: int | None) -> Manifest:
         return {}
     return {
         "ports": [{"name": "http", "containerPort": port}],
+        # Loading weights takes minutes, and is no illness: the other probes begin after it.
+        "startupProbe": {
+            "httpGet": {"path": "/healthz", "port": "http"},
+            "periodSeconds": PROBE_SECONDS,
+            "failureThreshold": START_SECONDS // PROBE_SECONDS,
+        },
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": PROBE_SECONDS},
-        # Loading weights takes minutes, and is no illness: a process that lives answers this one meanwhile.
         "livenessProbe": {
             "httpGet": {"path": "/healthz", "port": "http"},
             "periodSeconds": PROBE_SECONDS,
             "timeoutSeconds": PROBE_SECONDS,
             "failureThreshold": PROBES_UNTIL_DEAD,
-            "initialDelaySeconds": 60,
         },
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(BEFORE_STOP_SECONDS)]}}},
     }
@@ -261,8 +266,9 @@ def _environment(pod: Pod, settings: Settings) -> list[Manifest]:
         by_reference |= dict.fromkeys(OBJECTS_SECRETS, settings.objects_secret)
     environment: list[Manifest] = []
     if settings.program.port is not None:
-        values["SSKAI_POD_PORT"] = str(settings.program.port)
-        environment.append({"name": "SSKAI_POD_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
+        prefix = settings.program.variables
+        values[f"{prefix}_PORT"] = str(settings.program.port)
+        environment.append({"name": f"{prefix}_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
     if pod.machines > 1:
         values |= {
             "WORLD_SIZE": str(pod.machines),

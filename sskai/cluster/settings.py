@@ -73,7 +73,7 @@ class Settings(sskai.settings.Settings):
         if not self.ec2_instance_profile:
             missing.append("SSKAI_EC2_INSTANCE_PROFILE is the instance profile by which a machine reads its secrets")
         if not self.image and not self.ec2_command:
-            variable = f"SSKAI_{self.program.name.upper()}_IMAGE"
+            variable = f"{self.program.variables}_IMAGE"
             missing.append(f"{variable} (or SSKAI_EC2_COMMAND, with an empty image) is what a machine runs")
         brokers = [one.rpartition(":")[0].strip("[]") for one in self.kafka_bootstrap.split(",")]
         if any(host in LOOPBACK for host in brokers):

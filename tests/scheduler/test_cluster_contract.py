@@ -20,8 +20,8 @@ from sskai.local.cloud.api import create_app
 from sskai.local.cloud.cloud import Cloud
 from sskai.local.cloud.market import Market
 from sskai.testing import wait_for
+from tests.fake_cluster import FakeCluster
 from tests.scheduler.cluster_contract import POD, ClusterContract
-from tests.scheduler.fake_cluster import FakeCluster
 
 
 class FakeSite:
