@@ -22,7 +22,8 @@ from services.inference.shadows import Shadows
 from services.inference.store import Store
 from services.inference.tally import Tally, forget_answers
 from services.inference.watching_replicas import watch_replicas
-from sskai.cluster.choosing import cluster_of
+from sskai.cluster import Cluster
+from sskai.cluster.choosing import NoCluster, cluster_of
 from sskai.database import Database
 from sskai.objects import Objects
 from sskai.service import Service, every
@@ -44,6 +45,11 @@ def new_engine(settings: Settings) -> Engine:
         threads=settings.threads,
         device=settings.device,
     )
+
+
+def cluster(settings: Settings) -> Cluster:
+    """Where replicas run. Without one the kinds that live in this process are served all the same."""
+    return NoCluster() if settings.cluster == "local" and not settings.cloud_url else cluster_of(settings)
 
 
 def build(settings: Settings) -> Service:
@@ -69,7 +75,7 @@ def build(settings: Settings) -> Service:
     promoting = every(settings.rollout_seconds, partial(advance_rollouts, database, clock))
 
     replicas = Replicas(database)
-    keeper = replicating.World(database, cluster_of(settings), settings, replicas)
+    keeper = replicating.World(database, cluster(settings), settings, replicas)
 
     def wake(_event: Message, _told: list[Message]) -> None:
         wake_reader.set()

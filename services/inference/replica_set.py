@@ -271,9 +271,10 @@ def _launches(staying: Sequence[Replica], wish: Wish, limits: Limits, now: datet
         on_demand += not is_spot(placement)
     if chosen or len(staying) != wish.wanted or not all(one.ready for one in staying):
         return tuple(chosen)
-    # Spot is to be had again: one at a time in place of what stands in for it.
-    spot = _cheapest(wish, now, spot=True)
-    return (spot,) if spot is not None and on_demand > min(wish.on_demand, wish.wanted) else ()
+    # What was denied may be had again: one at a time in place of what stands in for it.
+    floor = min(wish.on_demand, wish.wanted)
+    better = _cheapest(wish, now, spot=on_demand > floor) if on_demand != floor else None
+    return (better,) if better is not None else ()
 
 
 def choose(wish: Wish, count: int, on_demand: int, now: datetime) -> events.Placement | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sskai.cluster import Cluster, Machine, Observation, Pod
+from sskai.cluster import Cluster, Machine, Observation, Pod, RefusedError
 from sskai.cluster.local_cluster import LocalCluster
 from sskai.cluster.settings import Settings
 
@@ -32,6 +32,24 @@ class _KubernetesLater:
 
     async def delete(self, machine_id: str) -> None:
         await (await self._connected()).delete(machine_id)
+
+
+class NoCluster:
+    """Of an installation that names none: nothing runs there, and nothing can be launched."""
+
+    async def launch(self, pod: Pod) -> Machine:
+        raise RefusedError(
+            f"{pod.name}: this installation has no cluster: set SSKAI_CLUSTER (SSKAI_CLOUD_URL for the simulated one)"
+        )
+
+    async def observe(self) -> list[Observation]:
+        return []
+
+    async def drain(self, machine_id: str) -> None:
+        """There is nothing."""
+
+    async def delete(self, machine_id: str) -> None:
+        """There is nothing."""
 
 
 def cluster_of(settings: Settings) -> Cluster:
