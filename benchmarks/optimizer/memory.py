@@ -17,7 +17,7 @@ from services.optimizer import memory, profile
 from services.optimizer.memory import ModelProfile
 from services.optimizer.profiles import model_profile
 from services.optimizer.throughput import Machine
-from services.scheduler.local_cluster import preloaded
+from sskai.cluster.local_cluster import preloaded
 
 
 def configs() -> dict[str, dict[str, Any]]:

@@ -13,10 +13,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from services.inference import metrics, openai, traffic_api, v2, vectors
+from services.inference import metrics, openai, replica_api, traffic_api, v2, vectors
 from services.inference.answering import Desk, answer, unknown_model
 from services.inference.domain import Endpoint, State
 from services.inference.openai import ChatRequest, CompletionRequest, EmbeddingRequest, Refusal
+from services.inference.replicas import Replicas
 from services.inference.store import Store
 from services.inference.tables import ModelVersionRow
 from sskai.database import Database
@@ -26,7 +27,7 @@ log = structlog.get_logger()
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 
-def build(desk: Desk, database: Database, internal_token: str) -> FastAPI:
+def build(desk: Desk, database: Database, internal_token: str, replicas: Replicas) -> FastAPI:
     """The application. An empty `internal_token` refuses everybody: an open door must not be the default."""
 
     @asynccontextmanager
@@ -80,6 +81,7 @@ def build(desk: Desk, database: Database, internal_token: str) -> FastAPI:
         # One that sleeps is ready, too: the next request wakes it.
         return {"name": name, "ready": endpoints[0].state == State.READY}
 
+    app.include_router(replica_api.routes(replicas))
     app.include_router(traffic_api.routes(database, desk.tally, tenant_of))
 
     @app.get("/v1/models")

@@ -37,6 +37,7 @@ VISIBLE = ANSWERING | {State.FAILED}
 class Kind(StrEnum):
     ADAPTER = "adapter"  # stays in memory
     SERVERLESS = "serverless"  # gives its memory back when idle, and is loaded by the next request
+    SPOT = "spot"  # replicas in pods of their own (replicating.py)
 
 
 class FailureReason(StrEnum):
@@ -83,7 +84,8 @@ def retry_in_seconds(reason: FailureReason, tries: int) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A name that answers. `artifact_uri` empty: the base itself. `replicas`: 0 or 1, loaded or (serverless) asleep."""
+    """A name that answers. `artifact_uri` empty: the base itself. `replicas`: how many are ready; in this process 0 or
+    1, loaded or (serverless) asleep."""
 
     endpoint_id: str
     tenant_id: str
@@ -113,6 +115,10 @@ class Endpoint:
     @property
     def serverless(self) -> bool:
         return self.kind == Kind.SERVERLESS
+
+    @property
+    def in_pods(self) -> bool:
+        return self.kind == Kind.SPOT
 
     @property
     def answers(self) -> bool:

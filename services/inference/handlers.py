@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from google.protobuf.message import Message
 
 from services.inference import rolling
 from services.inference.domain import Endpoint, State, kind_of
+from services.inference.replica_set import Reason
+from services.inference.replica_store import ReplicaStore, end
 from services.inference.rollouts import Rollouts
 from services.inference.store import Store
 from services.inference.tables import ModelVersionRow
@@ -33,6 +35,8 @@ async def remember_endpoint(event: events.EndpointRequested, store: Store, now: 
         promotion_mode=event.promotion_mode,
     )
     await store.add(endpoint)
+    if endpoint.in_pods:
+        await ReplicaStore(store.session).add_set(endpoint, event.replicas, event.placements, event.engine)
     return []
 
 
@@ -90,10 +94,31 @@ async def keep_evaluation(event: events.ModelEvaluated, store: Store, _now: date
     return []
 
 
+async def note_interruption(event: events.InterruptionNoticed, store: Store, now: datetime) -> list[Message]:
+    """A replica's machine will be taken. A rebalance recommendation is no notice yet."""
+    if event.action == "rebalance":
+        return []
+    row = await ReplicaStore(store.session).on_machine(event.machine_id)
+    if row is not None:
+        at = moment(event.terminates_at) if event.HasField("terminates_at") else now
+        row.terminates_at = at if at > now else now + timedelta(seconds=event.notice_seconds)
+    return []
+
+
+async def note_loss(event: events.MachineLost, store: Store, now: datetime) -> list[Message]:
+    """The cloud says that a replica's machine is no more."""
+    row = await ReplicaStore(store.session).on_machine(event.machine_id)
+    if row is not None:
+        end(row, Reason.INTERRUPTED if row.capacity == "spot" else Reason.MACHINE_LOST, now, event.reason)
+    return []
+
+
 HANDLERS: Handlers = {
     events.EndpointRequested: remember_endpoint,
     events.EndpointDeletionRequested: begin_deletion,
     events.EndpointTrafficRequested: change_traffic,
     events.ModelVersionReady: remember_version,
     events.ModelEvaluated: keep_evaluation,
+    events.InterruptionNoticed: note_interruption,
+    events.MachineLost: note_loss,
 }

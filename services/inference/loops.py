@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.inference import domain
 from services.inference.artifacts import LoadError
-from services.inference.domain import Endpoint, State
+from services.inference.domain import Endpoint, Kind, State
 from services.inference.fleet import Fleet
 from services.inference.rollouts import Rollouts
 from services.inference.router import Router
@@ -47,7 +47,8 @@ class World:
 
 async def settle_endpoints(world: World) -> None:
     """Load what was requested and unload what was deleted, one at a time, and tell how it ended."""
-    wanted = EndpointRow.state.in_([State.REQUESTED, State.LOADING, State.DELETING])
+    here = EndpointRow.kind != Kind.SPOT
+    wanted = EndpointRow.state.in_([State.REQUESTED, State.LOADING, State.DELETING]) & here
     while rows := await claims.claim(world.database, EndpointRow, limit=1, lease_seconds=LEASE_SECONDS, where=wanted):
         endpoint = endpoint_of(rows[0])
         if endpoint.state == State.DELETING:

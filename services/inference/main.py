@@ -7,19 +7,23 @@ from functools import partial
 
 from google.protobuf.message import Message
 
-from services.inference import api, loops
+from services.inference import api, loops, replicating
 from services.inference.answering import Desk
 from services.inference.artifacts import Artifacts
 from services.inference.engine import Engine
 from services.inference.fleet import Fleet
 from services.inference.handlers import HANDLERS
 from services.inference.promoting import Clock, advance_rollouts
+from services.inference.replicas import Replicas
 from services.inference.router import Router
 from services.inference.samples import Samples
 from services.inference.settings import Settings
 from services.inference.shadows import Shadows
 from services.inference.store import Store
 from services.inference.tally import Tally, forget_answers
+from services.inference.watching_replicas import watch_replicas
+from sskai.cluster import Cluster
+from sskai.cluster.choosing import NoCluster, cluster_of
 from sskai.database import Database
 from sskai.objects import Objects
 from sskai.service import Service, every
@@ -30,6 +34,11 @@ def new_engine(settings: Settings) -> Engine:
     from services.inference import embedded
 
     return embedded.new_engine(settings)
+
+
+def cluster(settings: Settings) -> Cluster:
+    """Where replicas run. Without one the kinds that live in this process are served all the same."""
+    return NoCluster() if settings.cluster == "local" and not settings.cloud_url else cluster_of(settings)
 
 
 def build(settings: Settings) -> Service:
@@ -54,6 +63,9 @@ def build(settings: Settings) -> Service:
     clock = Clock(settings.rollout_seconds, settings.rollout_clean_up_seconds)
     promoting = every(settings.rollout_seconds, partial(advance_rollouts, database, clock))
 
+    replicas = Replicas(database)
+    keeper = replicating.World(database, cluster(settings), settings, replicas)
+
     def wake(_event: Message, _told: list[Message]) -> None:
         wake_reader.set()
         settling.wake.set()
@@ -70,11 +82,15 @@ def build(settings: Settings) -> Service:
             every(0.5, partial(loops.keep_loaded, world), wake=wake_loader),
             every(min(5.0, settings.idle_seconds / 4), partial(loops.sleep_idle, world)),
             promoting,
+            every(settings.replica_turn_seconds, partial(replicating.keep_replicas, keeper)),
+            every(settings.replica_turn_seconds, partial(watch_replicas, keeper)),
+            every(0.5, partial(replicating.wake_asked, keeper, router.to_wake)),
+            every(0.5, replicas.read, name="read_replicas"),
             every(1, partial(tally.flush_all, database), name="write_tally"),
             every(600, partial(forget_answers, database, settings.feedback_retention_days)),
             every(1, partial(loops.tell_samples, world), wake=wake_teller),
         ],
-        api=api.build(desk, database, settings.internal_token.get_secret_value()),
+        api=api.build(desk, database, settings.internal_token.get_secret_value(), replicas),
         after_event=wake,
         database=database,
     )

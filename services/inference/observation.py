@@ -120,6 +120,8 @@ class Observation:
         metrics.SECONDS.labels(operation=self._operation).observe(seconds)
         metrics.TOKENS.labels(direction="input").inc(self._input_tokens)
         metrics.TOKENS.labels(direction="output").inc(output_tokens)
+        if self._endpoint is not None:
+            self._tally.count_tokens(self._endpoint, self._input_tokens, output_tokens)
         longest = max((piece.output_tokens for piece in self._last.values()), default=0)
         if longest > 1 and self._first_token_seconds is not None:
             per_token = (seconds - self._first_token_seconds) / (longest - 1)

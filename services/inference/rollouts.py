@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.inference.domain import Endpoint, Kind, State
 from services.inference.gate import Evaluation
 from services.inference.promotion import ENDED, ERROR, Figures, Rollout, Rules, Stage
+from services.inference.replica_store import ReplicaStore
 from services.inference.store import Store
 from services.inference.tables import EndpointRow, EvaluationRow, FeedbackRow, FigureRow, RolloutRow
 from services.inference.traffic import Split
@@ -112,12 +113,13 @@ class Rollouts:
             rules=rules,
             promote_when_loaded=promote_when_loaded,
         )
-        # In memory while it is tried, also where the endpoint itself may sleep: what sleeps is not measured.
+        # In memory while it is tried, also where the endpoint itself may sleep: what sleeps is not measured. In a pod
+        # of its own where the endpoint's are.
         canary = replace(
             endpoint,
             endpoint_id=rollout.canary_id,
             canary_of=endpoint.endpoint_id,
-            kind=Kind.ADAPTER,
+            kind=Kind.SPOT if endpoint.in_pods else Kind.ADAPTER,
             state=State.REQUESTED,
             replicas=0,
             tries=0,
@@ -126,6 +128,8 @@ class Rollouts:
             **artefact,
         )
         await Store(self.session).add(canary)
+        if canary.in_pods:
+            await ReplicaStore(self.session).copy_set(endpoint.endpoint_id, canary)
         self.session.add(
             RolloutRow(
                 rollout_id=rollout.rollout_id,

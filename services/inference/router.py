@@ -59,9 +59,16 @@ class Router:
             one
             for one in self._endpoints
             if one.state == State.READY
+            and not one.in_pods
             and not self._fleet.is_loaded(one.endpoint_id)
             and (one.replicas > 0 or one.endpoint_id in self._wanted)
         ]
+
+    def to_wake(self) -> list[str]:
+        """Endpoints whose replicas somebody waits for."""
+        waiting = [one.endpoint_id for one in self._endpoints if one.in_pods and one.endpoint_id in self._wanted]
+        self._wanted -= set(waiting)
+        return waiting
 
     def surplus(self) -> set[str]:
         """Loaded here, but gone from the table."""

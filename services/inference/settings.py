@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
-import sskai.settings
+import sskai.cluster.settings
+from sskai.cluster import Program
 
 
-class Settings(sskai.settings.Settings):
+class Settings(sskai.cluster.settings.Settings):
     """The defaults suit a small machine without an accelerator."""
+
+    program: ClassVar[Program] = Program("replica", "services.inference.replica", "sskai-inference", port=8080)
 
     # Artefacts from the object store lie in its folder `inference`; the least recently used ones go when that is full.
     cache: Path = Path("/var/cache/sskai")
@@ -47,3 +51,33 @@ class Settings(sskai.settings.Settings):
     # Answers are known to feedback for so long; so many wait for the database at most.
     feedback_retention_days: float = Field(default=7.0, gt=0)
     max_waiting_answers: int = Field(default=10_000, gt=0)
+
+    # Replicas in pods, of endpoints of kind spot.
+    replica_image: str = "sskai/replica:0.1.0"
+    ec2_owner: str = Field(default="sskai-inference", min_length=1)
+    replica_home: str = ""  # this service's address as pods reach it; empty: SSKAI_INFERENCE_URL
+    # How often each endpoint's replicas are looked at, and metered.
+    replica_turn_seconds: float = Field(default=1.0, gt=0)
+    replica_metering_seconds: float = Field(default=60.0, gt=0)
+    # Weights that are not loaded after so long never will be; 70B from a cold object store take 20 minutes.
+    replica_start_seconds: float = Field(default=1800.0, gt=0)
+    # Words come every 2 s; after so long without one a replica is replaced.
+    replica_silence_seconds: float = Field(default=30.0, gt=0)
+    # From SIGTERM until its machine is given back; and a drain begins at the latest so long before a machine is taken.
+    replica_drain_seconds: float = Field(default=110.0, gt=0)
+    replica_lead_seconds: float = Field(default=60.0, gt=0)
+    # How long an offer that had no machine is left alone.
+    replica_denial_seconds: float = Field(default=60.0, gt=0)
+    # An endpoint that had no machine for so long since it was asked for has failed.
+    replica_patience_seconds: float = Field(default=3600.0, gt=0)
+    # Answers that a vLLM replica draws at a time; the embedded engine's are max_concurrent_sequences.
+    vllm_sequences: int = Field(default=128, gt=0)
+    # How long a load must last before it changes the number of replicas, and the pause after a change (scaling.py).
+    scale_up_seconds: float = Field(default=3.0, ge=0)
+    scale_up_cooldown_seconds: float = Field(default=15.0, ge=0)
+    scale_down_seconds: float = Field(default=120.0, ge=0)
+    scale_down_cooldown_seconds: float = Field(default=60.0, ge=0)
+
+    @property
+    def image(self) -> str:
+        return self.replica_image

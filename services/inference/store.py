@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -106,6 +108,15 @@ class Store:
             .returning(EndpointRow.endpoint_id)
         )
         return result.first() is not None
+
+    async def settle(self, endpoint: Endpoint, ready_at: datetime | None) -> None:
+        """Write how an endpoint in pods is, by the loop that keeps its replicas."""
+        values: dict[str, Any] = {"state": endpoint.state, "replicas": endpoint.replicas, "failure": endpoint.failure}
+        if ready_at is not None:
+            values["ready_at"] = ready_at
+        await self.session.execute(
+            update(EndpointRow).where(EndpointRow.endpoint_id == endpoint.endpoint_id).values(values)
+        )
 
     async def remember_version(self, row: ModelVersionRow) -> None:
         values = {column.key: getattr(row, column.key) for column in ModelVersionRow.__table__.columns}

@@ -153,3 +153,71 @@ class EvaluationRow(Base):
     standard_error: Mapped[float] = mapped_column(Double)
     champion_version: Mapped[int | None] = mapped_column(Integer)
     evaluated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class ReplicaSetRow(Claimable, Base):
+    """What an endpoint of kind spot wants of its replicas, and what its loop remembers."""
+
+    __tablename__ = "replica_sets"
+
+    endpoint_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(Text)
+    minimum: Mapped[int] = mapped_column(Integer)
+    maximum: Mapped[int] = mapped_column(Integer)
+    on_demand: Mapped[int] = mapped_column(Integer)
+    most_tokens_per_second: Mapped[float] = mapped_column(Double)
+    engine: Mapped[str] = mapped_column(Text)
+    placements: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+    # scaling.Scale, and when somebody came last and found no replica.
+    wanted: Mapped[int] = mapped_column(Integer)
+    above_since: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    below_since: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    scaled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    busy_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    asked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # The newest replica's number, and the ledger's newest row.
+    numbers: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    intervals: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    # Answered, and of that what the ledger has been told.
+    input_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    output_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    told_input_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    told_output_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class ReplicaRow(Base):
+    """`replica_set.Replica`. `token`: by which the replica and the service know each other."""
+
+    __tablename__ = "replicas"
+    __table_args__ = (Index("ix_replicas_endpoint_id_state", "endpoint_id", "state"),)
+
+    replica_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(Text)
+    number: Mapped[int] = mapped_column(Integer)
+    tenant_id: Mapped[str] = mapped_column(Text)
+    token: Mapped[str] = mapped_column(Text)
+    capacity: Mapped[str] = mapped_column(Text)
+    price_usd_per_hour: Mapped[float] = mapped_column(Double)
+    placement: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    base_uri: Mapped[str] = mapped_column(Text)
+    artifact_uri: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
+    machine_id: Mapped[str] = mapped_column(Text, index=True)
+    url: Mapped[str] = mapped_column(Text)
+    load_seconds: Mapped[float] = mapped_column(Double)
+    active: Mapped[int] = mapped_column(Integer)
+    waiting: Mapped[int] = mapped_column(Integer)
+    tokens_per_second: Mapped[float] = mapped_column(Double)
+    requested_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    launched_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    ready_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    heard_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    terminates_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    draining_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    metered_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    # When the cluster took our word: SIGTERM was sent, the machine was given back.
+    stop_sent_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

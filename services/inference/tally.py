@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.inference import promotion
 from services.inference.domain import Endpoint
+from services.inference.replica_store import ReplicaStore
 from services.inference.tables import AnswerRow, FigureRow
 from sskai.database import Database
 
@@ -35,6 +36,7 @@ class Tally:
         self._limit = limit
         self._figures: Counter[Figure] = Counter()
         self._answers: list[AnswerRow] = []
+        self._tokens: Counter[tuple[str, str]] = Counter()  # by endpoint and direction
 
     def add(self, endpoint: Endpoint, inference_id: str, seconds: float, *, answered: bool, shadow: bool) -> None:
         """One request ended. A shadow's answer is counted apart, and nobody can praise it."""
@@ -59,12 +61,18 @@ class Tally:
             )
         )
 
+    def count_tokens(self, endpoint: Endpoint, input_tokens: int, output_tokens: int) -> None:
+        """What an endpoint in pods has answered: its price is told per token."""
+        if endpoint.in_pods:
+            self._tokens[endpoint.endpoint_id, "input"] += input_tokens
+            self._tokens[endpoint.endpoint_id, "output"] += output_tokens
+
     async def flush(self, database: Database) -> None:
         """Write what waits, in one transaction. What raises leaves it waiting."""
-        figures, answers = self._figures, self._answers[:MAX_BATCH]
-        if not figures and not answers:
+        figures, answers, tokens = self._figures, self._answers[:MAX_BATCH], self._tokens
+        if not figures and not answers and not tokens:
             return
-        self._figures, self._answers = Counter(), self._answers[MAX_BATCH:]
+        self._figures, self._answers, self._tokens = Counter(), self._answers[MAX_BATCH:], Counter()
         try:
             async with database.transaction() as session:
                 if figures:
@@ -85,14 +93,18 @@ class Tally:
                     columns = [column.key for column in AnswerRow.__table__.columns]
                     rows = [{name: getattr(row, name) for name in columns} for row in answers]
                     await session.execute(upsert(AnswerRow).values(rows).on_conflict_do_nothing())
+                for endpoint_id in sorted({endpoint_id for endpoint_id, _ in tokens}):
+                    counts = tokens[endpoint_id, "input"], tokens[endpoint_id, "output"]
+                    await ReplicaStore(session).count_tokens(endpoint_id, *counts)
         except BaseException:
             self._figures.update(figures)
+            self._tokens.update(tokens)
             self._answers[:0] = answers
             raise
 
     async def flush_all(self, database: Database) -> None:
         """Everything that waited when it was called."""
-        while self._figures or self._answers:
+        while self._figures or self._answers or self._tokens:
             await self.flush(database)
 
 

@@ -244,11 +244,5 @@ class Job:
             yield self.successor
 
 
-def offer_of(placement: events.Placement) -> str:
-    """The offer's name, `cloud/region/zone/instance_type/capacity`, as PriceObserved and CapacityDenied carry it."""
-    kind = "spot" if placement.capacity_type == events.CAPACITY_TYPE_SPOT else "on-demand"
-    return f"{placement.cloud}/{placement.region}/{placement.zone}/{placement.instance_type}/{kind}"
-
-
 def budget_left_nano_usd(job: Job) -> int | None:
     return None if job.budget_nano_usd is None else job.budget_nano_usd - job.spent_nano_usd

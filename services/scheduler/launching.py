@@ -7,10 +7,10 @@ import json
 from google.protobuf import json_format
 
 from services.scheduler import domain, standby
-from services.scheduler.cluster import Pod
 from services.scheduler.domain import Attempt, Job
 from services.scheduler.settings import Settings
 from sskai import telemetry
+from sskai.cluster import Pod, offer_of
 from sskai.events import v1 as events
 from sskai.objects import uri_of
 
@@ -26,8 +26,8 @@ def planned_for(job: Job, attempt: Attempt) -> events.Candidate:
         return attempt.planned
     # An attempt that an older release began.
     assert job.plan is not None
-    offer = domain.offer_of(attempt.placement)
-    found = (one for one in job.plan.candidates if domain.offer_of(one.placement) == offer and one.machine_count <= 1)
+    offer = offer_of(attempt.placement)
+    found = (one for one in job.plan.candidates if offer_of(one.placement) == offer and one.machine_count <= 1)
     return next(found, job.plan.candidates[0])
 
 

@@ -16,18 +16,18 @@ import structlog
 from google.protobuf.message import Message
 
 from services.scheduler import launching, money, placing, queueing, retrying, standby, starting, transitions
-from services.scheduler.cluster import (
-    ClusterUnavailableError,
-    Machine,
-    NoCapacityError,
-    RefusedError,
-)
 from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.endings import end_attempt, fail
 from services.scheduler.store import JobRow, Store
 from services.scheduler.watching import reason_for_silence
 from services.scheduler.world import World
 from sskai import claims, telemetry
+from sskai.cluster import (
+    ClusterUnavailableError,
+    Machine,
+    NoCapacityError,
+    RefusedError,
+)
 from sskai.delivery import tell
 from sskai.metrics import LOOP_ERRORS
 

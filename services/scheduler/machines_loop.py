@@ -9,12 +9,12 @@ import structlog
 from google.protobuf.message import Message
 
 from services.scheduler import endings, placing, starting, transitions
-from services.scheduler.cluster import ClusterUnavailableError, Machine, Observation, PodState
 from services.scheduler.domain import Attempt, EndReason, Job
 from services.scheduler.store import Live, Store
 from services.scheduler.watching import LAST_WORD_SECONDS, MAX_DELETES_PER_TURN
 from services.scheduler.world import World
 from sskai import telemetry
+from sskai.cluster import ClusterUnavailableError, Machine, Observation, PodState
 from sskai.delivery import tell
 from sskai.events import v1 as events
 

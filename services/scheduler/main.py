@@ -9,9 +9,7 @@ from google.protobuf.message import Message
 
 from services.scheduler import policy
 from services.scheduler.availability import read_priors
-from services.scheduler.cluster import Cluster, Machine, Observation, Pod
 from services.scheduler.handlers import HANDLERS
-from services.scheduler.local_cluster import LocalCluster
 from services.scheduler.loops import drive_jobs, tend_queue
 from services.scheduler.machines_loop import watch_machines
 from services.scheduler.market_store import forget_old_offers
@@ -20,48 +18,9 @@ from services.scheduler.queueing import forget_old_waits
 from services.scheduler.settings import Settings
 from services.scheduler.store import Store
 from services.scheduler.world import World
+from sskai.cluster.choosing import cluster_of
 from sskai.database import Database
 from sskai.service import Service, every
-
-
-class _KubernetesLater:
-    """Connects at the first call: the client needs a running event loop."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._cluster: Cluster | None = None
-
-    async def _connected(self) -> Cluster:
-        if self._cluster is None:
-            from services.scheduler.kubernetes_cluster import KubernetesCluster
-
-            self._cluster = await KubernetesCluster.connect(self._settings)
-        return self._cluster
-
-    async def launch(self, pod: Pod) -> Machine:
-        return await (await self._connected()).launch(pod)
-
-    async def observe(self) -> list[Observation]:
-        return await (await self._connected()).observe()
-
-    async def drain(self, machine_id: str) -> None:
-        await (await self._connected()).drain(machine_id)
-
-    async def delete(self, machine_id: str) -> None:
-        await (await self._connected()).delete(machine_id)
-
-
-def cluster_of(settings: Settings) -> Cluster:
-    """The cluster that the settings name. Raises ValueError with what is missing."""
-    if settings.cluster == "kubernetes":
-        return _KubernetesLater(settings)
-    if settings.cluster == "ec2":
-        from services.scheduler.ec2_cluster import Ec2Cluster
-
-        return Ec2Cluster(settings)
-    if not settings.cloud_url:
-        raise ValueError("SSKAI_CLUSTER=local needs SSKAI_CLOUD_URL and SSKAI_CLOUD_TOKEN (`sskai up` sets both)")
-    return LocalCluster(settings.cloud_url, settings.cloud_token.get_secret_value())
 
 
 def build(settings: Settings) -> Service:

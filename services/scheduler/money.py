@@ -6,15 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.scheduler.domain import NANO, SECONDS_PER_HOUR, Attempt, Job, budget_left_nano_usd
+from sskai.cluster.metering import interval_nano_usd
 from sskai.events import v1 as events
 
 # SIGTERM to SIGKILL where no notice sets the limit: cancelling, budget stops, moves to on-demand. A save takes seconds.
 DRAIN_SECONDS = 60.0
-
-
-def interval_nano_usd(price_usd_per_hour: float, seconds: float) -> int:
-    """Price times time, in whole nano-USD, rounded half up."""
-    return int(price_usd_per_hour * NANO * seconds / SECONDS_PER_HOUR + 0.5)
 
 
 def price_usd_per_hour(attempt: Attempt) -> float:

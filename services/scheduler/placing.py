@@ -15,6 +15,7 @@ from services.scheduler.domain import EndReason, Job
 from services.scheduler.market import Market
 from services.scheduler.policy import Action, Decision, Lookahead, Situation, SpotPolicy, Zone
 from services.scheduler.settings import Settings
+from sskai.cluster import offer_of
 from sskai.events import v1 as events
 
 SPOT_POLICIES = {events.SPOT_POLICY_SPOT: SpotPolicy.SPOT, events.SPOT_POLICY_ON_DEMAND: SpotPolicy.ON_DEMAND}
@@ -47,7 +48,7 @@ def spot_offers(job: Job) -> list[str]:
     placements = [candidate.placement for candidate in job.plan.candidates] if job.plan else []
     if job.attempt is not None:
         placements.append(job.attempt.placement)
-    return [domain.offer_of(placement) for placement in placements if on_spot(placement)]
+    return [offer_of(placement) for placement in placements if on_spot(placement)]
 
 
 def offers_left(job: Job, now: datetime, capacity_type: events.CapacityType) -> list[events.Candidate]:
@@ -57,7 +58,7 @@ def offers_left(job: Job, now: datetime, capacity_type: events.CapacityType) -> 
         candidate
         for candidate in candidates
         if candidate.placement.capacity_type == capacity_type
-        and job.denied_until.get(domain.offer_of(candidate.placement), now) <= now
+        and job.denied_until.get(offer_of(candidate.placement), now) <= now
     ]
 
 
@@ -91,7 +92,7 @@ def situation(job: Job, now: datetime, settings: Settings, market: Market) -> Si
         work_left_seconds=left + finish,
         restart_seconds=restart,
         running_on=running,
-        running_zone=domain.offer_of(job.attempt.placement) if job.attempt and running is Action.SPOT else "",
+        running_zone=offer_of(job.attempt.placement) if job.attempt and running is Action.SPOT else "",
         restart_left_seconds=_restart_left_seconds(job, restart, now) if running else 0.0,
         zones=_zones(job, fallback, running, market, now),
         on_demand_price=_usd_per_hour(fallback, fallback),
@@ -115,7 +116,7 @@ def choose(job: Job, now: datetime, settings: Settings, market: Market, lookahea
     left = offers_left(job, now, wanted)
     if not left:
         return Choice(None, "no-capacity", f"every planned {decision.action} offer was denied; trying again", 5.0)
-    named = next((one for one in left if domain.offer_of(one.placement) == decision.zone), left[0])
+    named = next((one for one in left if offer_of(one.placement) == decision.zone), left[0])
     return Choice(named, decision.rule)
 
 
@@ -136,7 +137,7 @@ def reason_to_move(job: Job, decision: Decision) -> EndReason | None:
         return None
     if on and to is Action.ON_DEMAND:
         return EndReason.DEADLINE_AT_RISK
-    moves = to is Action.SPOT and (not on or decision.zone != domain.offer_of(job.attempt.placement))
+    moves = to is Action.SPOT and (not on or decision.zone != offer_of(job.attempt.placement))
     return EndReason.CHEAPER_ELSEWHERE if moves else None
 
 
@@ -205,13 +206,13 @@ def _zones(
     candidates = [candidate for candidate in job.plan.candidates if on_spot(candidate.placement)]
     here = ""
     if running is Action.SPOT and job.attempt is not None:
-        here = domain.offer_of(job.attempt.placement)
+        here = offer_of(job.attempt.placement)
         if job.attempt.planned is not None:
             candidates.append(job.attempt.planned)
-    left = {domain.offer_of(one.placement) for one in offers_left(job, now, events.CAPACITY_TYPE_SPOT)}
+    left = {offer_of(one.placement) for one in offers_left(job, now, events.CAPACITY_TYPE_SPOT)}
     zones: dict[str, Zone] = {}
     for candidate in candidates:
-        offer = domain.offer_of(candidate.placement)
+        offer = offer_of(candidate.placement)
         if offer in zones:
             continue
         available = offer == here or offer in left

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.scheduler import domain
 from services.scheduler.admission import Holder, Limits, Priority, Size, Waiting
 from services.scheduler.domain import NANO, Job
 from services.scheduler.places import UNKNOWN, Span
 from services.scheduler.queue_store import QueueRow
 from services.scheduler.settings import Settings
 from services.scheduler.waiting import MARKET_RULES
+from sskai.cluster import offer_of
 from sskai.events import v1 as events
 
 PRIORITIES = {events.PRIORITY_LOW: Priority.LOW, events.PRIORITY_HIGH: Priority.HIGH}
@@ -39,7 +39,7 @@ def kind_of(job: Job, rule: str) -> str:
     if rule not in MARKET_RULES or job.plan is None or not job.plan.candidates:
         return ""
     spot = [one.placement for one in job.plan.candidates if one.placement.capacity_type == events.CAPACITY_TYPE_SPOT]
-    return domain.offer_of(spot[0] if spot else job.plan.candidates[0].placement)
+    return offer_of(spot[0] if spot else job.plan.candidates[0].placement)
 
 
 def spot_zones(job: Job) -> list[str]:

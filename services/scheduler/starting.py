@@ -8,10 +8,10 @@ from datetime import datetime
 from google.protobuf.message import Message
 
 from services.scheduler import money, standby, transitions
-from services.scheduler.cluster import Machine
-from services.scheduler.domain import Attempt, EndReason, Job, State, offer_of
+from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.endings import end_attempt, end_successor, fail
 from services.scheduler.settings import Settings
+from sskai.cluster import Machine, offer_of
 from sskai.events import v1 as events
 
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from services.scheduler import retrying
-from services.scheduler.domain import Attempt, EndReason, Job, State, offer_of
+from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.money import DRAIN_SECONDS
+from sskai.cluster import offer_of
 from sskai.events import v1 as events
 
 # How long a requeued job waits for a new plan before it goes on with the alternates of the old one.

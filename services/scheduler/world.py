@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from services.scheduler import placing
-from services.scheduler.cluster import Cluster
-from services.scheduler.domain import Job, offer_of
+from services.scheduler.domain import Job
 from services.scheduler.market_store import MarketStore
 from services.scheduler.placing import Choice
 from services.scheduler.policy import Decision, Lookahead, shipped
@@ -17,6 +16,7 @@ from services.scheduler.queueing import LastDecision, Queue
 from services.scheduler.settings import Settings
 from services.scheduler.store import Store
 from services.scheduler.watching import Watch
+from sskai.cluster import Cluster, offer_of
 from sskai.database import Database
 from sskai.events import v1 as events
 

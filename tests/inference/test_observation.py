@@ -19,6 +19,7 @@ from services.inference.answering import Desk
 from services.inference.artifacts import Artifacts
 from services.inference.handlers import HANDLERS
 from services.inference.loops import World
+from services.inference.replicas import Replicas
 from services.inference.shadows import Shadows
 from services.inference.store import Store
 from services.inference.tally import Tally
@@ -55,7 +56,7 @@ async def client(world: World, database: Database) -> AsyncIterator[httpx2.Async
     tally = Tally(world.router.rollout_of, 100)
     shadows = Shadows(world.router, world.fleet, tally)
     desk = Desk(world.router, world.fleet, world.samples, 0.05, 8, tally=tally, shadows=shadows)
-    app = api.build(desk, database, "secret")
+    app = api.build(desk, database, "secret", Replicas(database))
     headers = {
         "X-SSKAI-Internal": "secret",
         "X-SSKAI-Tenant": "tenant_a",

@@ -17,6 +17,7 @@ from services.inference.artifacts import Artifacts
 from services.inference.handlers import HANDLERS
 from services.inference.loops import World
 from services.inference.promoting import Clock, advance_rollouts
+from services.inference.replicas import Replicas
 from services.inference.shadows import Shadows
 from services.inference.store import Store
 from services.inference.tables import AnswerRow, EndpointRow, RolloutRow
@@ -321,7 +322,7 @@ async def test_feedback_finds_its_version_and_decides(
     shadows = Shadows(world.router, world.fleet, tally)
     desk = Desk(world.router, world.fleet, world.samples, 1.0, 8, tally=tally, shadows=shadows)
     headers = {"X-SSKAI-Internal": "secret", "X-SSKAI-Tenant": "tenant_a", "X-SSKAI-Key": "key_1"}
-    transport = httpx2.ASGITransport(api.build(desk, world.database, "secret"))
+    transport = httpx2.ASGITransport(api.build(desk, world.database, "secret", Replicas(world.database)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://inference", headers=headers) as client:
         for number in range(120):
             body = {"model": "support", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
@@ -362,7 +363,7 @@ async def test_a_shadow_answers_for_nobody_and_is_counted_apart(
     shadows = Shadows(world.router, world.fleet, tally)
     desk = Desk(world.router, world.fleet, world.samples, 1.0, 8, tally=tally, shadows=shadows)
     headers = {"X-SSKAI-Internal": "secret", "X-SSKAI-Tenant": "tenant_a"}
-    transport = httpx2.ASGITransport(api.build(desk, world.database, "secret"))
+    transport = httpx2.ASGITransport(api.build(desk, world.database, "secret", Replicas(world.database)))
     async with httpx2.AsyncClient(transport=transport, base_url="http://inference", headers=headers) as client:
         for _ in range(5):
             body = {"model": "support", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from services.scheduler import local_cluster, main
+from services.scheduler import main
 from sskai import claims
+from sskai.cluster import local_cluster
 
 POD = Path(__file__).with_name("chaos_pod.py")
 
@@ -25,7 +26,7 @@ def run(log: Path, environment: Mapping[str, str], folder: Path, lease_seconds: 
         for number in (1, 2):
             os.dup2(file.fileno(), number)
     os.environ.update(environment)
-    local_cluster.POD_COMMAND = [sys.executable, "-I", "-S", str(POD), str(folder)]
+    local_cluster.pod_command = lambda program: [sys.executable, "-I", "-S", str(POD), str(folder)]
     claim = claims.claim
 
     async def claim_for_a_short_time(*arguments: Any, **options: Any) -> list[Any]:

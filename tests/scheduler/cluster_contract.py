@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from services.scheduler.cluster import Cluster, ClusterUnavailableError, NoCapacityError, Observation, Pod, PodState
+from sskai.cluster import Cluster, ClusterUnavailableError, NoCapacityError, Observation, Pod, PodState
 from sskai.testing import wait_for
 from tests.scheduler.examples import placement
 

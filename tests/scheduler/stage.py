@@ -21,8 +21,8 @@ from sskai import delivery
 from sskai.database import Database
 from sskai.events import v1 as events
 from sskai.testing import handle
+from tests.fake_cluster import FakeCluster
 from tests.scheduler.examples import START, proposed, submitted
-from tests.scheduler.fake_cluster import FakeCluster
 
 
 class Stage:

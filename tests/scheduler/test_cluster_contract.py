@@ -12,14 +12,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from services.scheduler.domain import offer_of
-from services.scheduler.local_cluster import LocalCluster
+from services.scheduler.settings import Settings
+from sskai.cluster import offer_of
+from sskai.cluster.local_cluster import LocalCluster
 from sskai.local.cloud.api import create_app
 from sskai.local.cloud.cloud import Cloud
 from sskai.local.cloud.market import Market
 from sskai.testing import wait_for
+from tests.fake_cluster import FakeCluster
 from tests.scheduler.cluster_contract import POD, ClusterContract
-from tests.scheduler.fake_cluster import FakeCluster
 
 
 class FakeSite:
@@ -73,7 +74,9 @@ class LocalSite:
         self.cloud = Cloud(folder / "cloud", self.market, time.time)
         transport = httpx2.ASGITransport(create_app(self.cloud, self.market, "a-token-of-the-test"))
         command = [sys.executable, "-c", PROGRAM, str(folder)]
-        self.cluster = LocalCluster("http://cloud", "a-token-of-the-test", command=command, transport=transport)
+        self.cluster = LocalCluster(
+            "http://cloud", "a-token-of-the-test", Settings.program, command=command, transport=transport
+        )
 
     async def tick(self) -> None:
         while True:
@@ -116,7 +119,7 @@ class LocalSite:
             raise httpx2.ConnectError("refused", request=request)
 
         await self.cluster.close()
-        self.cluster = LocalCluster("http://cloud", "", transport=httpx2.MockTransport(refuse))
+        self.cluster = LocalCluster("http://cloud", "", Settings.program, transport=httpx2.MockTransport(refuse))
 
 
 class TestLocalCluster(ClusterContract):

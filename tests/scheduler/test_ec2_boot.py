@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from services.scheduler import ec2_requests
-from services.scheduler.cluster import Pod
 from services.scheduler.settings import Settings
+from sskai.cluster import Pod, ec2_requests
 from sskai.testing import wait_for
 from tests.scheduler.examples import placement
 

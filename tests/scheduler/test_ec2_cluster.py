@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from services.scheduler import ec2_cluster
-from services.scheduler.cluster import (
+from services.scheduler.settings import Settings
+from sskai.cluster import (
     ClusterUnavailableError,
     NoCapacityError,
     PodState,
     RefusedError,
+    ec2_cluster,
 )
-from services.scheduler.ec2_cluster import Ec2Cluster
-from services.scheduler.ec2_requests import image_name, tags_of, user_data
-from services.scheduler.main import cluster_of
-from services.scheduler.settings import Settings
+from sskai.cluster.choosing import cluster_of
+from sskai.cluster.ec2_cluster import Ec2Cluster
+from sskai.cluster.ec2_requests import image_name, tags_of, user_data
 from sskai.objects import Objects
 from tests.scheduler.cluster_contract import POD, ClusterContract, observed, reaches
 from tests.scheduler.ec2_double import PARAMETER, Ec2Double, client, error

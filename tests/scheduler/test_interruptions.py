@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from services.scheduler import standby
-from services.scheduler.cluster import ClusterUnavailableError, NoCapacityError
+from sskai.cluster import ClusterUnavailableError, NoCapacityError
 from sskai.contract import moment, timestamp
 from sskai.database import Database
 from sskai.events import v1 as events

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.scheduler import availability, endings, money, placing, standby, starting, transitions
-from services.scheduler.cluster import Machine
 from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.market import Market
 from services.scheduler.policy import shipped
 from services.scheduler.settings import Settings
+from sskai.cluster import Machine
 from sskai.events import v1 as events
 from tests.scheduler.examples import START, progressed, proposed, submitted
 

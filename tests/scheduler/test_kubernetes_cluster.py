@@ -9,16 +9,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.scheduler import kubernetes_watch
-from services.scheduler.cluster import (
+from services.scheduler.settings import Settings
+from sskai.cluster import (
     ClusterUnavailableError,
     NoCapacityError,
     Observation,
     PodState,
     RefusedError,
+    kubernetes_watch,
 )
-from services.scheduler.kubernetes_cluster import KubernetesCluster
-from services.scheduler.settings import Settings
+from sskai.cluster.kubernetes_cluster import KubernetesCluster
 from sskai.testing import wait_for
 from tests.scheduler.cluster_contract import POD, ClusterContract, observed, reaches
 from tests.scheduler.kubernetes_api import KubernetesApi

@@ -8,9 +8,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from services.scheduler.cluster import Pod
-from services.scheduler.kubernetes_manifests import job, service
 from services.scheduler.settings import Settings
+from sskai.cluster import Pod
+from sskai.cluster.kubernetes_manifests import job, service
 from tests.scheduler.examples import placement
 
 KEYS = {"SSKAI_OBJECTS_ACCESS_KEY": "key", "SSKAI_OBJECTS_SECRET_KEY": "s3cret"}
@@ -43,7 +43,7 @@ def environment(pod: Pod, settings: Settings) -> dict[str, Any]:
 @pytest.mark.parametrize("pod", [POD, GANG])
 def test_manifests_are_valid_strictly(pod: Pod, settings: Settings) -> None:
     kubernetes_validate.validate(job(pod, settings), "1.34", strict=True)
-    kubernetes_validate.validate(service(pod, "uid-1"), "1.34", strict=True)
+    kubernetes_validate.validate(service(pod, Settings.program, "uid-1"), "1.34", strict=True)
 
 
 @pytest.mark.parametrize("pod", [POD, GANG])
@@ -132,11 +132,11 @@ def test_a_gangs_members_know_each_other() -> None:
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     assert told["RANK"] == {"fieldRef": {"fieldPath": index}}
     pod = spec["template"]["spec"]
-    assert pod["subdomain"] == service(GANG, "uid-1")["metadata"]["name"]
+    assert pod["subdomain"] == service(GANG, Settings.program, "uid-1")["metadata"]["name"]
     (term,) = pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert term["topologyKey"] == "topology.kubernetes.io/zone"
     assert term["labelSelector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
-    found = service(GANG, "uid-1")["spec"]
+    found = service(GANG, Settings.program, "uid-1")["spec"]
     assert (found["clusterIP"], found["publishNotReadyAddresses"]) == ("None", True)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.scheduler.cluster import PodState
 from services.scheduler.domain import State
+from sskai.cluster import PodState
 from sskai.database import Database
 from sskai.events import v1 as events
 from tests.scheduler.examples import progressed

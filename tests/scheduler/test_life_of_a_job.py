@@ -12,6 +12,7 @@ from sqlalchemy import select
 from services.scheduler.machines_loop import watch_machines
 from services.scheduler.store import AttemptRow, JobRow
 from sskai import contract
+from sskai.cluster import offer_of
 from sskai.database import Database
 from sskai.events import v1 as events
 from tests.scheduler.examples import START, placement, progressed, proposed, submitted
@@ -362,6 +363,5 @@ async def test_attempts_never_overlap_whatever_order_events_come_in(stage: Stage
 
 
 def test_placements_have_names() -> None:
-    from services.scheduler.domain import offer_of
 
     assert offer_of(placement(spot=False)) == "aws/us-east-1/use1-az1/g5.xlarge/on-demand"

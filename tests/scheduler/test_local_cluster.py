@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from services.scheduler.cluster import (
+from services.scheduler.settings import Settings
+from sskai.cluster import (
     ClusterUnavailableError,
     NoCapacityError,
     Observation,
@@ -20,7 +21,7 @@ from services.scheduler.cluster import (
     PodState,
     RefusedError,
 )
-from services.scheduler.local_cluster import LocalCluster
+from sskai.cluster.local_cluster import LocalCluster
 from sskai.local.cloud.api import create_app
 from sskai.local.cloud.cloud import Cloud
 from sskai.local.cloud.market import Market
@@ -44,7 +45,9 @@ class Simulated:
         self.cloud = Cloud(folder, self.market, time.time)
         transport = httpx2.ASGITransport(create_app(self.cloud, self.market, "a-token-of-the-test"))
         command = [sys.executable, "-c", DRAINS]
-        self.cluster = LocalCluster("http://cloud", "a-token-of-the-test", command=command, transport=transport)
+        self.cluster = LocalCluster(
+            "http://cloud", "a-token-of-the-test", Settings.program, command=command, transport=transport
+        )
 
     async def seen(self, machine_id: str, condition: Callable[[Observation], bool]) -> Observation:
         async def look() -> Observation | None:
@@ -219,7 +222,7 @@ async def test_a_launch_whose_answer_is_lost_is_found_by_asking_again(simulated:
 
 
 async def test_a_cloud_that_is_away_or_refuses_us_is_unavailable() -> None:
-    away = LocalCluster("http://127.0.0.1:1", "token")
+    away = LocalCluster("http://127.0.0.1:1", "token", Settings.program)
     with pytest.raises(ClusterUnavailableError):
         await away.observe()
     await away.close()

@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from services.scheduler import availability
 from services.scheduler.availability import Model
-from services.scheduler.domain import offer_of
 from services.scheduler.market import Market
 from services.scheduler.market_store import FORGET_DAYS, MarketStore, OfferRow, forget_old_offers
+from sskai.cluster import offer_of
 from sskai.database import Database
 from sskai.events import v1 as events
 from tests.scheduler.examples import START, placement, proposed, submitted

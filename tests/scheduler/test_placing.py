@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from services.scheduler import money, placing, transitions
-from services.scheduler.domain import EndReason, Job, offer_of
+from services.scheduler.domain import EndReason, Job
 from services.scheduler.market import Market
 from services.scheduler.policy import Action, Decision, SpotPolicy, shipped
 from services.scheduler.settings import Settings
+from sskai.cluster import offer_of
 from sskai.events import v1 as events
 from tests.scheduler.examples import START, candidate, placement, progressed, proposed, running_job, submitted
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.scheduler.pods import Ending, gang_end, lost_members
+from sskai.cluster.pods import Ending, gang_end, lost_members
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 

@@ -424,7 +424,7 @@ class EndpointSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., requests_per_day: _Optional[float] = ..., input_tokens_per_request: _Optional[float] = ..., output_tokens_per_request: _Optional[float] = ..., peak_to_mean: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., p95_latency_seconds: _Optional[float] = ..., budget_usd_per_month: _Optional[float] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., base_is_running: _Optional[bool] = ...) -> None: ...
 
 class EndpointOption(_message.Message):
-    __slots__ = ("kind", "placement", "replicas", "on_demand_floor", "usd_per_month", "usd_per_million_tokens", "tokens_per_second", "p95_latency_seconds", "cold_start_seconds", "cold_fraction", "utilisation", "meets", "detail", "break_even_requests_per_day")
+    __slots__ = ("kind", "placement", "replicas", "on_demand_floor", "usd_per_month", "usd_per_million_tokens", "tokens_per_second", "p95_latency_seconds", "cold_start_seconds", "cold_fraction", "utilisation", "meets", "detail", "break_even_requests_per_day", "alternatives")
     KIND_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -439,6 +439,7 @@ class EndpointOption(_message.Message):
     MEETS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     BREAK_EVEN_REQUESTS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     kind: str
     placement: Placement
     replicas: int
@@ -453,4 +454,5 @@ class EndpointOption(_message.Message):
     meets: bool
     detail: str
     break_even_requests_per_day: float
-    def __init__(self, kind: _Optional[str] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., replicas: _Optional[int] = ..., on_demand_floor: _Optional[int] = ..., usd_per_month: _Optional[float] = ..., usd_per_million_tokens: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., p95_latency_seconds: _Optional[float] = ..., cold_start_seconds: _Optional[float] = ..., cold_fraction: _Optional[float] = ..., utilisation: _Optional[float] = ..., meets: _Optional[bool] = ..., detail: _Optional[str] = ..., break_even_requests_per_day: _Optional[float] = ...) -> None: ...
+    alternatives: _containers.RepeatedCompositeFieldContainer[Placement]
+    def __init__(self, kind: _Optional[str] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., replicas: _Optional[int] = ..., on_demand_floor: _Optional[int] = ..., usd_per_month: _Optional[float] = ..., usd_per_million_tokens: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., p95_latency_seconds: _Optional[float] = ..., cold_start_seconds: _Optional[float] = ..., cold_fraction: _Optional[float] = ..., utilisation: _Optional[float] = ..., meets: _Optional[bool] = ..., detail: _Optional[str] = ..., break_even_requests_per_day: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[Placement, _Mapping]]] = ...) -> None: ...

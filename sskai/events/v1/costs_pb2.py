@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sskai.events.v1 import common_pb2 as sskai_dot_events_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsskai/events/v1/costs.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csskai/events/v1/common.proto\"\xc7\x02\n\rSpendRecorded\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x10\n\x08interval\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x12\n\nmachine_id\x18\x05 \x01(\t\x12-\n\tplacement\x18\x06 \x01(\x0b\x32\x1a.sskai.events.v1.Placement\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12price_usd_per_hour\x18\t \x01(\x01\x12\x17\n\x0f\x61mount_nano_usd\x18\n \x01(\x03\x12\x1a\n\x12on_demand_nano_usd\x18\x0b \x01(\x03\"\x9c\x01\n\x16\x42udgetThresholdReached\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x10\n\x08\x66raction\x18\x03 \x01(\x01\x12\x11\n\tspent_usd\x18\x04 \x01(\x01\x12\x12\n\nbudget_usd\x18\x05 \x01(\x01\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf2\x02\n\rReceiptIssued\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x11\n\tintervals\x18\x04 \x01(\r\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\r\x12\x15\n\rinterruptions\x18\x06 \x01(\r\x12\x17\n\x0fmachine_seconds\x18\x07 \x01(\x01\x12\x16\n\x0euseful_seconds\x18\x08 \x01(\x01\x12\x14\n\x0clost_seconds\x18\t \x01(\x01\x12\x18\n\x10overhead_seconds\x18\n \x01(\x01\x12\x15\n\rpaid_nano_usd\x18\x0b \x01(\x03\x12\x15\n\rlost_nano_usd\x18\x0c \x01(\x03\x12\x1a\n\x12on_demand_nano_usd\x18\r \x01(\x03\x12\x17\n\x0fsaving_fraction\x18\x0e \x01(\x01\x12-\n\tissued_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsskai/events/v1/costs.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csskai/events/v1/common.proto\"\x89\x03\n\rSpendRecorded\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x10\n\x08interval\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x12\n\nmachine_id\x18\x05 \x01(\t\x12-\n\tplacement\x18\x06 \x01(\x0b\x32\x1a.sskai.events.v1.Placement\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12price_usd_per_hour\x18\t \x01(\x01\x12\x17\n\x0f\x61mount_nano_usd\x18\n \x01(\x03\x12\x1a\n\x12on_demand_nano_usd\x18\x0b \x01(\x03\x12\x13\n\x0b\x65ndpoint_id\x18\x0c \x01(\t\x12\x14\n\x0cinput_tokens\x18\r \x01(\x03\x12\x15\n\routput_tokens\x18\x0e \x01(\x03\"\x9c\x01\n\x16\x42udgetThresholdReached\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x10\n\x08\x66raction\x18\x03 \x01(\x01\x12\x11\n\tspent_usd\x18\x04 \x01(\x01\x12\x12\n\nbudget_usd\x18\x05 \x01(\x01\x12&\n\x02\x61t\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf2\x02\n\rReceiptIssued\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0f\n\x07outcome\x18\x03 \x01(\t\x12\x11\n\tintervals\x18\x04 \x01(\r\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\r\x12\x15\n\rinterruptions\x18\x06 \x01(\r\x12\x17\n\x0fmachine_seconds\x18\x07 \x01(\x01\x12\x16\n\x0euseful_seconds\x18\x08 \x01(\x01\x12\x14\n\x0clost_seconds\x18\t \x01(\x01\x12\x18\n\x10overhead_seconds\x18\n \x01(\x01\x12\x15\n\rpaid_nano_usd\x18\x0b \x01(\x03\x12\x15\n\rlost_nano_usd\x18\x0c \x01(\x03\x12\x1a\n\x12on_demand_nano_usd\x18\r \x01(\x03\x12\x17\n\x0fsaving_fraction\x18\x0e \x01(\x01\x12-\n\tissued_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sskai.events.v1.costs_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SPENDRECORDED']._serialized_start=112
-  _globals['_SPENDRECORDED']._serialized_end=439
-  _globals['_BUDGETTHRESHOLDREACHED']._serialized_start=442
-  _globals['_BUDGETTHRESHOLDREACHED']._serialized_end=598
-  _globals['_RECEIPTISSUED']._serialized_start=601
-  _globals['_RECEIPTISSUED']._serialized_end=971
+  _globals['_SPENDRECORDED']._serialized_end=505
+  _globals['_BUDGETTHRESHOLDREACHED']._serialized_start=508
+  _globals['_BUDGETTHRESHOLDREACHED']._serialized_end=664
+  _globals['_RECEIPTISSUED']._serialized_start=667
+  _globals['_RECEIPTISSUED']._serialized_end=1037
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SpendRecorded(_message.Message):
-    __slots__ = ("job_id", "tenant_id", "interval", "attempt", "machine_id", "placement", "started_at", "ended_at", "price_usd_per_hour", "amount_nano_usd", "on_demand_nano_usd")
+    __slots__ = ("job_id", "tenant_id", "interval", "attempt", "machine_id", "placement", "started_at", "ended_at", "price_usd_per_hour", "amount_nano_usd", "on_demand_nano_usd", "endpoint_id", "input_tokens", "output_tokens")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,9 @@ class SpendRecorded(_message.Message):
     PRICE_USD_PER_HOUR_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_NANO_USD_FIELD_NUMBER: _ClassVar[int]
     ON_DEMAND_NANO_USD_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     tenant_id: str
     interval: int
@@ -33,7 +36,10 @@ class SpendRecorded(_message.Message):
     price_usd_per_hour: float
     amount_nano_usd: int
     on_demand_nano_usd: int
-    def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., interval: _Optional[int] = ..., attempt: _Optional[int] = ..., machine_id: _Optional[str] = ..., placement: _Optional[_Union[_common_pb2.Placement, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_usd_per_hour: _Optional[float] = ..., amount_nano_usd: _Optional[int] = ..., on_demand_nano_usd: _Optional[int] = ...) -> None: ...
+    endpoint_id: str
+    input_tokens: int
+    output_tokens: int
+    def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., interval: _Optional[int] = ..., attempt: _Optional[int] = ..., machine_id: _Optional[str] = ..., placement: _Optional[_Union[_common_pb2.Placement, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., price_usd_per_hour: _Optional[float] = ..., amount_nano_usd: _Optional[int] = ..., on_demand_nano_usd: _Optional[int] = ..., endpoint_id: _Optional[str] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ...) -> None: ...
 
 class BudgetThresholdReached(_message.Message):
     __slots__ = ("job_id", "tenant_id", "fraction", "spent_usd", "budget_usd", "at")

@@ -23,31 +23,34 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sskai.events.v1 import common_pb2 as sskai_dot_events_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsskai/events/v1/endpoints.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x02\n\x11\x45ndpointRequested\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x10\n\x08model_id\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\r\x12\x15\n\rbase_model_id\x18\x07 \x01(\t\x12\x10\n\x08\x62\x61se_uri\x18\x08 \x01(\t\x12\x14\n\x0c\x61rtifact_uri\x18\t \x01(\t\x12\x13\n\x0bsample_rate\x18\n \x01(\x01\x12\x30\n\x0crequested_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epromotion_mode\x18\x0c \x01(\t\"\xac\x01\n\rEndpointReady\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\r\x12\x14\n\x0cload_seconds\x18\x06 \x01(\x01\x12,\n\x08ready_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x01\n\x0e\x45ndpointScaled\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x01(\r\x12\x19\n\x11previous_replicas\x18\x04 \x01(\r\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12-\n\tscaled_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x01\n\rCanaryStarted\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x18\n\x10traffic_fraction\x18\x05 \x01(\x01\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x87\x01\n\x0e\x45ndpointFailed\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\x12-\n\tfailed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x19\x45ndpointDeletionRequested\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x30\n\x0crequested_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"i\n\x0f\x45ndpointDeleted\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12.\n\ndeleted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe3\x05\n\x18\x45ndpointTrafficRequested\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\r\x12\x15\n\rbase_model_id\x18\x06 \x01(\t\x12\x10\n\x08\x62\x61se_uri\x18\x07 \x01(\t\x12\x14\n\x0c\x61rtifact_uri\x18\x08 \x01(\t\x12>\n\x05rules\x18\t \x01(\x0b\x32/.sskai.events.v1.EndpointTrafficRequested.Rules\x12\x30\n\x0crequested_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\xba\x03\n\x05Rules\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x03(\x01\x12\x1d\n\x10minimum_requests\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0fminimum_seconds\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1c\n\x0fmaximum_seconds\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0f\x65rror_tolerance\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x1e\n\x11latency_tolerance\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x1e\n\x11quality_tolerance\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x1c\n\x0fshadow_fraction\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x1a\n\rsticky_by_key\x18\n \x01(\x08H\x07\x88\x01\x01\x42\x13\n\x11_minimum_requestsB\x12\n\x10_minimum_secondsB\x12\n\x10_maximum_secondsB\x12\n\x10_error_toleranceB\x14\n\x12_latency_toleranceB\x14\n\x12_quality_toleranceB\x12\n\x10_shadow_fractionB\x10\n\x0e_sticky_by_keyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsskai/events/v1/endpoints.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csskai/events/v1/common.proto\"\x89\x03\n\x11\x45ndpointRequested\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x10\n\x08model_id\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\r\x12\x15\n\rbase_model_id\x18\x07 \x01(\t\x12\x10\n\x08\x62\x61se_uri\x18\x08 \x01(\t\x12\x14\n\x0c\x61rtifact_uri\x18\t \x01(\t\x12\x13\n\x0bsample_rate\x18\n \x01(\x01\x12\x30\n\x0crequested_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0epromotion_mode\x18\x0c \x01(\t\x12.\n\nplacements\x18\r \x03(\x0b\x32\x1a.sskai.events.v1.Placement\x12/\n\x08replicas\x18\x0e \x01(\x0b\x32\x1d.sskai.events.v1.ReplicaCount\x12\x0e\n\x06\x65ngine\x18\x0f \x01(\t\"^\n\x0cReplicaCount\x12\x0f\n\x07minimum\x18\x01 \x01(\r\x12\x0f\n\x07maximum\x18\x02 \x01(\r\x12\x11\n\ton_demand\x18\x03 \x01(\r\x12\x19\n\x11tokens_per_second\x18\x04 \x01(\x01\"\xac\x01\n\rEndpointReady\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\r\x12\x14\n\x0cload_seconds\x18\x06 \x01(\x01\x12,\n\x08ready_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x01\n\x0e\x45ndpointScaled\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x01(\r\x12\x19\n\x11previous_replicas\x18\x04 \x01(\r\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12-\n\tscaled_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x01\n\rCanaryStarted\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x18\n\x10traffic_fraction\x18\x05 \x01(\x01\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x87\x01\n\x0e\x45ndpointFailed\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\x12-\n\tfailed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x19\x45ndpointDeletionRequested\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x30\n\x0crequested_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"i\n\x0f\x45ndpointDeleted\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12.\n\ndeleted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe3\x05\n\x18\x45ndpointTrafficRequested\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\r\x12\x15\n\rbase_model_id\x18\x06 \x01(\t\x12\x10\n\x08\x62\x61se_uri\x18\x07 \x01(\t\x12\x14\n\x0c\x61rtifact_uri\x18\x08 \x01(\t\x12>\n\x05rules\x18\t \x01(\x0b\x32/.sskai.events.v1.EndpointTrafficRequested.Rules\x12\x30\n\x0crequested_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\xba\x03\n\x05Rules\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\r\n\x05steps\x18\x02 \x03(\x01\x12\x1d\n\x10minimum_requests\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x1c\n\x0fminimum_seconds\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x1c\n\x0fmaximum_seconds\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0f\x65rror_tolerance\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12\x1e\n\x11latency_tolerance\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x1e\n\x11quality_tolerance\x18\x08 \x01(\x01H\x05\x88\x01\x01\x12\x1c\n\x0fshadow_fraction\x18\t \x01(\x01H\x06\x88\x01\x01\x12\x1a\n\rsticky_by_key\x18\n \x01(\x08H\x07\x88\x01\x01\x42\x13\n\x11_minimum_requestsB\x12\n\x10_minimum_secondsB\x12\n\x10_maximum_secondsB\x12\n\x10_error_toleranceB\x14\n\x12_latency_toleranceB\x14\n\x12_quality_toleranceB\x12\n\x10_shadow_fractionB\x10\n\x0e_sticky_by_keyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sskai.events.v1.endpoints_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENDPOINTREQUESTED']._serialized_start=86
-  _globals['_ENDPOINTREQUESTED']._serialized_end=366
-  _globals['_ENDPOINTREADY']._serialized_start=369
-  _globals['_ENDPOINTREADY']._serialized_end=541
-  _globals['_ENDPOINTSCALED']._serialized_start=544
-  _globals['_ENDPOINTSCALED']._serialized_end=708
-  _globals['_CANARYSTARTED']._serialized_start=711
-  _globals['_CANARYSTARTED']._serialized_end=875
-  _globals['_ENDPOINTFAILED']._serialized_start=878
-  _globals['_ENDPOINTFAILED']._serialized_end=1013
-  _globals['_ENDPOINTDELETIONREQUESTED']._serialized_start=1015
-  _globals['_ENDPOINTDELETIONREQUESTED']._serialized_end=1132
-  _globals['_ENDPOINTDELETED']._serialized_start=1134
-  _globals['_ENDPOINTDELETED']._serialized_end=1239
-  _globals['_ENDPOINTTRAFFICREQUESTED']._serialized_start=1242
-  _globals['_ENDPOINTTRAFFICREQUESTED']._serialized_end=1981
-  _globals['_ENDPOINTTRAFFICREQUESTED_RULES']._serialized_start=1539
-  _globals['_ENDPOINTTRAFFICREQUESTED_RULES']._serialized_end=1981
+  _globals['_ENDPOINTREQUESTED']._serialized_start=116
+  _globals['_ENDPOINTREQUESTED']._serialized_end=509
+  _globals['_REPLICACOUNT']._serialized_start=511
+  _globals['_REPLICACOUNT']._serialized_end=605
+  _globals['_ENDPOINTREADY']._serialized_start=608
+  _globals['_ENDPOINTREADY']._serialized_end=780
+  _globals['_ENDPOINTSCALED']._serialized_start=783
+  _globals['_ENDPOINTSCALED']._serialized_end=947
+  _globals['_CANARYSTARTED']._serialized_start=950
+  _globals['_CANARYSTARTED']._serialized_end=1114
+  _globals['_ENDPOINTFAILED']._serialized_start=1117
+  _globals['_ENDPOINTFAILED']._serialized_end=1252
+  _globals['_ENDPOINTDELETIONREQUESTED']._serialized_start=1254
+  _globals['_ENDPOINTDELETIONREQUESTED']._serialized_end=1371
+  _globals['_ENDPOINTDELETED']._serialized_start=1373
+  _globals['_ENDPOINTDELETED']._serialized_end=1478
+  _globals['_ENDPOINTTRAFFICREQUESTED']._serialized_start=1481
+  _globals['_ENDPOINTTRAFFICREQUESTED']._serialized_end=2220
+  _globals['_ENDPOINTTRAFFICREQUESTED_RULES']._serialized_start=1778
+  _globals['_ENDPOINTTRAFFICREQUESTED_RULES']._serialized_end=2220
 # @@protoc_insertion_point(module_scope)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from sskai.events.v1 import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -10,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EndpointRequested(_message.Message):
-    __slots__ = ("endpoint_id", "tenant_id", "name", "kind", "model_id", "version", "base_model_id", "base_uri", "artifact_uri", "sample_rate", "requested_at", "promotion_mode")
+    __slots__ = ("endpoint_id", "tenant_id", "name", "kind", "model_id", "version", "base_model_id", "base_uri", "artifact_uri", "sample_rate", "requested_at", "promotion_mode", "placements", "replicas", "engine")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +24,9 @@ class EndpointRequested(_message.Message):
     SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_AT_FIELD_NUMBER: _ClassVar[int]
     PROMOTION_MODE_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     tenant_id: str
     name: str
@@ -35,7 +39,22 @@ class EndpointRequested(_message.Message):
     sample_rate: float
     requested_at: _timestamp_pb2.Timestamp
     promotion_mode: str
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., sample_rate: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., promotion_mode: _Optional[str] = ...) -> None: ...
+    placements: _containers.RepeatedCompositeFieldContainer[_common_pb2.Placement]
+    replicas: ReplicaCount
+    engine: str
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., sample_rate: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., promotion_mode: _Optional[str] = ..., placements: _Optional[_Iterable[_Union[_common_pb2.Placement, _Mapping]]] = ..., replicas: _Optional[_Union[ReplicaCount, _Mapping]] = ..., engine: _Optional[str] = ...) -> None: ...
+
+class ReplicaCount(_message.Message):
+    __slots__ = ("minimum", "maximum", "on_demand", "tokens_per_second")
+    MINIMUM_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    minimum: int
+    maximum: int
+    on_demand: int
+    tokens_per_second: float
+    def __init__(self, minimum: _Optional[int] = ..., maximum: _Optional[int] = ..., on_demand: _Optional[int] = ..., tokens_per_second: _Optional[float] = ...) -> None: ...
 
 class EndpointReady(_message.Message):
     __slots__ = ("endpoint_id", "tenant_id", "name", "model_id", "version", "load_seconds", "ready_at")

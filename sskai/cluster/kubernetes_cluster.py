@@ -18,9 +18,7 @@ import aiohttp
 import structlog
 from kubernetes import aio as k8s
 
-from services.scheduler import kubernetes_manifests as manifests
-from services.scheduler import kubernetes_pods
-from services.scheduler.cluster import (
+from sskai.cluster import (
     ClusterUnavailableError,
     Machine,
     NoCapacityError,
@@ -28,9 +26,11 @@ from services.scheduler.cluster import (
     Pod,
     PodState,
     RefusedError,
+    kubernetes_pods,
 )
-from services.scheduler.kubernetes_watch import ApiError, Reflector, refuse
-from services.scheduler.settings import Settings
+from sskai.cluster import kubernetes_manifests as manifests
+from sskai.cluster.kubernetes_watch import ApiError, Reflector, refuse
+from sskai.cluster.settings import Settings
 
 log = structlog.get_logger()
 
@@ -47,11 +47,12 @@ class KubernetesCluster:
         self._api = api
         self._batch = k8s.client.BatchV1Api(api)
         self._core = k8s.client.CoreV1Api(api)
+        self._policy = k8s.client.PolicyV1Api(api)
         self._settings = settings
         self._namespace = settings.namespace
         self._not_before = 0.0  # the API asked us to wait until then
         self._node_ends: dict[str, datetime] = {}
-        of_ours = {"namespace": settings.namespace, "label_selector": manifests.OURS}
+        of_ours = {"namespace": settings.namespace, "label_selector": manifests.selector(settings.program)}
         self._jobs = Reflector(
             "jobs",
             partial(self._batch.list_namespaced_job_without_preload_content, **of_ours),
@@ -94,9 +95,33 @@ class KubernetesCluster:
             # A crash between the two leaves a Job without its Service; the repeated launch makes it.
             create_service = self._core.create_namespaced_service_without_preload_content
             with suppress(_ConflictError):
-                await self._call(create_service, self._namespace, manifests.service(pod, job["metadata"]["uid"]))
+                service = manifests.service(pod, self._settings.program, job["metadata"]["uid"])
+                await self._call(create_service, self._namespace, service)
+        if pod.keep_ready:
+            await self._keep_ready(pod, job["metadata"]["uid"])
         self._jobs.wrote(job)
         return Machine(pod.name, datetime.fromisoformat(job["metadata"]["creationTimestamp"]))
+
+    async def _keep_ready(self, pod: Pod, job_uid: str) -> None:
+        """One budget for all Jobs of a job_id; each of them owns it, so that it goes with the last one."""
+        budget = manifests.disruption_budget(pod, self._settings.program, job_uid)
+        try:
+            await self._call(
+                self._policy.create_namespaced_pod_disruption_budget_without_preload_content, self._namespace, budget
+            )
+        except _ConflictError:
+            # Owners are added (a strategic merge, by uid); the number is replaced.
+            change = {
+                "metadata": {"ownerReferences": budget["metadata"]["ownerReferences"]},
+                "spec": {"minAvailable": pod.keep_ready},
+            }
+            await self._call(
+                self._policy.patch_namespaced_pod_disruption_budget_without_preload_content,
+                manifests.budget_name(pod),
+                self._namespace,
+                change,
+                _content_type="application/strategic-merge-patch+json",
+            )
 
     async def _existing(self, pod: Pod) -> dict[str, Any]:
         """The Job of this name, if it is this attempt's."""

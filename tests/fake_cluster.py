@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from services.scheduler.cluster import (
+from sskai.cluster import (
     ClusterUnavailableError,
     Machine,
     NoCapacityError,
@@ -16,9 +16,9 @@ from services.scheduler.cluster import (
     Pod,
     PodState,
     RefusedError,
+    offer_of,
 )
-from services.scheduler.domain import offer_of
-from services.scheduler.pods import Ending, gang_end, lost_members
+from sskai.cluster.pods import Ending, gang_end, lost_members
 
 
 @dataclass

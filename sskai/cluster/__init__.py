@@ -1,5 +1,5 @@
 """Where pods run, behind four verbs: `local_cluster`, `kubernetes_cluster`, `ec2_cluster`, and a small real fake in the
-tests."""
+tests. Two services keep pods: the scheduler those of jobs' attempts, inference those of endpoints' replicas."""
 
 from __future__ import annotations
 
@@ -24,11 +24,39 @@ class ClusterUnavailableError(ConnectionError):
     """The cluster did not answer. That says nothing about the pods: unreachable is not dead."""
 
 
+def offer_of(placement: events.Placement) -> str:
+    """The offer's name, `cloud/region/zone/instance_type/capacity`, as PriceObserved and CapacityDenied carry it."""
+    kind = "spot" if placement.capacity_type == events.CAPACITY_TYPE_SPOT else "on-demand"
+    return f"{placement.cloud}/{placement.region}/{placement.zone}/{placement.instance_type}/{kind}"
+
+
+def dns_label(name: str) -> str:
+    return name.replace("_", "-").replace(".", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the pods of one service run. A cluster has pods of one program: it neither sees nor touches the others'."""
+
+    name: str  # "trainer" | "replica"
+    module: str  # python -m ...
+    managed_by: str  # the service that keeps its pods
+    # Where it answers requests once it has loaded, /healthz and /readyz among them; told as SSKAI_NAME_PORT, beside
+    # SSKAI_NAME_HOST, its machine's address. None: it answers nobody.
+    port: int | None = None
+
+    @property
+    def variables(self) -> str:
+        """How the names of variables that are its own begin."""
+        return f"SSKAI_{self.name.upper()}"
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """One attempt to run. (job_id, attempt) names it: launching the same pod twice gives one machine.
 
-    With several `machines` it is a gang: all of them or none. Each member is told RANK, WORLD_SIZE and MASTER_ADDR.
+    A replica of an endpoint is one, too: of the endpoint's id, and numbered as attempts are. With several `machines` it
+    is a gang: all of them or none. Each member is told RANK, WORLD_SIZE and MASTER_ADDR.
     """
 
     job_id: str
@@ -40,11 +68,13 @@ class Pod:
     machines: int = 1
     # The cluster ends the pod by itself after so long, whatever becomes of the scheduler; None: no limit.
     lifetime_seconds: float | None = None
+    # So many pods of this job_id answer at any time: an eviction that would leave fewer has to wait; 0: no matter.
+    keep_ready: int = 0
 
     @property
     def name(self) -> str:
-        """A DNS label; ids are lower case base 32."""
-        return f"{self.job_id.replace('_', '-')}-{self.attempt}"
+        """A DNS label; ids are lower case base 32, with dots where one belongs to another."""
+        return f"{dns_label(self.job_id)}-{self.attempt}"
 
 
 @dataclass(frozen=True, slots=True)

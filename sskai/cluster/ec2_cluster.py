@@ -18,8 +18,7 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from services.scheduler import ec2_requests as requests
-from services.scheduler.cluster import (
+from sskai.cluster import (
     ClusterUnavailableError,
     Machine,
     NoCapacityError,
@@ -28,7 +27,8 @@ from services.scheduler.cluster import (
     PodState,
     RefusedError,
 )
-from services.scheduler.settings import Settings
+from sskai.cluster import ec2_requests as requests
+from sskai.cluster.settings import Settings
 from sskai.objects import Objects, ObjectsUnavailableError
 
 log = structlog.get_logger()
@@ -225,7 +225,7 @@ class Ec2Cluster:
         owner = {f"tag:{requests.OWNER}": self._settings.ec2_owner}
         listed = await asyncio.gather(*(self._describe(region, owner) for region in regions))
         for region, instances in zip(regions, listed, strict=True):
-            for machine_id, members in requests.machines(instances).items():
+            for machine_id, members in requests.machines(instances, self._settings.program).items():
                 self._launched.pop(machine_id, None)
                 seen = requests.observe(machine_id, members, datetime.now(UTC))
                 alive = [one for one in members if requests.is_alive(one)]
@@ -234,7 +234,9 @@ class Ec2Cluster:
                     await self._terminate(region, alive)
                 if alive or machine_id not in self._deleted:
                     found.append(seen)
-        known = {machine_id for instances in listed for machine_id in requests.machines(instances)}
+        known = {
+            machine_id for instances in listed for machine_id in requests.machines(instances, self._settings.program)
+        }
         self._deleted &= known
         recent = {name: one for name, one in self._launched.items() if began - one[0] < requests.LISTED_SECONDS}
         self._launched = recent
@@ -328,5 +330,5 @@ def _translated(error: ClientError, region: str) -> Exception:
         return NoCapacityError(text)
     if code in requests.UNAVAILABLE or status >= 500:
         return ClusterUnavailableError(text)
-    advice = requests.WHAT_TO_DO.get(code, "see the scheduler's settings SSKAI_EC2_* in docs/operations.md")
+    advice = requests.WHAT_TO_DO.get(code, "see the settings SSKAI_EC2_* in docs/operations.md")
     return RefusedError(f"{text}; {advice}")

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import aiohttp
 import structlog
 
-from services.scheduler.cluster import ClusterUnavailableError
+from sskai.cluster import ClusterUnavailableError
 
 log = structlog.get_logger()
 

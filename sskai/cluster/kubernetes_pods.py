@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from services.scheduler.cluster import Observation, PodState
-from services.scheduler.kubernetes_manifests import ATTEMPT, COMPLETION_INDEX, CONTAINER, GRACE_SECONDS, JOB_ID
-from services.scheduler.pods import KILLED, OUT_OF_MEMORY, Ending, gang_end, lost_members
+from sskai.cluster import Observation, PodState
+from sskai.cluster.kubernetes_manifests import ATTEMPT, COMPLETION_INDEX, GRACE_SECONDS, JOB_ID, NAME
+from sskai.cluster.pods import KILLED, OUT_OF_MEMORY, Ending, gang_end, lost_members
 
 Thing = dict[str, Any]
 
@@ -149,9 +149,10 @@ def _ending(pod: Thing) -> Ending | None:
     status, first = pod["status"], _is_first(pod)
     conditions = _conditions(pod)
     disrupted = "DisruptionTarget" in conditions
+    ours = pod["metadata"].get("labels", {}).get(NAME, "").removeprefix("sskai-")
     for container in status.get("containerStatuses") or []:
         ended = (container.get("state") or {}).get("terminated")
-        if ended is not None and container.get("name") == CONTAINER:
+        if ended is not None and container.get("name") == ours:
             code: int | None = int(ended["exitCode"])
             if ended.get("reason") == "OOMKilled":
                 code = OUT_OF_MEMORY

@@ -1,6 +1,8 @@
-"""What is asked of Kubernetes for one attempt: a `batch/v1` Job, and for a gang a headless Service. Values only.
+"""What is asked of Kubernetes for one pod: a `batch/v1` Job, for a gang a headless Service, and for what answers
+requests a PodDisruptionBudget. Values only.
 
-One attempt is one Job with `backoffLimit: 0`: the scheduler restarts jobs, Kubernetes does not.
+One attempt, or one replica, is one Job with `backoffLimit: 0`: the service that keeps it restarts it, Kubernetes does
+not (for replicas: docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -9,31 +11,38 @@ import math
 import re
 from typing import Any
 
-from services.scheduler.cluster import Pod
-from services.scheduler.pods import MASTER_PORT, OBJECTS_SECRETS, PRELOADED, USER_EXIT_CODES
-from services.scheduler.settings import Settings
+from sskai.cluster import Pod, Program, dns_label
+from sskai.cluster.pods import MASTER_PORT, OBJECTS_SECRETS, PRELOADED, USER_EXIT_CODES
+from sskai.cluster.settings import Settings
 from sskai.events import v1 as events
 
 Manifest = dict[str, Any]
 
-MANAGED_BY = "sskai-scheduler"
-OURS = f"app.kubernetes.io/managed-by={MANAGED_BY}"
 JOB_ID, ATTEMPT, TENANT = "sskai.dev/job-id", "sskai.dev/attempt", "sskai.dev/tenant"
 JOB_NAME = "batch.kubernetes.io/job-name"  # the Job controller's own label on pods
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
-CONTAINER = "trainer"
+NAME, MANAGED_BY = "app.kubernetes.io/name", "app.kubernetes.io/managed-by"
 # Longer than the drain: a kill in the middle of the last save would waste it.
 GRACE_SECONDS = 120
+# Once a pod is to go, routers hear of it while it still answers; only then is it told.
+BEFORE_STOP_SECONDS = 3
+PROBE_SECONDS, PROBES_UNTIL_DEAD = 5, 6
+START_SECONDS = 3600
 # use1-az1: AWS's zone ids mean the same place in every account. Other clouds and on-premises have names only.
 ZONE_ID = re.compile(r"[a-z]{2,6}\d+-[a-z]{2,4}\d+(-\w+)?")
 # What node pools of spot machines are commonly tainted with: Karpenter's custom (its label as a taint), GKE, AKS.
 SPOT_TAINTS = ("karpenter.sh/capacity-type", "cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority")
 
 
+def selector(program: Program) -> str:
+    """What finds the objects of one program, and no other's."""
+    return f"{MANAGED_BY}={program.managed_by}"
+
+
 def job(pod: Pod, settings: Settings) -> Manifest:
-    """The Job of an attempt, fit for Pod Security `restricted`; indexed when it is a gang, whose members fail one by
+    """The Job of a pod, fit for Pod Security `restricted`; indexed when it is a gang, whose members fail one by
     one: the others go on."""
-    labels = _labels(pod)
+    labels = _labels(pod, settings.program)
     gang = pod.machines > 1
     # Ignored: an attempt's pod that the node took counts for nothing, and what comes in its place is deleted.
     disrupted = "FailIndex" if gang else "Ignore"
@@ -64,15 +73,15 @@ def job(pod: Pod, settings: Settings) -> Manifest:
     }
 
 
-def service(pod: Pod, job_uid: str) -> Manifest:
+def service(pod: Pod, program: Program, job_uid: str) -> Manifest:
     """The headless Service by which a gang's members find each other (JOB-0.JOB); it goes with its Job."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
             "name": pod.name,
-            "labels": _labels(pod),
-            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": pod.name, "uid": job_uid}],
+            "labels": _labels(pod, program),
+            "ownerReferences": [_owner(pod, job_uid)],
         },
         "spec": {
             "clusterIP": "None",
@@ -84,16 +93,50 @@ def service(pod: Pod, job_uid: str) -> Manifest:
     }
 
 
-def _labels(pod: Pod) -> dict[str, str]:
+def disruption_budget(pod: Pod, program: Program, job_uid: str) -> Manifest:
+    """Evictions leave so many pods of the same job_id ready. It goes with the last Job that owns it.
+
+    `minAvailable` as a number is all that Kubernetes takes for pods without a Deployment.
+    """
     return {
-        "app.kubernetes.io/name": "sskai-trainer",
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {
+            "name": budget_name(pod),
+            "labels": {MANAGED_BY: program.managed_by, JOB_ID: pod.job_id, TENANT: pod.tenant_id},
+            "ownerReferences": [_owner(pod, job_uid)],
+        },
+        "spec": {
+            "minAvailable": pod.keep_ready,
+            "selector": {"matchLabels": {MANAGED_BY: program.managed_by, JOB_ID: pod.job_id}},
+            # A pod that does not answer holds up no drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def budget_name(pod: Pod) -> str:
+    return dns_label(pod.job_id)
+
+
+def _owner(pod: Pod, job_uid: str) -> Manifest:
+    return {"apiVersion": "batch/v1", "kind": "Job", "name": pod.name, "uid": job_uid}
+
+
+def _labels(pod: Pod, program: Program) -> dict[str, str]:
+    return {
+        NAME: name_of(program),
         "app.kubernetes.io/instance": pod.name,
         "app.kubernetes.io/part-of": "sskai",
-        "app.kubernetes.io/managed-by": MANAGED_BY,
+        MANAGED_BY: program.managed_by,
         JOB_ID: pod.job_id,
         ATTEMPT: str(pod.attempt),
         TENANT: pod.tenant_id,
     }
+
+
+def name_of(program: Program) -> str:
+    return f"sskai-{program.name}"
 
 
 def _queue_labels(settings: Settings) -> dict[str, str]:
@@ -125,9 +168,9 @@ def _pod_spec(pod: Pod, settings: Settings) -> Manifest:
         },
         "containers": [
             {
-                "name": CONTAINER,
-                "image": settings.trainer_image,
-                "command": ["python", "-m", "services.trainer.pod"],
+                "name": settings.program.name,
+                "image": settings.image,
+                "command": ["python", "-m", settings.program.module],
                 "env": _environment(pod, settings),
                 "resources": _resources(placement, settings),
                 "securityContext": {
@@ -136,6 +179,7 @@ def _pod_spec(pod: Pod, settings: Settings) -> Manifest:
                     "capabilities": {"drop": ["ALL"]},
                 },
                 "volumeMounts": mounts,
+                **_answering(settings.program.port),
             }
         ],
         "volumes": volumes,
@@ -156,6 +200,29 @@ def _pod_spec(pod: Pod, settings: Settings) -> Manifest:
             }
         }
     return spec
+
+
+def _answering(port: int | None) -> Manifest:
+    """Of a container that answers requests."""
+    if port is None:
+        return {}
+    return {
+        "ports": [{"name": "http", "containerPort": port}],
+        # Loading weights takes minutes, and is no illness: the other probes begin after it.
+        "startupProbe": {
+            "httpGet": {"path": "/healthz", "port": "http"},
+            "periodSeconds": PROBE_SECONDS,
+            "failureThreshold": START_SECONDS // PROBE_SECONDS,
+        },
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": PROBE_SECONDS},
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": "http"},
+            "periodSeconds": PROBE_SECONDS,
+            "timeoutSeconds": PROBE_SECONDS,
+            "failureThreshold": PROBES_UNTIL_DEAD,
+        },
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(BEFORE_STOP_SECONDS)]}}},
+    }
 
 
 def _node_selector(placement: events.Placement, spot: bool) -> dict[str, str]:
@@ -202,6 +269,10 @@ def _environment(pod: Pod, settings: Settings) -> list[Manifest]:
     if settings.objects_secret:
         by_reference |= dict.fromkeys(OBJECTS_SECRETS, settings.objects_secret)
     environment: list[Manifest] = []
+    if settings.program.port is not None:
+        prefix = settings.program.variables
+        values[f"{prefix}_PORT"] = str(settings.program.port)
+        environment.append({"name": f"{prefix}_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}})
     if pod.machines > 1:
         values |= {
             "WORLD_SIZE": str(pod.machines),

@@ -17,15 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from services.scheduler.cluster import Observation, Pod, PodState, RefusedError
-from services.scheduler.pods import OBJECTS_SECRETS, PRELOADED, Ending, gang_end, lost_members
-from services.scheduler.settings import Settings
+from sskai.cluster import Observation, Pod, PodState, Program, RefusedError
+from sskai.cluster.pods import OBJECTS_SECRETS, PRELOADED, Ending, gang_end, lost_members
+from sskai.cluster.settings import Settings
 from sskai.events import v1 as events
 
 Thing = dict[str, Any]
 
 POD, JOB_ID, ATTEMPT, TENANT = "sskai:pod", "sskai:job-id", "sskai:attempt", "sskai:tenant"
-MACHINES, OWNER, EXPIRES_AT = "sskai:machines", "sskai:managed-by", "sskai:expires-at"
+MACHINES, OWNER, EXPIRES_AT, PROGRAM = "sskai:machines", "sskai:managed-by", "sskai:expires-at", "sskai:program"
+FIRST_PROGRAM = "trainer"  # of an instance without the tag: a release that had trainers only
 # Written by a machine on itself (ec2_boot.sh), and read by it.
 EXIT_CODE, ENDED_AT, TERMINATES_AT = "sskai:exit-code", "sskai:ended-at", "sskai:terminates-at"
 DRAIN, MASTER = "sskai:drain", "sskai:master"
@@ -83,8 +84,11 @@ def user_data(pod: Pod, settings: Settings, region: str, env_url: str = "") -> b
     told = {
         "POD": pod.name,
         "REGION": region,
-        "IMAGE": settings.trainer_image,
-        "COMMAND": "" if settings.trainer_image else settings.ec2_command,
+        "IMAGE": settings.image,
+        "MODULE": settings.program.module,
+        "PORT": settings.program.port or "",
+        "VARIABLES": settings.program.variables,
+        "COMMAND": "" if settings.image else settings.ec2_command,
         "ACCELERATORS": pod.placement.accelerator_count,
         "MACHINES": pod.machines,
         "LIFETIME_MINUTES": "" if pod.lifetime_seconds is None else max(1, math.ceil(pod.lifetime_seconds / 60)),
@@ -100,7 +104,7 @@ def user_data(pod: Pod, settings: Settings, region: str, env_url: str = "") -> b
 
 def environment(pod: Pod, settings: Settings) -> str:
     """The pod's variables as a line of bash, POD_ENV=(...), less those that are secrets. Raises RefusedError."""
-    values = (PRELOADED if settings.trainer_image else {}) | dict(pod.env)
+    values = (PRELOADED if settings.image else {}) | dict(pod.env)
     wrong = sorted(name for name in values if not ENV_NAME.fullmatch(name))
     if wrong:
         raise RefusedError(f"env.{wrong[0]}: a variable's name has letters, digits and _ only; rename it")
@@ -188,6 +192,7 @@ def tags(pod: Pod, settings: Settings, now: datetime) -> dict[str, str]:
         TENANT: pod.tenant_id,
         MACHINES: str(pod.machines),
         OWNER: settings.ec2_owner,
+        PROGRAM: settings.program.name,
     }
     if pod.lifetime_seconds is not None:
         told[EXPIRES_AT] = (now + timedelta(seconds=pod.lifetime_seconds)).isoformat(timespec="seconds")
@@ -208,11 +213,12 @@ def is_alive(instance: Thing) -> bool:
     return instance["State"]["Name"] in ALIVE
 
 
-def machines(instances: Iterable[Thing]) -> dict[str, list[Thing]]:
+def machines(instances: Iterable[Thing], program: Program) -> dict[str, list[Thing]]:
     """Instances by the machine that they are, or are of, in the order of their ranks; others' are left out."""
     found: dict[str, list[Thing]] = {}
     for instance in sorted(instances, key=lambda one: (one.get("AmiLaunchIndex", 0), one["InstanceId"])):
-        if {POD, JOB_ID, ATTEMPT} <= tags_of(instance).keys():
+        told = tags_of(instance)
+        if {POD, JOB_ID, ATTEMPT} <= told.keys() and told.get(PROGRAM, FIRST_PROGRAM) == program.name:
             found.setdefault(machine_id_of(instance), []).append(instance)
     return found
 

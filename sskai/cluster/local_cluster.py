@@ -12,22 +12,29 @@ from typing import Any
 
 import httpx2
 
-from services.scheduler.cluster import (
+from sskai.cluster import (
     ClusterUnavailableError,
     Machine,
     NoCapacityError,
     Observation,
     Pod,
     PodState,
+    Program,
     RefusedError,
 )
-from services.scheduler.pods import KILLED, Ending, gang_end, lost_members
+from sskai.cluster.pods import KILLED, Ending, gang_end, lost_members
 from sskai.events import v1 as events
 
 # A job file's secret HF_TOKEN is the scheduler's variable SSKAI_SECRET_HF_TOKEN: values never travel in events.
 SECRET_PREFIX = "SSKAI_SECRET_"  # noqa: S105 (a name)
 TCMALLOC = "tcmalloc_minimal"
-POD_COMMAND = [sys.executable, "-m", "services.trainer.pod"]
+# Tags of a machine. One without a program is of a release that had trainers only.
+JOB_ID, ATTEMPT, TENANT, PROGRAM = "sskai-job", "sskai-attempt", "sskai-tenant", "sskai-program"
+FIRST_PROGRAM = "trainer"
+
+
+def pod_command(program: Program) -> list[str]:
+    return [sys.executable, "-m", program.module]
 
 
 def preloaded() -> dict[str, str]:
@@ -49,11 +56,13 @@ class LocalCluster:
         self,
         url: str,
         token: str,
+        program: Program,
         *,
         command: list[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._command = command or POD_COMMAND
+        self._program = program
+        self._command = command or pod_command(program)
         self._preloaded = preloaded()
         self._http = httpx2.AsyncClient(
             base_url=url,
@@ -69,7 +78,9 @@ class LocalCluster:
         missing = [name for name in pod.secrets if f"{SECRET_PREFIX}{name}" not in os.environ]
         if missing:
             names = ", ".join(f"{SECRET_PREFIX}{name}" for name in missing)
-            raise RefusedError(f"secrets are missing: set {names} in the environment of the scheduler (`sskai up`)")
+            raise RefusedError(
+                f"secrets are missing: set {names} in the environment of {self._program.managed_by} (`sskai up`)"
+            )
         secrets = {name: os.environ[f"{SECRET_PREFIX}{name}"] for name in pod.secrets}
         spot = placement.capacity_type == events.CAPACITY_TYPE_SPOT
         answer = await self._ask(
@@ -85,9 +96,10 @@ class LocalCluster:
                 "machines": pod.machines,
                 "lifetime_seconds": pod.lifetime_seconds,
                 "tags": {
-                    "sskai-job": pod.job_id,
-                    "sskai-attempt": str(pod.attempt),
-                    "sskai-tenant": pod.tenant_id,
+                    JOB_ID: pod.job_id,
+                    ATTEMPT: str(pod.attempt),
+                    TENANT: pod.tenant_id,
+                    PROGRAM: self._program.name,
                 },
                 "pod": {"name": pod.name, "command": self._command, "env": self._preloaded | secrets | dict(pod.env)},
             },
@@ -102,7 +114,8 @@ class LocalCluster:
         machines = _json(await self._ask("GET", "/machines"))["machines"]
         gangs = defaultdict(list)
         for machine in machines:
-            if "sskai-job" in machine["tags"]:
+            tags = machine["tags"]
+            if JOB_ID in tags and tags.get(PROGRAM, FIRST_PROGRAM) == self._program.name:
                 gangs[machine["client_token"]].append(machine)
         return [_observation(sorted(gang, key=lambda machine: int(machine["rank"]))) for gang in gangs.values()]
 
@@ -149,8 +162,8 @@ def _observation(gang: Sequence[dict[str, Any]]) -> Observation:
     ]
     return Observation(
         machine_id=first["machine_id"],
-        job_id=first["tags"]["sskai-job"],
-        attempt=int(first["tags"]["sskai-attempt"]),
+        job_id=first["tags"][JOB_ID],
+        attempt=int(first["tags"][ATTEMPT]),
         state=state,
         exit_code=over.exit_code if over is not None else None,
         ended_at=None if over is None else over.ended_at or min(gone, default=None),

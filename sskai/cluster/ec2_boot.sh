@@ -1,6 +1,6 @@
 # What a machine on EC2 does from its first boot to its end: start the pod's program, pass notices on to it, tell its exit
-# code by a tag, and shut itself down, which terminates it. What is set above, by services/scheduler/ec2_requests.py:
-#   POD REGION IMAGE COMMAND ACCELERATORS MACHINES LIFETIME_MINUTES SHM_GIB POLL_SECONDS
+# code by a tag, and shut itself down, which terminates it. What is set above, by sskai/cluster/ec2_requests.py:
+#   POD REGION IMAGE MODULE PORT VARIABLES COMMAND ACCELERATORS MACHINES LIFETIME_MINUTES SHM_GIB POLL_SECONDS
 #   POD_ENV=(NAME=VALUE ...) or ENV_URL; SECRETS=(NAME=PARAMETER ...), read here by the instance profile
 set -u -o pipefail
 
@@ -79,6 +79,8 @@ run_container() {
     if [ "$MACHINES" -gt 1 ]; then
         close_metadata_to_pod || { say "cannot close the metadata service to the pod"; return "$MISCONFIGURED"; }
         options+=(--network host)
+    elif [ -n "$PORT" ]; then
+        options+=(--publish "$PORT:$PORT")
     fi
     for pair in "${POD_ENV[@]}"; do
         options+=(--env "$pair")
@@ -88,7 +90,7 @@ run_container() {
             docker login --username AWS --password-stdin "${IMAGE%%/*}" || say "no login to $IMAGE"
     fi
     docker pull --quiet "$IMAGE" || docker pull --quiet "$IMAGE" || return "$UNAVAILABLE"
-    docker create "${options[@]}" "$IMAGE" python -m services.trainer.pod || return "$MISCONFIGURED"
+    docker create "${options[@]}" "$IMAGE" python -m "$MODULE" || return "$MISCONFIGURED"
     touch "$WORK/started"
     [ ! -e "$WORK/stopping" ] || return "$DRAINED"
     docker start --attach pod
@@ -134,6 +136,10 @@ else
     RANK=$(imds ami-launch-index) || RANK=
     [ -n "${MASTER:-}" ] && [ -n "$RANK" ] || finish "$UNAVAILABLE"
     POD_ENV+=("RANK=$RANK" "WORLD_SIZE=$MACHINES" "MASTER_ADDR=$MASTER" "MASTER_PORT=$MASTER_PORT")
+fi
+
+if [ -n "$PORT" ]; then
+    POD_ENV+=("${VARIABLES}_PORT=$PORT" "${VARIABLES}_HOST=$(imds local-ipv4)") || finish "$UNAVAILABLE"
 fi
 
 if [ -n "$IMAGE" ]; then run_container; else run_command; fi
