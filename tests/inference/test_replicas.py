@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from services.inference.artifacts import Artifacts
+from services.inference.domain import Endpoint
 from services.inference.engine import (
     EngineFailedError,
     GrammarError,
@@ -21,13 +24,16 @@ from services.inference.engine import (
     PromptError,
     Sampling,
 )
+from services.inference.fleet import Fleet, Target
 from services.inference.remote_engine import Patience, RemoteEngine, Replica
 from services.inference.replica.words import Exit, Report
 from services.inference.runner import Limits
 from services.inference.transformers_engine import TransformersEngine
 from sskai.local.objectstore import ObjectStore
+from sskai.objects import Objects
 from sskai.testing import wait_for
 from tests.inference.artefacts import Published
+from tests.inference.fake_engine import FakeEngine
 from tests.inference.replicas import TOKEN, Home, ReplicaProcess
 
 NUMBERS = {
@@ -337,7 +343,23 @@ async def test_nobody_speaks_to_a_replica_without_its_token(pool: Pool, home: Ho
         assert (await client.get(f"{url}/readyz")).status_code == 200
 
 
-async def test_replicas_that_do_not_answer_become_one_error(home: Home) -> None:
+async def test_an_endpoint_with_ready_replicas_is_asked_there(home: Home, models_dir: Path, tmp_path: Path) -> None:
+    artifacts = Artifacts(Objects("http://127.0.0.1:9", "bucket", "key", "secret"), models_dir, tmp_path, 10**9)
+    somewhere = Replica("rep_x", "http://127.0.0.1:9", TOKEN)
+    for ready in ([], [somewhere]):
+        remote = RemoteEngine(Nobody(ready))
+        fleet = Fleet(FakeEngine, artifacts, remote)
+        assert fleet.is_loaded("end_1") == bool(ready)
+        endpoint = Endpoint("end_1", "t", "name", "spot", "m", 1, "tiny", "builtin://tiny", "", 0, datetime.now(UTC))
+        if ready:
+            assert fleet.target(endpoint) == Target(remote, "end_1", None)
+        else:
+            with pytest.raises(NotLoadedError):
+                fleet.target(endpoint)
+        fleet.close()
+
+
+async def test_replicas_that_do_not_answer_become_one_error() -> None:
     class Dead:
         failures = 0
 
@@ -365,8 +387,11 @@ async def test_replicas_that_do_not_answer_become_one_error(home: Home) -> None:
 
 
 class Nobody:
-    def ready(self, _endpoint_id: str) -> list[Replica]:
-        return []
+    def __init__(self, ready: Sequence[Replica] = ()) -> None:
+        self._ready = ready
+
+    def ready(self, _endpoint_id: str) -> Sequence[Replica]:
+        return self._ready
 
     def report_failure(self, _replica_id: str) -> None:
         raise AssertionError
