@@ -14,6 +14,7 @@ from services.inference.engine import Engine
 from services.inference.fleet import Fleet
 from services.inference.handlers import HANDLERS
 from services.inference.promoting import Clock, advance_rollouts
+from services.inference.remote_engine import RemoteEngine
 from services.inference.replicas import Replicas
 from services.inference.router import Router
 from services.inference.samples import Samples
@@ -49,7 +50,8 @@ def build(settings: Settings) -> Service:
         settings.cache / "inference",
         settings.inference_cache_bytes,
     )
-    fleet = Fleet(partial(new_engine, settings), artifacts)
+    replicas = Replicas(database)
+    fleet = Fleet(partial(new_engine, settings), artifacts, RemoteEngine(replicas))
     wake_reader, wake_loader, wake_teller = asyncio.Event(), asyncio.Event(), asyncio.Event()
     router = Router(fleet, wake_reader, wake_loader)
     samples = Samples(settings.max_waiting_samples, wake_teller)
@@ -63,7 +65,6 @@ def build(settings: Settings) -> Service:
     clock = Clock(settings.rollout_seconds, settings.rollout_clean_up_seconds)
     promoting = every(settings.rollout_seconds, partial(advance_rollouts, database, clock))
 
-    replicas = Replicas(database)
     keeper = replicating.World(database, cluster(settings), settings, replicas)
 
     def wake(_event: Message, _told: list[Message]) -> None:

@@ -43,6 +43,8 @@ PRESUMED_CAPACITY = 64
 
 @dataclass(frozen=True, slots=True)
 class Replica:
+    """Where to ask, and what proves who asks."""
+
     replica_id: str
     url: str
     token: str

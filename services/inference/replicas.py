@@ -16,6 +16,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from services.inference import replica_store
+from services.inference.remote_engine import Replica
 from services.inference.replica_set import Reason, ReplicaState
 from services.inference.replica_store import ReplicaStore
 from services.inference.tables import ReplicaRow
@@ -24,15 +25,6 @@ from sskai.database import Database
 # Five of its words missed: it may answer, and perhaps not.
 HEARD_WITHIN_SECONDS = 10.0
 MAX_DETAIL_CHARACTERS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Replica:
-    """Where to ask, and what proves who asks."""
-
-    replica_id: str
-    url: str
-    token: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def named(found: list[events.Placement]) -> list[tuple[str, float]]:
 
 
 async def planned(house: House, asking: asyncio.Task[Any]) -> events.EndpointPlanRequested:
-    request = await asked(house, events.EndpointPlanRequested)
+    request: events.EndpointPlanRequested = await asked(house, events.EndpointPlanRequested)
     await tell(
         house,
         events.EndpointPlanProposed(

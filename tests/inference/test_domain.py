@@ -176,5 +176,5 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
 
 def test_kinds() -> None:
     assert domain.kind_of("") == Kind.ADAPTER
-    assert domain.kind_of("spot") not in set(Kind)
+    assert domain.kind_of("dedicated") not in set(Kind)
     assert endpoint(kind="serverless").serverless

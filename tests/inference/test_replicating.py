@@ -294,6 +294,8 @@ async def test_every_second_of_a_machine_is_paid_once(stage: Stage) -> None:
     assert [one.interval for one in rows] == list(range(1, len(rows) + 1))
     edges = [(one.started_at.ToDatetime(), one.ended_at.ToDatetime()) for one in rows]
     assert all(one[1] == other[0] for one, other in pairwise(edges))
+    assert row.launched_at is not None
+    assert ended is not None
     assert (edges[-1][1] - edges[0][0]) == ended - row.launched_at
     seconds = (ended - row.launched_at).total_seconds()
     assert sum(one.amount_nano_usd for one in rows) == pytest.approx(0.4e9 * seconds / 3600, abs=len(rows))
@@ -356,7 +358,7 @@ async def test_a_cluster_that_is_away_says_nothing(stage: Stage) -> None:
         ({"state": "ready", "url": "http://10.0.0.1:8080", "active": -1}, None, 422),
     ],
 )
-async def test_a_replica_proves_who_it_is(stage: Stage, body: dict, token: str | None, status: int) -> None:
+async def test_a_replica_proves_who_it_is(stage: Stage, body: dict[str, Any], token: str | None, status: int) -> None:
     await stage.ask()
     await stage.turn()
     (row,) = await stage.rows()
