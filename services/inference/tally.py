@@ -6,6 +6,8 @@ process takes at most that second's counts with it; nothing is counted twice.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -37,6 +39,7 @@ class Tally:
         self._figures: Counter[Figure] = Counter()
         self._answers: list[AnswerRow] = []
         self._tokens: Counter[tuple[str, str]] = Counter()  # by endpoint and direction
+        self._writing = asyncio.Lock()
 
     def add(self, endpoint: Endpoint, inference_id: str, seconds: float, *, answered: bool, shadow: bool) -> None:
         """One request ended. A shadow's answer is counted apart, and nobody can praise it."""
@@ -67,8 +70,8 @@ class Tally:
             self._tokens[endpoint.endpoint_id, "input"] += input_tokens
             self._tokens[endpoint.endpoint_id, "output"] += output_tokens
 
-    async def flush(self, database: Database) -> None:
-        """Write what waits, in one transaction. What raises leaves it waiting."""
+    async def _write(self, database: Database) -> None:
+        """A batch, in one transaction. What raises leaves it waiting."""
         figures, answers, tokens = self._figures, self._answers[:MAX_BATCH], self._tokens
         if not figures and not answers and not tokens:
             return
@@ -103,9 +106,10 @@ class Tally:
             raise
 
     async def flush_all(self, database: Database) -> None:
-        """Everything that waited when it was called."""
-        while self._figures or self._answers or self._tokens:
-            await self.flush(database)
+        """Everything that waited when it was called, also what somebody else is writing: it is there afterwards."""
+        async with self._writing:
+            for _ in range(max(1, math.ceil(len(self._answers) / MAX_BATCH))):
+                await self._write(database)
 
 
 async def forget_answers(database: Database, retention_days: float) -> None:

@@ -14,6 +14,8 @@ from sskai.events import v1 as events
 from tests.gateway.conftest import MODEL, House
 from tests.gateway.test_plans import asked, endpoint_file, tell
 
+in_session = pytest.mark.asyncio(loop_scope="session")
+
 
 def placement(instance_type: str, price: float, *, spot: bool = True) -> events.Placement:
     return events.Placement(
@@ -81,6 +83,7 @@ def test_what_is_not_said_is_as_planned(form: ReplicasForm | None, expected: tup
     assert (found.minimum, found.maximum, found.on_demand) == expected
 
 
+@in_session
 async def test_an_endpoint_is_planned_and_asked_for_in_one_request(house: House) -> None:
     form = {
         "name": "chat",
@@ -101,6 +104,7 @@ async def test_an_endpoint_is_planned_and_asked_for_in_one_request(house: House)
     assert told.replicas.tokens_per_second == 500
 
 
+@in_session
 async def test_an_endpoint_goes_by_a_plan_that_there_is(house: House) -> None:
     asking = asyncio.create_task(house.ann.post("/v1/plans", json=endpoint_file()))
     request = await planned(house, asking)
@@ -123,6 +127,7 @@ async def test_an_endpoint_goes_by_a_plan_that_there_is(house: House) -> None:
         ({"kind": "spot", "model": "nobodys"}, "'nobodys' is no model"),
     ],
 )
+@in_session
 async def test_what_makes_no_sense_is_refused_with_its_reason(house: House, fields: dict[str, Any], word: str) -> None:
     answer = await house.ann.post("/v1/endpoints", json={"name": "chat", "model": MODEL, **fields})
     assert answer.status_code == 422
@@ -130,6 +135,7 @@ async def test_what_makes_no_sense_is_refused_with_its_reason(house: House, fiel
     assert await house.told(events.EndpointRequested) == []
 
 
+@in_session
 async def test_a_plan_that_takes_longer_is_named(house: House) -> None:
     house.world.settings.plan_wait_seconds = 0
     answer = await house.ann.post("/v1/endpoints", json={"name": "chat", "model": MODEL, "kind": "spot"})
@@ -137,6 +143,7 @@ async def test_a_plan_that_takes_longer_is_named(house: House) -> None:
     assert answer.json()["plan_id"] in answer.json()["detail"]
 
 
+@in_session
 async def test_a_million_tokens_has_a_price(house: House) -> None:
     asking = asyncio.create_task(house.ann.post("/v1/endpoints", json={"name": "chat", "model": MODEL, "kind": "spot"}))
     request = await planned(house, asking)

@@ -27,7 +27,7 @@ from sskai.contract import timestamp
 from sskai.database import Database
 from sskai.events import v1 as events
 from sskai.objects import Objects
-from sskai.testing import envelope, handle
+from sskai.testing import envelope, handle, wait_for
 from tests.inference.artefacts import Published
 from tests.inference.fake_engine import FakeEngine
 from tests.inference.test_loops import deletion, new_world, requested, told
@@ -371,6 +371,27 @@ async def test_a_shadow_answers_for_nobody_and_is_counted_apart(
         shown = (await client.get("/v1/endpoints/end_support/traffic")).json()
     counted = {(one["version"], one["shadow"]): one["requests"] for one in shown["versions"]}
     assert counted == {(1, False): 5, (2, True): 5}
+
+
+async def test_who_asks_for_what_is_being_written_waits_for_it(
+    world: World, tally: Tally, published: dict[str, Published]
+) -> None:
+    """A user's word on an answer may come while the loop is writing whose it was."""
+    await serve(world, published)
+    endpoint = await world.router.find("tenant_a", "support", 1)
+    tally.add(endpoint, "chat_1", 0.1, answered=True, shadow=False)
+    async with world.database.transaction() as session:
+        await session.execute(text("LOCK TABLE inference.answers IN EXCLUSIVE MODE"))
+        loop = asyncio.create_task(tally.flush_all(world.database))
+        await wait_for(lambda: not tally._answers)
+        asked = asyncio.create_task(tally.flush_all(world.database))
+        for _ in range(3):
+            await asyncio.sleep(0)  # it has had every chance to return
+        assert not asked.done()
+    await asked
+    async with world.database.transaction() as session:
+        assert await session.get(AnswerRow, "chat_1") is not None
+    await loop
 
 
 async def test_counts_are_written_once_also_when_the_database_was_away(

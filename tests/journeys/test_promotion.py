@@ -15,7 +15,7 @@ from sskai.contract import new_id
 from sskai.testing import wait_for
 from tests.journeys.conftest import Stack
 
-pytestmark = [pytest.mark.journey, pytest.mark.heavy, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 
 ANIMALS = {"cat": "meow", "dog": "woof", "bird": "tweet", "fish": "blub"}
 QUICK = {"mode": "auto", "steps": [0.5, 1.0], "minimum_requests": 8, "minimum_seconds": 0.0, "latency_tolerance": 50.0}
@@ -52,7 +52,8 @@ class Keeper:
         made = self.client.datasets.upload(path, name=f"{self.name}-rows")
         return f"dataset://{made['name']}/{made['version']}"
 
-    def train(self, dataset: str, *, max_steps: int, learning_rate: float = 2e-3) -> dict[str, Any]:
+    async def train(self, version: int, dataset: str, *, max_steps: int, learning_rate: float = 2e-3) -> None:
+        """Returns once the version is there."""
         job = self.client.jobs.create(
             {
                 "name": self.name,
@@ -68,7 +69,11 @@ class Keeper:
         )
         ended = self.client.jobs.wait(job["id"], limit_seconds=400, poll_seconds=0.5)
         assert ended["state"] == "succeeded", ended
-        return ended
+
+        def ready() -> bool:
+            return any(one["id"] == f"{self.name}@{version}" for one in self.client.models.list())
+
+        await wait_for(ready, limit_seconds=60)
 
     def ask(self, liked: Callable[[int], bool] | None = None) -> None:
         """One request of a user who has not asked before; `liked`: what they think of this version's answers."""
@@ -107,18 +112,20 @@ async def test_a_better_version_gets_the_name_and_worse_ones_do_not(
 ) -> None:
     with running.client() as client:
         keeper = Keeper(running, client, base_model, tmp_path)
-        keeper.train(keeper.dataset(rows(lambda _, number: f"I cannot tell you, number {number}.")), max_steps=40)
+        await keeper.train(
+            1, keeper.dataset(rows(lambda _, number: f"I cannot tell you, number {number}.")), max_steps=40
+        )
         form = {"name": keeper.name, "model": f"{keeper.name}@1", "kind": "adapter", "promotion": QUICK}
         endpoint_id = client.request("POST", "/v1/endpoints", json=form)["id"]
         assert client.endpoints.wait(endpoint_id)["state"] == "ready"
 
         good = keeper.dataset(rows(lambda animal, _: f"The {animal} says {ANIMALS[animal]}."))
-        keeper.train(good, max_steps=80)
+        await keeper.train(2, good, max_steps=80)
         promoted = await keeper.ended(endpoint_id, 2)
         assert (promoted["stage"], promoted["from_version"]) == ("promoted", 1), promoted
         await wait_for(lambda: client.models.get(f"{keeper.name}@champion")["id"] == f"{keeper.name}@2")
 
-        keeper.train(good, max_steps=1, learning_rate=1e-6)  # it has learnt nothing
+        await keeper.train(3, good, max_steps=1, learning_rate=1e-6)  # it has learnt nothing
         refused = await keeper.ended(endpoint_id, 3)
         assert refused["stage"] == "rolled-back"
         assert refused["reason"].startswith("evaluation: row_loss")
