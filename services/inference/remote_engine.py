@@ -1,7 +1,7 @@
 """An engine that is elsewhere: the ready replicas of an endpoint, asked over HTTP.
 
 An answer whose replica fails goes on at another one from the tokens that were told, so its reader notices nothing but a
-pause (docs/decisions/0021). Its names are endpoints: `base` is an endpoint's id, and there are no adapters.
+pause (docs/decisions/0017). Its names are endpoints: `base` is an endpoint's id, and there are no adapters.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """vLLM's OpenAI API as an engine: prompts and answers are token ids, text and stop strings are made here.
 
 So an answer that another replica began goes on as it does in the embedded engine, with two differences: vLLM's dice
-cannot be advanced, and its penalties and schemas know nothing of what another one said (docs/decisions/0021).
+cannot be advanced, and its penalties and schemas know nothing of what another one said (docs/decisions/0017).
 """
 
 from __future__ import annotations
