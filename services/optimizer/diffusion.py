@@ -34,7 +34,7 @@ class PipelineError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Its parts, on the meta device until `faked`."""
+    """Its parts, on the meta device until they are put on fake tensors."""
 
     unet: Any
     vae: Any

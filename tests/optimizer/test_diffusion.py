@@ -164,6 +164,15 @@ def test_checkpointing_and_half_precision_take_less(counted: ModelProfile) -> No
     assert counted.bfloat16.gradient_bytes == counted.trainable_parameters * 4 == counted.float32.gradient_bytes
 
 
+def test_a_weight_decomposed_adapter_learns_a_size_of_each_output_beside(folder: Path, counted: ModelProfile) -> None:
+    config = tiny_diffusion.config(folder)
+    told = json.loads(answer(json.dumps(question(config, dora=True))))
+    assert "error" not in told, told
+    unet = diffusion.build(config).unet
+    adapted = [each for name, each in unet.named_modules() if name.endswith(diffusion.ATTENTION)]
+    assert told["trainable_parameters"] - counted.trainable_parameters == sum(each.out_features for each in adapted)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
