@@ -232,7 +232,7 @@ def show_data(dataset: str) -> None:
 @models.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """What can be fine-tuned or deployed."""
-    show(connect().models.list(), ["id", "owned_by", "parent", "licence", "available"], as_json)
+    show(connect().models.list(), ["id", "task", "parameters", "owned_by", "parent", "licence", "available"], as_json)
 
 
 @models.command("upload")
@@ -243,7 +243,9 @@ def upload_model(
     if not path.exists():
         err.print(f"{path} is not there: name a folder of a saved model, or a zip with model.py and data.py")
         raise typer.Exit(2)
-    show(connect().models.upload(path, name), ["id", "name", "version", "origin"], as_json)
+    show(
+        connect().models.upload(path, name), ["id", "name", "version", "origin", "task", "parameters", "bytes"], as_json
+    )
 
 
 @jobs.command("submit")

@@ -203,6 +203,10 @@ DATASET_TYPES = {
 }
 
 
+PIPELINE = "model_index.json"  # of diffusers
+PIPELINE_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")  # that it is trained with
+
+
 class _Resource:
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -248,17 +252,27 @@ class Models(_Resource):
         return self._client.request("GET", f"/v1/models/{model}")
 
     def upload(self, path: str | Path, name: str) -> Document:
-        """Upload the folder that `save_pretrained()` wrote (config, tokenizer and *.safetensors), or a zip of a model
-        as code (docs/guides/own-model.md)."""
+        """Upload the folder that `save_pretrained()` wrote (config, tokenizer and *.safetensors; of a diffusers
+        pipeline what it is trained with), or a zip of a model as code (docs/guides/own-model.md)."""
         source = Path(path)
-        field = "code" if source.is_file() else "files"
-        paths = [source] if source.is_file() else sorted(each for each in source.iterdir() if each.is_file())
+        if source.is_file():
+            field, paths = "code", {source.name: source}
+        else:
+            field, paths = "files", _model_files(source)
 
         def body(files: ExitStack) -> Document:
-            parts = [(field, (each.name, files.enter_context(each.open("rb")))) for each in paths]
+            parts = [(field, (name, files.enter_context(each.open("rb")))) for name, each in paths.items()]
             return {"data": {"name": name}, "files": parts}
 
         return self._client.upload("/v1/models", body, timeout_seconds=3600)
+
+
+def _model_files(folder: Path) -> dict[str, Path]:
+    """What of a saved model is sent, by the name that it is sent under."""
+    if not (folder / PIPELINE).is_file():
+        return {each.name: each for each in sorted(folder.iterdir()) if each.is_file()}
+    found = [folder / PIPELINE, *(each for part in PIPELINE_PARTS for each in sorted((folder / part).glob("*")))]
+    return {each.relative_to(folder).as_posix(): each for each in found if each.is_file()}
 
 
 class Plans(_Resource):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from services.gateway import pipelines
+
 SIDE = 32  # pixels
 
 
@@ -68,6 +70,11 @@ def build(folder: Path, *, seed: int = 0, prediction_type: str = "epsilon") -> P
         requires_safety_checker=False,
     ).save_pretrained(folder)
     return folder
+
+
+def config(folder: Path) -> str:
+    """The configuration of a pipeline, as it travels with a job."""
+    return pipelines.read_config(lambda name: dict(json.loads((folder / name).read_text())))
 
 
 def dataset(count: int = 12, *, top: str = "") -> bytes:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from services.gateway.values import Dataset, Model
+from services.gateway.values import TEXT_TO_IMAGE, Dataset, Model
 from sskai.contract import timestamp
 from sskai.events import v1 as events
 
@@ -268,6 +268,7 @@ def to_spec(
     _check_kind(job, model)
     if job.dataset and dataset:
         _check_dataset(job.dataset, dataset)
+        _check_pictures(job, model, dataset)
         _check_wishes(job, dataset)
     policy = _spot_policy(job)
     _require_consistent(job, policy)
@@ -282,7 +283,8 @@ def to_spec(
             config_json=model.config_json,
             method=job.model.method,
             rank=job.model.rank,
-            alpha=job.model.alpha or 2 * job.model.rank,
+            # A pipeline's is what diffusers takes for it where a file does not tell.
+            alpha=job.model.alpha or (1 if model.task == TEXT_TO_IMAGE else 2) * job.model.rank,
             target_modules=job.model.target_modules,
             dora=job.model.dora,
             rslora=job.model.rslora,
@@ -328,6 +330,28 @@ def _check_dataset(form: DatasetForm, dataset: Dataset) -> None:
         raise JobFileError("dataset.format", f"is {form.format}, but the dataset is {dataset.format}: leave it out")
     if dataset.rows - round(dataset.rows * form.eval_fraction) < 1:
         raise JobFileError("dataset.eval_fraction", f"of {dataset.rows} rows leaves none to train on")
+
+
+def _check_pictures(job: JobFile, model: Model, dataset: Dataset) -> None:
+    """A pipeline learns from pictures with texts, by an adapter, and nothing else learns from them."""
+    if TEXT_TO_IMAGE not in (model.task, dataset.format):
+        return
+    if model.task != TEXT_TO_IMAGE:
+        raise JobFileError(
+            "model.base" if job.model.base else "model.artifact",
+            f"is {model.id}, but {dataset.name} is {TEXT_TO_IMAGE}, which needs a diffusers pipeline: upload one",
+        )
+    if dataset.format != TEXT_TO_IMAGE:
+        raise JobFileError(
+            "dataset.uri",
+            f"is {dataset.format}, but {model.id} learns from {TEXT_TO_IMAGE}: a zip of pictures with metadata.jsonl",
+        )
+    if job.model.method != "lora":
+        raise JobFileError("model.method", f"is {job.model.method}, but a pipeline is trained by lora: write that")
+    if job.export:
+        raise JobFileError(
+            "export", f"asks for {job.export[0]}, which an adapter of a pipeline cannot become: leave it out"
+        )
 
 
 def _check_wishes(job: JobFile, dataset: Dataset) -> None:

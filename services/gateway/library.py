@@ -14,7 +14,7 @@ from services.gateway.catalogue import Catalogue
 from services.gateway.datareport import Summary
 from services.gateway.plain import finite
 from services.gateway.tables import AliasRow, DatasetRow, ModelRow
-from services.gateway.values import Dataset, Model
+from services.gateway.values import Checked, Dataset, Model
 from sskai.contract import moment, new_id
 from sskai.events import v1 as events
 
@@ -119,7 +119,7 @@ class Library:
         return set(await self.session.scalars(query))
 
     async def add_uploaded_model(
-        self, tenant_id: str, name: str, now: datetime, *, model_id: str, uri: str, config_json: str
+        self, tenant_id: str, name: str, now: datetime, *, model_id: str, uri: str, checked: Checked
     ) -> Model:
         """The next version of an uploaded model; each version is a foundation model of its own."""
         await self.session.execute(
@@ -136,7 +136,9 @@ class Library:
             base_model_id=model_id,
             base_uri=uri,
             artifact_uri="",
-            config_json=config_json,
+            config_json=checked.config_json,
+            parameters=checked.parameters,
+            bytes=checked.bytes,
             method="",
             job_id="",
             dataset_uri="",

@@ -100,6 +100,8 @@ class ModelRow(Base):
     base_uri: Mapped[str]
     artifact_uri: Mapped[str]
     config_json: Mapped[str]
+    parameters: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     method: Mapped[str]
     job_id: Mapped[str]
     dataset_uri: Mapped[str]

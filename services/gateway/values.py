@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+TEXT_TO_IMAGE = "text-to-image"  # a task of models, and a format of datasets
+# By the end of what a configuration names as the model's class: the task, in the words of the Hugging Face Hub.
+TASKS = {
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForSequenceClassification": "text-classification",
+    "ForImageClassification": "image-classification",
+    "StableDiffusionPipeline": TEXT_TO_IMAGE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,15 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """What the files of an uploaded model say of it."""
+
+    config_json: str
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A foundation model, a model of the user's own, or a trained version of one.
 
@@ -47,6 +67,7 @@ class Model:
     available: bool
     created_at: datetime
     parameters: int = 0
+    bytes: int = 0  # of all its files; 0: nobody counted
     licence: str = ""
     hub_id: str = ""
     method: str = ""
@@ -59,3 +80,10 @@ class Model:
     def id(self) -> str:
         """What a user writes to mean this one."""
         return self.model_id if self.origin == "builtin" else f"{self.name}@{self.version}"
+
+    @property
+    def task(self) -> str:
+        """What it is for; empty: its configuration does not tell (an adapter has none of its own)."""
+        config = json.loads(self.config_json or "{}")
+        named = config.get("_class_name") or next(iter(config.get("architectures") or []), "")
+        return next((task for end, task in TASKS.items() if str(named).endswith(end)), "")

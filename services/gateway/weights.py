@@ -1,4 +1,5 @@
-"""Is this upload a model? Only safetensors with a transformers config; pickles are refused by their content.
+"""Is this upload a model? Only safetensors with a transformers config (`pipelines.py`: with those of a pipeline's
+parts); pickles are refused by their content.
 
 A pickle runs code when it is read, and scanners do not make it safe, so no such file is ever stored. Format of
 safetensors: 8 bytes little-endian length, a JSON header, the tensors' bytes without gaps
@@ -49,7 +50,7 @@ TEXTS = {"merges.txt", "chat_template.jinja"}
 REQUIRED = "config.json"
 PREPARING = ("tokenizer.json", "preprocessor_config.json")  # what turns texts, or pictures, into a model's input
 
-_WEIGHTS = re.compile(r"[A-Za-z0-9_-]{1,64}\.safetensors")
+WEIGHTS_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\.safetensors")
 _PICKLE_PROTOCOLS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _ZIP = b"PK\x03\x04"  # what torch.save writes since 1.6: pickles in an archive
 
@@ -66,7 +67,7 @@ class RefusedError(Exception):
 def check_names(names: list[str]) -> None:
     """Whether the set of files can be a model. Raises RefusedError."""
     for name in names:
-        if name not in DOCUMENTS and name not in TEXTS and not _WEIGHTS.fullmatch(name):
+        if name not in DOCUMENTS and name not in TEXTS and not WEIGHTS_NAME.fullmatch(name):
             known = ", ".join(sorted(DOCUMENTS | TEXTS))
             raise RefusedError(name, f"not a file of a model: send *.safetensors and any of {known}")
     if len(set(names)) != len(names):
@@ -78,27 +79,28 @@ def check_names(names: list[str]) -> None:
             PREPARING[0],
             f"missing, and so is {PREPARING[1]}: save the tokenizer, or what prepares pictures, beside the model",
         )
-    if not any(_WEIGHTS.fullmatch(name) for name in names):
+    if not any(WEIGHTS_NAME.fullmatch(name) for name in names):
         raise RefusedError("model.safetensors", "missing: the weights must come as safetensors")
 
 
-def check_file(name: str, file: BinaryIO, size_bytes: int) -> None:
-    """Whether the content is what the name says. Raises RefusedError."""
+def check_file(name: str, file: BinaryIO, size_bytes: int) -> int:
+    """Whether the content is what the name says; how many parameters it holds. Raises RefusedError."""
     file.seek(0)
     start = file.read(8)
     if start.startswith((*_PICKLE_PROTOCOLS, _ZIP)):
         raise RefusedError(name, "this is a pickle, which can run code: convert the weights to safetensors")
     if name.endswith(".safetensors"):
-        check_safetensors(name, file, size_bytes)
-    elif name in DOCUMENTS:
-        _read_document(name, file, size_bytes)
+        return check_safetensors(name, file, size_bytes)
+    if name.endswith(".json"):
+        read_document(name, file, size_bytes)
     else:
         _read_text(name, file, size_bytes)
+    return 0
 
 
 def read_config(file: BinaryIO, size_bytes: int) -> str:
     """The model's configuration as compact JSON. Raises RefusedError."""
-    config = _read_document("config.json", file, size_bytes)
+    config = read_document("config.json", file, size_bytes)
     if not isinstance(config.get("model_type"), str) or not isinstance(config.get("architectures"), list):
         raise RefusedError(
             "config.json", "model_type and architectures must be there, as save_pretrained() writes them"
@@ -119,20 +121,21 @@ def _read_text(name: str, file: BinaryIO, size_bytes: int) -> str:
         raise RefusedError(name, f"not UTF-8 at byte {error.start + 1}") from error
 
 
-def _read_document(name: str, file: BinaryIO, size_bytes: int) -> dict[str, Any]:
+def read_document(name: str, file: BinaryIO, size_bytes: int) -> dict[str, Any]:
+    """The JSON object that the file is. Raises RefusedError."""
     try:
         document = json.loads(_read_text(name, file, size_bytes))
     except (ValueError, RecursionError) as error:
         raise RefusedError(name, f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise RefusedError(name, "not a JSON object")
-    if name in CONFIGS and "auto_map" in document:
+    if name.rpartition("/")[2] in CONFIGS and "auto_map" in document:
         raise RefusedError(name, "auto_map asks for code from elsewhere, which is never run: remove it")
     return document
 
 
-def check_safetensors(name: str, file: IO[bytes], size_bytes: int) -> None:
-    """Whether tensors fill the file as its header says. Raises RefusedError."""
+def check_safetensors(name: str, file: IO[bytes], size_bytes: int) -> int:
+    """Whether tensors fill the file as its header says; how many elements they have. Raises RefusedError."""
     file.seek(0)
     prefix = file.read(8)
     header_bytes = int.from_bytes(prefix, "little")
@@ -156,6 +159,7 @@ def check_safetensors(name: str, file: IO[bytes], size_bytes: int) -> None:
         raise RefusedError(
             name, f"the header speaks of {end} bytes of tensors, the file has {size_bytes - 8 - header_bytes}"
         )
+    return sum(math.prod(entry["shape"]) for tensor, entry in header.items() if tensor != "__metadata__")
 
 
 def _span(name: str, tensor: str, entry: Any) -> tuple[int, int]:

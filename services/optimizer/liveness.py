@@ -98,21 +98,25 @@ class _Births(TorchDispatchMode):  # type: ignore[misc]  # torch is not typed he
 
 def timeline(model: Any, batch: int, length: int) -> Timeline:
     """One step of `batch` sequences, with the loss as the trainer computes it. Under a FakeTensorMode."""
-    standing = {weight.untyped_storage()._cdata for weight in (*model.parameters(), *model.buffers())}
     tokens, mask = _inputs(batch, length)
-    births = _Births(standing)
+    return observed([*model.parameters(), *model.buffers()], lambda: _loss(model, tokens, mask))
+
+
+def observed(standing: list[Any], loss: Callable[[], Any]) -> Timeline:
+    """One step whose forward pass is `loss()`, on a model of these tensors."""
+    births = _Births({tensor.untyped_storage()._cdata for tensor in standing})
     with births:
-        loss = _loss(model, tokens, mask)
+        told = loss()
         forward = len(births.history)
-        loss.backward()
+        told.backward()
     with_gradients = np.asarray(births.history, dtype=np.float64)
     gradients = np.zeros_like(with_gradients)
-    for weight in model.parameters():
+    for weight in standing:
         if weight.grad is not None:
             began, size = births.born.get(weight.grad.untyped_storage()._cdata, (None, 0))
             if began is not None:
                 gradients[began:] += size
-    model.zero_grad(set_to_none=True)
+            weight.grad = None
     return Timeline(with_gradients, with_gradients - gradients, forward)
 
 

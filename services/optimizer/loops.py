@@ -174,7 +174,7 @@ class Planner:
         if spec.model.code_uri:
             counts = await profiles.of_code(self.database, self.user_profiler, spec.model.code_uri)
             return profiles.own_model(counts, request)
-        if request.dataset_format == messages.PICTURES:
+        if request.dataset_format in (messages.CLASSIFIED_PICTURES, messages.DESCRIBED_PICTURES):
             request = messages.of_pictures(request)
         question = messages.profile_question(spec, request)
         return profiles.model_profile(await profiles.answer(self.database, self.profiler, question)), request

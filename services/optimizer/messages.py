@@ -21,7 +21,7 @@ from services.optimizer.work import Request
 from sskai import contract
 from sskai.events import v1 as events
 
-PICTURES = "image-classification"  # of the datasets' formats
+CLASSIFIED_PICTURES, DESCRIBED_PICTURES = "image-classification", work.TEXT_TO_IMAGE  # of the datasets' formats
 DEFAULT_RANK = 8
 DEFAULT_KEPT = 3  # of checkpoints, as the trainer keeps them
 
@@ -77,15 +77,20 @@ def request_of(spec: events.JobSpec) -> Request:
 
 
 def of_pictures(request: Request) -> Request:
-    """The same, with a picture as a sequence of one token."""
+    """The same, with a picture as a sequence of one token. What a classifier keeps is not computed again."""
+    checkpointing = request.gradient_checkpointing if request.dataset_format == DESCRIBED_PICTURES else False
     return replace(
-        request, estimated_tokens=request.rows, sequence_length=1, context_length=1, gradient_checkpointing=False
+        request,
+        estimated_tokens=request.rows,
+        sequence_length=1,
+        context_length=1,
+        gradient_checkpointing=checkpointing,
     )
 
 
 def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
     """What the profiling worker is asked."""
-    classified = request.dataset_format in ("classification", PICTURES)
+    classified = request.dataset_format in ("classification", CLASSIFIED_PICTURES)
     labels = len(spec.dataset.labels) if classified else 0
     return {
         "config_json": spec.model.config_json,
@@ -96,7 +101,8 @@ def profile_question(spec: events.JobSpec, request: Request) -> dict[str, Any]:
         "sequence_length": work.sequence_length(request)[0],
         "dora": request.dora,
         "labels": labels,
-        "pictures": request.dataset_format == PICTURES,
+        "pictures": request.dataset_format == CLASSIFIED_PICTURES,
+        "pipeline": request.dataset_format == DESCRIBED_PICTURES,
     }
 
 

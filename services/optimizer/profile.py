@@ -36,8 +36,8 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
     """Count one training step.
 
     `request`: config_json (text of a transformers config.json), method (of METHODS), rank, alpha, target_modules
-    (empty: all linear layers), sequence_length; dora, labels (classes of a classification; 0: a language model) and
-    pictures (whether they are what is classified).
+    (empty: all linear layers), sequence_length; dora, labels (classes of a classification; 0: a language model),
+    pictures (whether they are what is classified) and pipeline (whether config_json is that of one of diffusers).
     Returns the fields of `memory.ModelProfile`. Raises ModelError.
     """
     import torch
@@ -47,6 +47,13 @@ def profile(request: dict[str, Any]) -> dict[str, Any]:
 
     if request["method"] not in METHODS:
         raise ModelError(f"method {request['method']!r} is not known; use one of {', '.join(METHODS)}")
+    if request.get("pipeline"):
+        from services.optimizer import diffusion
+
+        try:
+            return diffusion.count(request, _fake)
+        except diffusion.PipelineError as error:
+            raise ModelError(str(error)) from error
     length = min(int(request["sequence_length"]), MAX_SEQUENCE_LENGTH)
     labels = request.get("labels", 0)
 

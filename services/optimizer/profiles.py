@@ -18,8 +18,8 @@ from services.optimizer.work import MAX_EVAL_ROWS, Request
 from sskai.database import Database
 
 # Changes when the workers count otherwise or answer in another shape.
-COUNTED_BY = 4
-LIBRARIES = ("torch", "transformers", "peft")
+COUNTED_BY = 5
+LIBRARIES = ("torch", "transformers", "peft", "diffusers")
 
 
 # The worker is started anew for each try; what kills it three times is set aside.

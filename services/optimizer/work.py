@@ -30,6 +30,7 @@ DORA_SLOWDOWN = 1.4
 PREFERENCE = "preference"
 PREFERENCE_SEQUENCES = 2
 PREFERENCE_SHARE = 2 / 3
+TEXT_TO_IMAGE = "text-to-image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +192,10 @@ def _learning_rate(request: Request, parameters: int) -> float:
     """Adapters: 2e-4 up to 13 billion parameters and 1e-4 above 33 (QLoRA, arXiv 2305.14314, table 9); small ones bear
     more. Full fine-tuning: 2e-5, as Llama 2 was (arXiv 2307.09288, section 3.1). From scratch: 6e-4 for the smallest
     down to 1.2e-4 for 7 billion (GPT-3, arXiv 2005.14165, table 2.1). DPO: 1e-6 of all weights (Rafailov et al., arXiv
-    2305.18290, appendix B), and ten times that of adapters."""
+    2305.18290, appendix B), and ten times that of adapters. Text to image: 1e-4, as in diffusers' guide to LoRA."""
     method = request.method
+    if request.dataset_format == TEXT_TO_IMAGE:
+        return 1e-4
     if request.dataset_format == PREFERENCE:
         return 1e-5 if method in ADAPTED else 1e-6
     if method in ADAPTED:

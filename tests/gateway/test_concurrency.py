@@ -18,6 +18,7 @@ from services.gateway.keys import Keys
 from services.gateway.library import Library
 from services.gateway.store import Store
 from services.gateway.tables import EventRow, JobRow, KeyRow, RetrainRow
+from services.gateway.values import Checked
 from sskai.contract import new_id, timestamp
 from sskai.database import Database
 from sskai.events import v1 as events
@@ -102,10 +103,11 @@ async def test_a_retrain_that_is_asked_for_by_several_events_at_once_is_one_job(
 async def test_uploads_of_one_name_at_once_are_numbered_one_by_one(database: Database) -> None:
     async def upload(number: int) -> int:
         async with database.transaction() as session:
-            library = Library(session)
-            return (
-                await library.add_uploaded_model("A", "bot", NOW, model_id=f"model_{number}", uri="", config_json="{}")
-            ).version
+            model_id, checked = f"model_{number}", Checked(config_json="{}", parameters=1, bytes=4)
+            model = await Library(session).add_uploaded_model(
+                "A", "bot", NOW, model_id=model_id, uri="", checked=checked
+            )
+            return model.version
 
     assert sorted(await asyncio.gather(*map(upload, range(20)))) == list(range(1, 21))
 

@@ -16,6 +16,7 @@ from sskai.demo.journey import Scenario
 from sskai.local import stack
 from sskai.local.cloud.client import CloudClient
 from sskai.local.state import StackState, read_state
+from sskai.objects import Objects
 from tests import tiny_model
 
 
@@ -33,6 +34,12 @@ class Stack:
     @property
     def cloud(self) -> CloudClient:
         return CloudClient(self.state.environment["SSKAI_CLOUD_URL"], self.state.environment["SSKAI_CLOUD_TOKEN"])
+
+    @property
+    def objects(self) -> Objects:
+        told = self.state.environment
+        names = ("SSKAI_OBJECTS_URL", "SSKAI_OBJECTS_BUCKET", "SSKAI_OBJECTS_ACCESS_KEY", "SSKAI_OBJECTS_SECRET_KEY")
+        return Objects(*(told[name] for name in names))
 
     def client(self) -> Client:
         return Client(self.state.gateway_url, self.key)

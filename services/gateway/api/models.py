@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
-from services.gateway import usercode
+from services.gateway import pipelines, usercode
 from services.gateway.aliases import Aliases
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
@@ -20,8 +20,8 @@ from services.gateway.keys import Principal
 from services.gateway.library import Library
 from services.gateway.plain import iso
 from services.gateway.usercode import Code
-from services.gateway.values import Model
-from services.gateway.weights import RefusedError, check_file, check_names, read_config
+from services.gateway.values import Checked, Model
+from services.gateway.weights import RefusedError, check_file, check_names, read_config, read_document
 from sskai.contract import new_id, timestamp
 from sskai.delivery import tell
 from sskai.events import v1 as events
@@ -120,7 +120,8 @@ async def upload_model(
     request: Request, here: Here, caller: Caller, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """A model of one's own: `files` as `save_pretrained()` writes them (config.json, the tokenizer's files and
-    *.safetensors), or `code`, a zip with model.py and data.py.
+    *.safetensors; of a diffusers pipeline model_index.json and files named as `unet/config.json`), or `code`, a zip
+    with model.py and data.py.
 
     Every file is checked by its content before one is kept; a pickle is refused whatever its name says. Nothing is run.
     """
@@ -136,8 +137,8 @@ async def upload_model(
                     raise Problem(422, "Two models", "Send files or code, not both", field="code")
                 found = await asyncio.to_thread(usercode.check, code.file)
                 return respond(await _keep_code(here, caller, name, code, found, idempotency_key=idempotency_key))
-            config_json = await asyncio.to_thread(_check, files)
-            return respond(await _keep(here, caller, name, files, config_json, idempotency_key=idempotency_key))
+            checked = await asyncio.to_thread(_check, files)
+            return respond(await _keep(here, caller, name, files, checked, idempotency_key=idempotency_key))
     except RefusedError as error:
         raise Problem(422, "The model was refused", str(error), file=error.file, reason=error.reason) from error
     except ClientDisconnect as error:
@@ -160,7 +161,9 @@ def shown(model: Model) -> dict[str, Any]:
         "parent": model.base_model_id if model.artifact_uri else None,
         "method": model.method or None,
         "available": model.available,
+        "task": model.task or None,
         "parameters": model.parameters or None,
+        "bytes": model.bytes or None,
         "licence": model.licence or None,
         "hub_id": model.hub_id or None,
         "job_id": model.job_id or None,
@@ -180,13 +183,21 @@ def _named(name: object) -> str:
         raise Problem(422, "The name is not valid", detail, field="name") from error
 
 
-def _check(files: list[UploadFile]) -> str:
-    """The configuration of a set of files that is a model. Raises RefusedError."""
-    check_names([file.filename or "" for file in files])
-    for file in files:
-        check_file(file.filename or "", file.file, file.size or 0)
-    config = next(file for file in files if file.filename == "config.json")
-    return read_config(config.file, config.size or 0)
+def _check(files: list[UploadFile]) -> Checked:
+    """What a set of files that is a model says of it. Raises RefusedError."""
+    by_name = {file.filename or "": file for file in files}
+    if len(by_name) < len(files):
+        raise RefusedError("files", "a file was sent twice")
+    pipeline = pipelines.INDEX in by_name
+    (pipelines.check_names if pipeline else check_names)(list(by_name))
+    parameters = sum(check_file(name, file.file, file.size or 0) for name, file in by_name.items())
+
+    def read(name: str) -> dict[str, Any]:
+        return read_document(name, by_name[name].file, by_name[name].size or 0)
+
+    config = by_name.get("config.json")
+    config_json = pipelines.read_config(read) if config is None else read_config(config.file, config.size or 0)
+    return Checked(config_json, parameters, sum(file.size or 0 for file in files))
 
 
 def _store(here: World, model_id: str, files: list[UploadFile]) -> None:
@@ -201,7 +212,7 @@ async def _keep(
     caller: Principal,
     name: str,
     files: list[UploadFile],
-    config_json: str,
+    checked: Checked,
     *,
     idempotency_key: str | None,
 ) -> Answer:
@@ -217,12 +228,12 @@ async def _keep(
                 here.now(),
                 model_id=model_id,
                 uri=here.objects.uri(f"models/{model_id}"),
-                config_json=config_json,
+                checked=checked,
             )
             return Answer(201, shown(model))
 
         names = sorted(f"{file.filename} {file.size}" for file in files)
-        request = digest("POST /v1/models", "\n".join([name, config_json, *names]).encode())
+        request = digest("POST /v1/models", "\n".join([name, checked.config_json, *names]).encode())
         answer = await once(session, caller.tenant_id, idempotency_key, request, make, now=here.now())
     if answer.replayed:
         await asyncio.to_thread(here.objects.delete, f"models/{model_id}/")

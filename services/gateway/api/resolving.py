@@ -11,7 +11,7 @@ from services.gateway.endpointfile import EndpointFile, ServedModelForm
 from services.gateway.jobfile import JobFile, JobFileError, ModelForm
 from services.gateway.keys import Principal
 from services.gateway.library import Library
-from services.gateway.values import Model
+from services.gateway.values import TEXT_TO_IMAGE, Model
 from sskai.events import v1 as events
 
 BaseIsRunning: TypeAlias = Callable[[str, str], Awaitable[bool]]  # of a tenant, by the base's id
@@ -89,9 +89,17 @@ async def code_of(model: Model, here: World, caller: Principal, library: Library
 
 
 async def require_servable(model: Model, here: World, caller: Principal, library: Library, field: str) -> None:
-    """Raises JobFileError for a model as code, trained or not: inference runs nobody's code."""
-    if model.origin == "code" or await code_of(model, here, caller, library):
+    """Raises JobFileError for a model as code and for a pipeline, trained or not: inference runs nobody's code, and it
+    draws no pictures."""
+    base: Model | None = model
+    if model.artifact_uri:
+        base = await library.model(caller.tenant_id, model.base_model_id, here.catalogue)
+    if base is None:
+        return
+    if base.origin == "code":
         raise JobFileError(field, f"{model.id} is code: it can be planned and trained, and not yet served")
+    if base.task == TEXT_TO_IMAGE:
+        raise JobFileError(field, f"{model.id} is of a pipeline: it can be planned and trained, and not yet served")
 
 
 def require_weights(model: Model, here: World, field: str) -> None:
