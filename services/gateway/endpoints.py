@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from google.protobuf.message import Message
 from pydantic import BaseModel
@@ -43,6 +43,30 @@ class EndpointView(BaseModel):
     canary_at: datetime | None = None
     canary_version: int | None = None
     canary_fraction: float | None = None
+
+    # Of replicas in pods: what their machines cost so far, and what they have answered. Sums of the ledger's rows, each
+    # of which counts once.
+    spent_nano_usd: int = 0
+    on_demand_nano_usd: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def usd_per_million_tokens(self) -> float | None:
+        """What a million of tokens has cost, in and out alike; None: nothing was answered, or nothing paid."""
+        tokens = self.input_tokens + self.output_tokens
+        return self.spent_nano_usd / 1e9 / tokens * 1e6 if tokens and self.spent_nano_usd else None
+
+    def paid(self, event: events.SpendRecorded) -> Self:
+        """With one more row of the ledger."""
+        return self.model_copy(
+            update={
+                "spent_nano_usd": self.spent_nano_usd + event.amount_nano_usd,
+                "on_demand_nano_usd": self.on_demand_nano_usd + event.on_demand_nano_usd,
+                "input_tokens": self.input_tokens + event.input_tokens,
+                "output_tokens": self.output_tokens + event.output_tokens,
+            }
+        )
 
     @property
     def state(self) -> EndpointState:

@@ -94,6 +94,13 @@ async def follow_endpoint(event: Any, store: Store, now: datetime) -> list[Messa
     return await note(event, store, now)
 
 
+async def follow_spend(event: events.SpendRecorded, store: Store, now: datetime) -> list[Message]:
+    """Machine time of a job, or of an endpoint's replica."""
+    if not event.endpoint_id:
+        return await follow_job(event, store, now)
+    return await note(event, store, now) if await store.pay_for_endpoint(event) else []
+
+
 async def follow_ready(event: events.EndpointReady, store: Store, now: datetime) -> list[Message]:
     """An endpoint answers; the first version of a model that does is its champion."""
     name = await store.aliases.name_of(event.tenant_id, event.model_id) if event.version else None
@@ -207,7 +214,7 @@ HANDLERS: Handlers = {
     events.EndpointFailed: follow_endpoint,
     events.EndpointDeletionRequested: follow_endpoint,
     events.EndpointDeleted: follow_endpoint,
-    events.SpendRecorded: follow_job,
+    events.SpendRecorded: follow_spend,
     events.BudgetThresholdReached: follow_job,
     events.ReceiptIssued: keep_receipt,
     events.DriftDetected: follow_endpoint,

@@ -124,6 +124,12 @@ class Store:
         )
 
     async def _spend(self, row: JobRow, event: events.SpendRecorded) -> None:
+        if await self._is_new_spend(event):
+            row.spent_nano_usd += event.amount_nano_usd
+            row.on_demand_nano_usd += event.on_demand_nano_usd
+
+    async def _is_new_spend(self, event: events.SpendRecorded) -> bool:
+        """An interval counts once, however often it is told."""
         new = await self.session.scalar(
             upsert(SpendRow)
             .values(
@@ -135,9 +141,17 @@ class Store:
             .on_conflict_do_nothing()
             .returning(SpendRow.interval)
         )
-        if new is not None:
-            row.spent_nano_usd += event.amount_nano_usd
-            row.on_demand_nano_usd += event.on_demand_nano_usd
+        return new is not None
+
+    async def pay_for_endpoint(self, event: events.SpendRecorded) -> bool:
+        """A row of the ledger of an endpoint's replicas. False: the tenant has no such endpoint."""
+        row = await self.endpoint(event.tenant_id, event.endpoint_id, lock=True)
+        if row is None:
+            return False
+        if await self._is_new_spend(event):
+            row.view = EndpointView.model_validate(row.view).paid(event).model_dump(mode="json")
+            await self.session.flush()
+        return True
 
     async def answer_retrain(self, retrain_id: str, tenant_id: str, job_id: str) -> bool:
         """False: another job answers this request already."""

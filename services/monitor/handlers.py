@@ -35,6 +35,10 @@ async def open_account(event: events.JobSubmitted, store: Store, now: datetime) 
 
 
 async def record_spend(event: events.SpendRecorded, store: Store, now: datetime) -> list[Message]:
+    if event.endpoint_id:
+        # Of a replica: there is no job with a budget of its own.
+        await store.add_spend(event)
+        return []
     job = await store.job(event.job_id, event.tenant_id)
     if not await store.add_spend(event):
         return []

@@ -21,13 +21,16 @@ from services.optimizer.throughput import Machine
 from services.optimizer.values import Assumptions, Misfit, Offer, Refusal, Rejection
 from services.optimizer.wording import usd
 
-VERSION = "endpoints-1"  # changes with every change of a decision
+VERSION = "endpoints-2"  # changes with every change of a decision
 
 MAX_PEAK_TO_MEAN = serving_costs.HOURS_PER_DAY  # all of a day's requests in one hour
 MAX_REQUESTS_PER_DAY = 1e10
 MAX_TOKENS = 1e7
 MAX_WISH = 1e12
 MAX_REPLICAS = 1000
+# Kinds whose machines we choose, and how many others a plan names for each.
+RENTED = ("spot", "on-demand")
+MAX_ALTERNATIVES = 8
 
 TAIL = 0.05  # what the 95th percentile leaves
 # Of the requests that may be late, half may meet no warm replica; the other half may wait in the queue.
@@ -53,6 +56,7 @@ def plan_endpoint(
         return Refusal("resources", str(error), "Correct this field of the endpoint's resources.")
     judge = _Judge(spec, profile, machines=machines, assumptions=assumptions, demand=demand)
     best: dict[str, Option] = {}
+    meeting: dict[str, list[Option]] = {kind: [] for kind in RENTED}
     closest: Option | None = None  # to keeping every wish
     rejected: list[Rejection] = []
     for offer in offers:
@@ -63,6 +67,8 @@ def plan_endpoint(
         for option in judge.options(offer):
             if option.kind not in best or _best_of_kind(option) < _best_of_kind(best[option.kind]):
                 best[option.kind] = option
+            if option.meets and option.kind in meeting:
+                meeting[option.kind].append(option)
             # Where a running base runs is not ours to choose, so other machines for it come no closer.
             rented = option.kind != "adapter"
             if rented and (closest is None or _closest_first(option) < _closest_first(closest)):
@@ -72,7 +78,8 @@ def plan_endpoint(
     closest = min(closest, *best.values(), key=_closest_first)
     if not closest.meets:
         return serving_wording.no_way(closest)
-    options = _with_break_even(sorted(best.values(), key=_best_first), spec.traffic)
+    ranked = [_with_alternatives(each, meeting.get(each.kind, [])) for each in sorted(best.values(), key=_best_first)]
+    options = _with_break_even(ranked, spec.traffic)
     return EndpointPlan(options, serving_wording.explanation(spec, options, now, assumptions.price_stale_seconds))
 
 
@@ -246,6 +253,12 @@ def _best_of_kind(option: Option) -> tuple[int, float, float, float, int, str]:
 def _closest_first(option: Option) -> tuple[float, int, float, float, int, str]:
     """Whoever misses its wishes by less, all together."""
     return sum(miss.by for miss in option.misses), *_best_first(option)
+
+
+def _with_alternatives(option: Option, meeting: Sequence[Option]) -> Option:
+    """Where else its replicas may go: capacity that is not to be had in one place may be in another."""
+    best = sorted((one for one in meeting if one.offer != option.offer), key=_best_of_kind)
+    return replace(option, alternatives=tuple(one.offer for one in best[:MAX_ALTERNATIVES]))
 
 
 def _with_break_even(ranked: Sequence[Option], traffic: Traffic) -> tuple[Option, ...]:

@@ -54,7 +54,7 @@ def proposed(
     """The plan as it is told. `identity`: plan_id, tenant_id, snapshot_hash."""
     return events.EndpointPlanProposed(
         **identity,
-        options=[_option(each, machines[each.offer.instance_type]) for each in plan.options],
+        options=[_option(each, machines) for each in plan.options],
         explanation=plan.explanation,
         planner_version=serving.VERSION,
         prices_as_of=contract.timestamp(datetime.fromisoformat(plan.options[0].offer.price_as_of)),
@@ -62,10 +62,11 @@ def proposed(
     )
 
 
-def _option(option: Option, machine: Machine) -> events.EndpointOption:
+def _option(option: Option, machines: Mapping[str, Machine]) -> events.EndpointOption:
     return events.EndpointOption(
         kind=option.kind,
-        placement=messages.placement(option.offer, machine),
+        placement=messages.placement(option.offer, machines[option.offer.instance_type]),
+        alternatives=[messages.placement(one, machines[one.instance_type]) for one in option.alternatives],
         replicas=option.service.replicas,
         on_demand_floor=option.on_demand_floor,
         usd_per_month=option.usd_per_month,

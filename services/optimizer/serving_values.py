@@ -72,6 +72,7 @@ class Option:
     usd_per_million_tokens: float
     misses: tuple[Miss, ...]
     break_even_requests_per_day: float = 0.0
+    alternatives: tuple[Offer, ...] = ()  # others of this kind that keep every wish, best first
 
     @property
     def kind(self) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
 from services.gateway.api.feedback import ask
+from services.gateway.api.replicas import ReplicasForm, count, placements, planned_options
 from services.gateway.api.resolving import find_model, require_servable, require_weights
 from services.gateway.api.world import (
     After,
@@ -28,8 +29,9 @@ from services.gateway.api.world import (
     respond,
     unprocessable,
 )
+from services.gateway.endpointfile import TrafficForm as ExpectedTraffic
 from services.gateway.endpoints import EndpointState, EndpointView
-from services.gateway.jobfile import Form, JobFileError, Name, Reference
+from services.gateway.jobfile import Form, JobFileError, MachinesForm, Name, Reference
 from services.gateway.keys import Principal
 from services.gateway.plain import iso
 from services.gateway.store import Store
@@ -98,6 +100,21 @@ class EndpointForm(Form):
     sample_rate: Share = 1.0
     promotion: PromotionForm | None = None  # with a mode: new versions of the model are tried by themselves
     canary: Reference | None = None  # a version to try from the start
+    # Of kind spot: how many replicas, and where: on machines like these, for this traffic, or by a plan that there is.
+    replicas: ReplicasForm | None = None
+    resources: MachinesForm | None = None
+    traffic: ExpectedTraffic | None = None
+    plan: Id | None = None
+    engine: Literal["auto", "embedded", "vllm"] = "auto"
+
+    @model_validator(mode="after")
+    def _of_spot(self) -> Self:
+        given = sorted({"replicas", "resources", "traffic", "plan", "engine"} & self.model_fields_set)
+        if self.kind != "spot" and given:
+            raise ValueError(f"{given[0]} goes with kind: spot")
+        if self.plan is not None and (self.resources or self.traffic):
+            raise ValueError("send plan, or resources and traffic to plan for")
+        return self
 
 
 @router.post("", status_code=202)
@@ -107,6 +124,7 @@ async def create_endpoint(
     """Serve a model under a name. 202: it is `requested`, and `ready` (or `failed`) once inference has loaded it."""
     now = here.now()
     try:
+        options = await _planned(form, here, caller)
         async with here.database.transaction() as session:
             store = Store(session)
 
@@ -125,7 +143,7 @@ async def create_endpoint(
                         "The name is taken",
                         f"An endpoint {form.name!r} is there: delete it or choose another name",
                     )
-                event = _requested(form, model, caller.tenant_id)
+                event = _requested(form, model, caller.tenant_id, options)
                 event.requested_at.CopyFrom(timestamp(now))
                 row = await store.add_endpoint(event, model.id)
                 await tell(session, event)
@@ -251,12 +269,40 @@ def shown(row: EndpointRow) -> dict[str, Any]:
         "version": row.version,
         "sample_rate": row.sample_rate,
         "state": row.state,
-        **EndpointView.model_validate(row.view).model_dump(mode="json"),
+        **_view(EndpointView.model_validate(row.view)),
         "created_at": iso(row.created_at),
     }
 
 
-def _requested(form: EndpointForm, model: Model, tenant_id: str) -> events.EndpointRequested:
+def _view(view: EndpointView) -> dict[str, Any]:
+    """Money in USD, as everywhere in the API."""
+    shown = view.model_dump(mode="json")
+    return {
+        **{name: value for name, value in shown.items() if not name.endswith("_nano_usd")},
+        "spent_usd": view.spent_nano_usd / 1e9,
+        "on_demand_usd": view.on_demand_nano_usd / 1e9,
+        "usd_per_million_tokens": view.usd_per_million_tokens,
+    }
+
+
+async def _planned(form: EndpointForm, here: World, caller: Principal) -> list[events.EndpointOption]:
+    """Of kind spot: the ways to serve it; of the others: none is needed."""
+    if form.kind != "spot":
+        return []
+    return await planned_options(
+        name=form.name,
+        model=form.model,
+        plan_id=form.plan,
+        resources=form.resources,
+        traffic=form.traffic,
+        here=here,
+        caller=caller,
+    )
+
+
+def _requested(
+    form: EndpointForm, model: Model, tenant_id: str, options: list[events.EndpointOption]
+) -> events.EndpointRequested:
     """A trained version is an adapter on its base; any other model is a base itself, version 0."""
     return events.EndpointRequested(
         endpoint_id=new_id("endpoint"),
@@ -270,4 +316,7 @@ def _requested(form: EndpointForm, model: Model, tenant_id: str) -> events.Endpo
         artifact_uri=model.artifact_uri,
         sample_rate=form.sample_rate,
         promotion_mode=(form.promotion.mode if form.promotion else None) or "",
+        placements=placements(options),
+        replicas=count(form.replicas, options) if form.kind == "spot" else None,
+        engine="" if form.engine == "auto" else form.engine,
     )

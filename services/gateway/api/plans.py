@@ -68,7 +68,7 @@ async def request_plan(
 ) -> Response:
     """A dry run of a job, or of an endpoint (`kind: endpoint`): 200 with the table of candidates or options, 422 if
     nothing meets the constraints, 202 with the plan's address if it takes longer."""
-    plan_id = await _ask(file, await request.body(), here, caller, idempotency_key)
+    plan_id = await ask_for_plan(file, await request.body(), here, caller, idempotency_key)
     row = await answered(here, plan_id, lambda store: store.plan(caller.tenant_id, plan_id))
     if row is None:
         raise not_found("plan", plan_id)
@@ -121,7 +121,7 @@ def shown(row: PlanRow) -> dict[str, Any]:
     }
 
 
-async def _ask(
+async def ask_for_plan(
     file: JobFile | EndpointFile, body: bytes, here: World, caller: Principal, idempotency_key: str | None
 ) -> str:
     """Tell that a plan is wanted; returns the id under which the answer will stand."""
