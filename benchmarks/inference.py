@@ -1,13 +1,13 @@
 """The inference engine beside its peers on the same weights, in the same run: one JSON object.
 
-`python -m benchmarks.inference [--model FOLDER] [--streams 1 8 32] [--input 128] [--output 64] [--rounds 3]
-[--adapters 8]`. Greedy answers of a fixed length to prompts that share nothing, fp32, as many threads as the service
+`make bench NAME=inference [ARGS="--model FOLDER --streams 1 8 32 --input 128 --output 64 --rounds 3
+--adapters 8"]`. Greedy answers of a fixed length to prompts that share nothing, fp32, as many threads as the service
 takes. All take turns in each round, since other programs may use the machine, too; medians of the rounds.
 
 - `throughput_N`: output tokens per second of N answers asked for at once; `ttft_p95_N`: until the first of each.
 - peers: transformers' `generate`, one prompt after the other (N = 1) and as one padded batch (N > 1), which knows all
-  prompts beforehand; and, where it is installed (`pip install xllamacpp`) and `--gguf` names the same weights as a
-  GGUF file, llama.cpp's server in this process with N slots.
+  prompts beforehand; transformers' continuous batching (`generate_batch`); and, where it is installed (`pip install
+  xllamacpp`), llama.cpp's server in this process with N slots, on the same weights as a GGUF file of floats.
 - `adapters_mixed`: throughput at the most streams with the adapters by turns, over that of one adapter for all.
 - `prefix`: time to the first token of a prompt of which all but the end was asked before, over that of a new one.
 """
@@ -25,20 +25,24 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
 from benchmarks.figures import Figure, figure, print_report
 from services.inference.engine import Sampling
 from services.inference.runner import Limits
 from services.inference.settings import Settings
 from services.inference.transformers_engine import TransformersEngine
+from services.trainer import export_gguf
+from services.trainer.exports import NotExportableError
 
 Prompts = list[list[int]]
+CONTINUOUS_BLOCK_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,21 @@ def transformers_peer(model: Any, prompts: Prompts, output: int) -> Load:
     return Load(len(prompts) * output / (time.perf_counter() - started))
 
 
+def continuous_peer(model: Any, prompts: Prompts, output: int) -> Load:
+    how = GenerationConfig(
+        max_new_tokens=output, min_new_tokens=output, do_sample=False, eos_token_id=-1, pad_token_id=0
+    )
+    # Room for these prompts; by itself it takes nearly all of the machine's memory.
+    blocks = len(prompts) * ((len(prompts[0]) + output) // CONTINUOUS_BLOCK_TOKENS + 2)
+    room = ContinuousBatchingConfig(
+        page_size=CONTINUOUS_BLOCK_TOKENS, num_blocks=blocks, max_batch_tokens=256, allow_block_sharing=False
+    )
+    started = time.perf_counter()
+    answers = model.generate_batch(inputs=prompts, generation_config=how, continuous_batching_config=room)
+    assert all(len(answer.generated_tokens) == output for answer in answers.values())
+    return Load(len(prompts) * output / (time.perf_counter() - started))
+
+
 class LlamaServer:
     """llama.cpp's own server, asked over HTTP as a user would; None of `start` when it is not installed."""
 
@@ -102,10 +121,14 @@ class LlamaServer:
         self.url = server.listening_address
 
     @classmethod
-    def start(cls, gguf: Path, slots: int, context: int, threads: int) -> LlamaServer | None:
+    def start(cls, model: Path, gguf: Path, size: tuple[int, int, int]) -> LlamaServer | None:
+        """`size`: slots, tokens of each, threads."""
+        slots, context, threads = size
         try:
-            import xllamacpp  # type: ignore[import-not-found,unused-ignore]
-        except ImportError:
+            import xllamacpp  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+            export_gguf.write(model, gguf, model.name)
+        except (ImportError, NotExportableError):
             return None
         given = xllamacpp.CommonParams()
         given.model.path = str(gguf)
@@ -133,13 +156,15 @@ def percentile95(values: Sequence[float]) -> float:
     return sorted(values)[min(len(values) - 1, round(0.95 * (len(values) - 1)))]
 
 
-async def throughputs(engine: TransformersEngine, folder: Path, given: argparse.Namespace) -> list[Figure]:
+async def throughputs(engine: TransformersEngine, scratch: Path, given: argparse.Namespace) -> list[Figure]:
+    folder = given.model
     model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
     vocabulary, threads = model.config.vocab_size, Settings().threads
     context = given.input + given.output + 8
-    llama = LlamaServer.start(given.gguf, max(given.streams), context, threads) if given.gguf else None
+    llama = LlamaServer.start(folder, scratch / "model.gguf", (max(given.streams), context, threads))
     peers: dict[str, Callable[[Prompts, int], Load]] = {
-        "transformers": lambda prompts, output: transformers_peer(model, prompts, output)
+        "transformers": partial(transformers_peer, model),
+        "transformers' continuous batching": partial(continuous_peer, model),
     }
     if llama is not None:
         peers["llama.cpp"] = llama.answer
@@ -211,7 +236,7 @@ async def measure(given: argparse.Namespace) -> list[Figure]:
             engine.attach_adapter("base", name, path)
         attach = (time.perf_counter() - started) / max(1, len(adapters))
         found.append(figure("attach_adapter", attach, "s", 3.0, "lower", how="from the disk into a running base"))
-        found += await throughputs(engine, given.model, given)
+        found += await throughputs(engine, Path(folder), given)
         if adapters:
             found.append(await adapter_cost(engine, list(adapters), given))
         found.append(await prefix_gain(engine, given))
@@ -223,7 +248,6 @@ def main() -> None:
     default = Path(os.environ.get("SSKAI_MODELS_DIR", "/var/cache/sskai/models")) / "smollm2-135m-instruct"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=default)
-    parser.add_argument("--gguf", type=Path, help="the same weights for llama.cpp (services/trainer/export_gguf.py)")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--input", type=int, default=128)
     parser.add_argument("--output", type=int, default=64)

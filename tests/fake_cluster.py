@@ -18,7 +18,7 @@ from sskai.cluster import (
     RefusedError,
     offer_of,
 )
-from sskai.cluster.pods import Ending, gang_end
+from sskai.cluster.pods import Ending, gang_end, lost_members
 
 
 @dataclass
@@ -73,13 +73,28 @@ class FakeCluster:
         """The machine is gone, and its pod with it."""
         self.says(machine_id, state=PodState.GONE, ended_at=self.clock())
 
-    def exit(self, machine_id: str, code: int) -> None:
-        """The pod's program ended; a gang's, on one machine after another."""
+    def exit(self, machine_id: str, code: int, rank: int = 0) -> None:
+        """The pod's program ended (a gang's: that member's)."""
+        self._end(machine_id, Ending(code, self.clock(), first=rank == 0))
+
+    def lose(self, machine_id: str, rank: int = 0) -> None:
+        """A machine is gone (a gang's: that member's)."""
+        self._end(machine_id, Ending(None, self.clock(), first=rank == 0))
+
+    def _end(self, machine_id: str, ending: Ending) -> None:
         endings = self.endings.setdefault(machine_id, [])
-        endings.append(Ending(code, self.clock()))
+        endings.append(ending)
         over = gang_end(endings, self.pods[machine_id].machines)
-        if over is not None:
-            self.says(machine_id, state=PodState.EXITED, exit_code=over.exit_code, ended_at=over.ended_at)
+        if over is None:
+            lost, lost_at = lost_members(endings)
+            self.says(machine_id, lost=lost, lost_at=lost_at)
+            return
+        state = PodState.GONE if over.exit_code is None else PodState.EXITED
+        self.says(machine_id, state=state, exit_code=over.exit_code, ended_at=over.ended_at, lost=0, lost_at=None)
+
+    def members(self, machine_id: str) -> int:
+        """Machines of a pod that cost something."""
+        return self.pods[machine_id].machines - self.observations[machine_id].lost
 
     def says(self, machine_id: str, **words: Any) -> None:
         """What its list says of a machine from now on."""

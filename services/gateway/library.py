@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.gateway import references
+from services.gateway.aliases import CHAMPION
 from services.gateway.catalogue import Catalogue
 from services.gateway.datareport import Summary
 from services.gateway.plain import finite
@@ -95,6 +96,16 @@ class Library:
             of_name = (AliasRow.name == ModelRow.name) & (AliasRow.alias == named.alias)
             query = query.where(exists().where(AliasRow.tenant_id == tenant_id, meant, of_name))
         row = await self.session.scalar(query)
+        return _model(row) if row else None
+
+    async def champion(self, tenant_id: str, name: str) -> Model | None:
+        """The trained version of a model that a new one is measured against: `@champion`, else the newest."""
+        meant = (AliasRow.model_id == ModelRow.model_id) & (AliasRow.version == ModelRow.version)
+        named = exists().where(
+            AliasRow.tenant_id == tenant_id, AliasRow.name == name, AliasRow.alias == CHAMPION, meant
+        )
+        query = _models_of(tenant_id).where(ModelRow.name == name, ModelRow.origin == "trained")
+        row = await self.session.scalar(query.order_by(desc(named), desc(ModelRow.version)).limit(1))
         return _model(row) if row else None
 
     async def models(self, tenant_id: str, limit: int) -> list[Model]:

@@ -71,17 +71,49 @@ def proportion_difference(first: float, second: float, count: int, z: float) -> 
     Newcombe, "Interval estimation for the difference between independent proportions" (1998), method 10: from Wilson's
     intervals of both. Of answers to the same questions it is wider than it needs to be.
     """
-    one, other = wilson(first * count, count, z), wilson(second * count, count, z)
-    difference = first - second
-    low = math.hypot(first - one.low, other.high - second)
-    high = math.hypot(one.high - first, second - other.low)
-    return Interval(difference - low, difference + high)
+    return _difference((first * count, count), (second * count, count), z)[1]
+
+
+def student(z: float, degrees: int) -> float:
+    """The quantile of Student's t distribution where the normal one has `z`: a held-out split has tens of rows, not
+    hundreds, and 1.96 of a few is too sure. Infinite below 2 degrees, where the series says nothing.
+
+    Abramowitz and Stegun, "Handbook of Mathematical Functions" (1964), 26.7.5; within 1 % from 4 degrees on for 95 %.
+    """
+    if degrees < 2:
+        return math.inf
+    terms: tuple[float, ...] = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + math.fsum(term / degrees**power for power, term in enumerate(terms, start=1))
+
+
+def win_rate(champion: tuple[float, int], canary: tuple[float, int], z: float) -> tuple[float, Interval] | None:
+    """How often an answer of the canary is liked better than one of the champion, a tie counting half, and its
+    interval of one look. Each side: the sum of scores of [0, 1], and their number. None: one was never scored.
+
+    Of thumbs up and down P(better) + P(equal) / 2 is exactly (1 + p - q) / 2 with the shares p and q of those that are
+    up; of finer scores it is the same with their means, a net preference. By Newcombe's interval of p - q.
+    """
+    if not champion[1] or not canary[1]:
+        return None
+    difference, found = _difference(canary, champion, z)
+    return (1 + difference) / 2, Interval((1 + found.low) / 2, (1 + found.high) / 2)
+
+
+def _difference(first: tuple[float, int], second: tuple[float, int], z: float) -> tuple[float, Interval]:
+    """Of two proportions, (sum, count) each, and Newcombe's interval of it."""
+    one, other = wilson(*first, z), wilson(*second, z)
+    share, reference = first[0] / first[1], second[0] / second[1]
+    low = math.hypot(share - one.low, other.high - reference)
+    high = math.hypot(one.high - share, reference - other.low)
+    return share - reference, Interval(share - reference - low, share - reference + high)
 
 
 def mean_difference(first: float, second: float, standard_error: float, z: float) -> Interval:
-    """An interval of `first - second`, two means, by the standard error of their difference.
-
-    Welch (1947): sqrt(s1^2 / n1 + s2^2 / n2), or that of the paired differences. With samples of hundreds his t
-    distribution is the normal one.
+    """An interval of `first - second`, two means, by the standard error of their difference: Welch's (1947),
+    sqrt(s1^2 / n1 + s2^2 / n2), or that of paired differences. `z`: the quantile, see `student`.
     """
     return Interval(first - second - z * standard_error, first - second + z * standard_error)

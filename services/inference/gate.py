@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.inference.evidence import Interval, mean_difference, proportion_difference
+from services.inference.evidence import Interval, mean_difference, proportion_difference, student
 
 
 class Gate(StrEnum):
@@ -25,6 +25,7 @@ class Evaluation:
     champion_value: float
     sample_size: int
     standard_error: float = 0.0
+    champion_version: int | None = None  # None: the event does not say
 
 
 # Metrics of which less is better; of all others more is. By their last word: "eval_loss", "toxicity_rate".
@@ -39,12 +40,14 @@ def less_is_better(metric: str) -> bool:
 def improvement(evaluation: Evaluation) -> Interval | None:
     """By how much the version is better, in the metric's own unit; None: the event does not say how sure it is.
 
-    With a standard error Welch's interval, else Newcombe's for what is a proportion by its name or range.
+    With a standard error Student's interval of so many differences, else Newcombe's for what is a proportion by its
+    name or range.
     """
     if evaluation.sample_size < 1 or not all(map(math.isfinite, (evaluation.value, evaluation.champion_value))):
         return None
     if evaluation.standard_error > 0 and math.isfinite(evaluation.standard_error):
-        found = mean_difference(evaluation.value, evaluation.champion_value, evaluation.standard_error, GATE_Z)
+        quantile = student(GATE_Z, evaluation.sample_size - 1)
+        found = mean_difference(evaluation.value, evaluation.champion_value, evaluation.standard_error, quantile)
     elif is_proportion(evaluation):
         found = proportion_difference(evaluation.value, evaluation.champion_value, evaluation.sample_size, GATE_Z)
     else:

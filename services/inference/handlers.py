@@ -88,6 +88,7 @@ async def keep_evaluation(event: events.ModelEvaluated, store: Store, _now: date
         champion_value=event.champion_value,
         sample_size=event.sample_size,
         standard_error=event.difference_standard_error,
+        champion_version=event.champion_version if event.HasField("champion_version") else None,
         evaluated_at=moment(event.evaluated_at),
     )
     return []

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from services.inference import domain
 from services.inference.engine import UnusableWeightsError
+from services.inference.packed import plain_weight
 
 PREFIX = "base_model.model."  # PEFT's, before the layer's name in the base
 DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
@@ -134,11 +135,12 @@ class AdapterBank:
             layer = self._layers[name]
             pairs = [adapter.layers.get(name) for adapter in adapters]
             rank = max(pair.down.shape[0] for pair in pairs if pair is not None)
-            down = layer.weight.new_zeros(len(pairs), layer.in_features, rank)
-            up = layer.weight.new_zeros(len(pairs), rank, layer.out_features)
+            like = {"dtype": layer.weight.dtype, "device": layer.weight.device}
+            down = torch.zeros(len(pairs), layer.in_features, rank, **like)
+            up = torch.zeros(len(pairs), rank, layer.out_features, **like)
             gain = None
             if any(pair is not None and pair.gain is not None for pair in pairs):
-                gain = layer.weight.new_ones(len(pairs), layer.out_features)
+                gain = torch.ones(len(pairs), layer.out_features, **like)
             for place, pair in enumerate(pairs):
                 if pair is not None:
                     down[place, :, : pair.down.shape[0]] = pair.down.t()
@@ -191,7 +193,7 @@ class AdapterBank:
         down, up = down.to(weight.device, torch.float32), up.to(weight.device, torch.float32) * config.scaling
         if length is None:
             return Pair(down.to(weight.dtype), up.to(weight.dtype))
-        gain = length.to(weight.device, torch.float32) / (weight.float() + up @ down).norm(dim=1)
+        gain = length.to(weight.device, torch.float32) / (plain_weight(layer).float() + up @ down).norm(dim=1)
         if not torch.isfinite(gain).all():
             raise UnusableWeightsError(f"{name}: DoRA's lengths are those of rows of nothing")
         return Pair(down.to(weight.dtype), (gain[:, None] * up).to(weight.dtype), gain.to(weight.dtype))

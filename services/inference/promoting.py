@@ -74,7 +74,7 @@ async def _advance(session: AsyncSession, row: RolloutRow, clock: Clock) -> None
         canary=served,
         seconds_in_step=(now - row.step_started_at).total_seconds(),
         requests_in_step=served.requests - row.requests_before,
-        evaluations=await rollouts.evaluations(before.model_id, before.version),
+        evaluations=await rollouts.evaluations(before),
     )
     after = promotion.advance(before, seen)
     moved = (after.stage, after.step) != (before.stage, before.step)

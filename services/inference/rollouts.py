@@ -216,11 +216,19 @@ class Rollouts:
             for version, shadow in {*buckets, *((version, False) for version in scores)}
         }
 
-    async def evaluations(self, model_id: str, version: int) -> list[Evaluation]:
-        query = select(EvaluationRow).where(EvaluationRow.model_id == model_id, EvaluationRow.version == version)
+    async def evaluations(self, rollout: Rollout) -> list[Evaluation]:
+        """Against the version that it is to replace, as far as they say against which."""
+        query = select(EvaluationRow).where(
+            EvaluationRow.model_id == rollout.model_id,
+            EvaluationRow.version == rollout.version,
+            func.coalesce(EvaluationRow.champion_version, rollout.from_version) == rollout.from_version,
+        )
         rows = await self.session.scalars(query.order_by(EvaluationRow.metric))
         return [
-            Evaluation(row.metric, row.value, row.champion_value, row.sample_size, row.standard_error) for row in rows
+            Evaluation(
+                row.metric, row.value, row.champion_value, row.sample_size, row.standard_error, row.champion_version
+            )
+            for row in rows
         ]
 
     async def keep_evaluation(self, **values: Any) -> None:

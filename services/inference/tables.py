@@ -151,6 +151,7 @@ class EvaluationRow(Base):
     champion_value: Mapped[float] = mapped_column(Double)
     sample_size: Mapped[int] = mapped_column(BigInteger)
     standard_error: Mapped[float] = mapped_column(Double)
+    champion_version: Mapped[int | None] = mapped_column(Integer)
     evaluated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 

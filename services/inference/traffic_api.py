@@ -12,7 +12,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.inference import domain
-from services.inference.gate import GATE_MARGIN, gate
+from services.inference.evidence import win_rate
+from services.inference.gate import GATE_MARGIN, GATE_Z, gate
 from services.inference.openai import Refusal
 from services.inference.promotion import Figures, Rollout
 from services.inference.rollouts import Rollouts, rollout_of
@@ -146,12 +147,22 @@ async def _rollout(rollouts: Rollouts, rollout: Rollout) -> dict[str, Any]:
         "shadow_fraction": rules.shadow_fraction,
         "reason": rollout.reason or None,
         "versions": [_figures(number, seen, shadow=shadow) for (number, shadow), seen in sorted(figures.items())],
+        "win_rate": _win_rate(figures, rollout),
         "evaluations": [
             {"metric": one.metric, "verdict": verdict, "reason": reason}
-            for one in await rollouts.evaluations(rollout.model_id, rollout.version)
+            for one in await rollouts.evaluations(rollout)
             for verdict, reason in (gate(one, GATE_MARGIN),)
         ],
     }
+
+
+def _win_rate(figures: dict[tuple[int, bool], Figures], rollout: Rollout) -> dict[str, Any] | None:
+    """Of the canary against the champion by their users' feedback; None: one of them has none."""
+    canary, champion = (figures.get((number, False), Figures()) for number in (rollout.version, rollout.from_version))
+    found = win_rate((champion.score_sum, champion.scores), (canary.score_sum, canary.scores), GATE_Z)
+    if found is None:
+        return None
+    return {"value": found[0], "low": found[1].low, "high": found[1].high, "feedback": champion.scores + canary.scores}
 
 
 def _figures(version: int, figures: Figures, *, shadow: bool) -> dict[str, Any]:

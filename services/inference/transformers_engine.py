@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from services.inference import flat
+from services.inference import flat, packed
 from services.inference.caches import Block, Row, Shelves
 from services.inference.classifier import Classifier
 from services.inference.engine import (
@@ -98,7 +98,9 @@ class TransformersEngine:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, attn_implementation=flat.NAME, **safe
         )
-        return tokenizer, model.to(self._device).eval()
+        model = model.to(self._device).eval()
+        packed.pack(model)
+        return tokenizer, model
 
     def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
         loaded = self._loaded(base)

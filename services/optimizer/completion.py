@@ -34,7 +34,7 @@ STALL_OVERHEAD_SECONDS = 0.05  # taking the snapshot in memory while training st
 SNAPSHOT_BYTES_PER_SECOND = 2e9
 # A forward pass without backward is about half of LoRA's forward and backward (frozen weights have no gradient).
 EVALUATION_SHARE_OF_STEP = 0.5
-EVALUATIONS = 2  # before and after
+EVALUATIONS = 4  # before, after, and both sides of the comparison with the champion
 
 # How much an observed hour weighs against the advisor's band, which stands for a month of many accounts' instances.
 BAND_HOURS = 500.0

@@ -162,10 +162,16 @@ class Attempt:
     heard_at: datetime | None = None  # when it last told anything: its lease
     drain_signalled: bool = False
     pending: str = ""  # what its pod waits for, in the cluster's words
+    lost: int = 0  # machines of its gang that are no more, while the others go on
 
     @property
     def machines(self) -> int:
+        """As it was launched."""
         return max(1, self.planned.machine_count) if self.planned is not None else 1
+
+    def is_first(self, machine_id: str) -> bool:
+        """Whether this is its only machine, or that of rank 0: it ends with it."""
+        return machine_id in (self.machine_id, *self.member_ids[:1])
 
 
 @dataclass(frozen=True, slots=True)

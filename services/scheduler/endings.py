@@ -78,6 +78,12 @@ def noticed(job: Job, attempt: Attempt, stop_by: datetime, now: datetime) -> tup
     return transitions.drain(job, EndReason.SPOT_INTERRUPTED, now, stop_by), []
 
 
+def lost_members(job: Job, attempt: Attempt, lost: int, at: datetime, now: datetime) -> tuple[Job, list[Message]]:
+    """The attempt's gang goes on with fewer machines: what they cost until then, and less from then on."""
+    job, rows = money.meter(job, min(at, now))
+    return transitions.lost_members(job, attempt.number, lost), [*rows]
+
+
 def taken_over(job: Job, now: datetime) -> tuple[Job, list[Message]]:
     """What the successor told proves that it raised its fence: the attempt before it can write no more, whatever became
     of its own last word."""

@@ -145,7 +145,7 @@ async def drain_interrupted_job(event: events.InterruptionNoticed, store: Store,
 
 
 async def requeue_lost_job(event: events.MachineLost, store: Store, now: datetime) -> list[Message]:
-    """The cloud says that the machine is no more; of a gang, one machine is enough.
+    """The cloud says that the machine is no more; of a gang only the first one ends it (`machines_loop` counts others).
 
     A machine that ended because its pod had finished is lost, too, and the pod's last word comes by another topic: the
     attempt has as long as that takes.
@@ -154,6 +154,8 @@ async def requeue_lost_job(event: events.MachineLost, store: Store, now: datetim
     if found is None:
         return []
     job, attempt = found
+    if job.state in (State.LAUNCHING, State.RUNNING) and not attempt.is_first(event.machine_id):
+        return []
     if job.stands_by(attempt.number):
         return await _end_successor(job, EndReason.MACHINE_LOST, store, now)
     stop_by = now + timedelta(seconds=LAST_WORD_SECONDS)

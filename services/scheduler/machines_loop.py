@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -65,6 +65,8 @@ async def _compare(world: World, one: Observation, mine: Live) -> bool:
         return await _give_up_waiting(world, one)
     if one.state is not PodState.RUNNING:
         return await _end_dead_attempt(world, one)
+    if one.lost > mine.lost:
+        return await _go_on_without(world, one)
     if one.terminates_at is not None and world.watch.noticed.get(one.machine_id) != one.terminates_at:
         stop_by = one.terminates_at
         changed = await _change(
@@ -77,6 +79,28 @@ async def _compare(world: World, one: Observation, mine: Live) -> bool:
             world, one, lambda job, attempt, _now: (transitions.pending(job, attempt.number, one.pending), [])
         )
     return False
+
+
+async def _go_on_without(world: World, one: Observation) -> bool:
+    """Members of a gang are no more, and not the first: the others' workers meet again (services/trainer/agent.py). If
+    they do not, their silence will tell."""
+    log.info("a gang goes on without lost machines", machine=one.machine_id, job=one.job_id, lost=one.lost)
+    taken: list[events.Placement] = []
+
+    def change(job: Job, attempt: Attempt, now: datetime) -> tuple[Job, list[Message]]:
+        taken.append(attempt.placement)
+        return endings.lost_members(job, attempt, one.lost, one.lost_at or now, now)
+
+    changed = await _change(world, one, change)
+    await _saw_taken(world, taken)
+    return changed
+
+
+async def _saw_taken(world: World, placements: Sequence[events.Placement]) -> None:
+    """What the market's model learns from machines that went."""
+    async with world.database.transaction() as session:
+        for placement in placements:
+            await world.saw(Store(session), placement, False, world.clock())
 
 
 async def _give_up_waiting(world: World, one: Observation) -> bool:
@@ -138,9 +162,7 @@ async def _end_dead_attempt(world: World, one: Observation) -> bool:
         return endings.end_attempt(job, job.stop_reason or _cause(attempt, one), now, detail=attempt.pending)
 
     changed = await _change(world, one, change)
-    async with world.database.transaction() as session:
-        for placement in taken:
-            await world.saw(Store(session), placement, False, world.clock())
+    await _saw_taken(world, taken)
     return changed
 
 

@@ -14,8 +14,12 @@ DRAIN_SECONDS = 60.0
 
 
 def price_usd_per_hour(attempt: Attempt) -> float:
-    """Of all its machines together."""
-    return attempt.placement.price_usd_per_hour * attempt.machines
+    """Of all its machines together that are left."""
+    return attempt.placement.price_usd_per_hour * _left(attempt)
+
+
+def _left(attempt: Attempt) -> int:
+    return max(1, attempt.machines - attempt.lost)
 
 
 def meter(job: Job, until: datetime) -> tuple[Job, list[events.SpendRecorded]]:
@@ -53,9 +57,7 @@ def _row(job: Job, attempt: Attempt, since: datetime, until: datetime) -> events
         ended_at=until,
         price_usd_per_hour=price,
         amount_nano_usd=interval_nano_usd(price, seconds),
-        on_demand_nano_usd=interval_nano_usd(
-            attempt.placement.on_demand_price_usd_per_hour * attempt.machines, seconds
-        ),
+        on_demand_nano_usd=interval_nano_usd(attempt.placement.on_demand_price_usd_per_hour * _left(attempt), seconds),
     )
 
 

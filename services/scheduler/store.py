@@ -75,6 +75,7 @@ class AttemptRow(Base):
     heard_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     drain_signalled: Mapped[bool]
     pending: Mapped[str] = mapped_column(Text)
+    lost: Mapped[int] = mapped_column(Integer)
 
 
 class EarlyAnswerRow(Base):
@@ -100,6 +101,7 @@ _ATTEMPT_FIELDS = (
     "heard_at",
     "drain_signalled",
     "pending",
+    "lost",
 )
 _JOB_FIELDS = (
     "attempts",
@@ -131,6 +133,7 @@ class Live:
     attempt: int
     launched_at: datetime
     pending: str
+    lost: int
 
 
 class Store:
@@ -181,11 +184,12 @@ class Store:
                 AttemptRow.number,
                 func.coalesce(AttemptRow.launched_at, AttemptRow.started_at),
                 AttemptRow.pending,
+                AttemptRow.lost,
             ).where(AttemptRow.ended_at.is_(None), AttemptRow.machine_id != "")
         )
         return {
-            machine_id: Live(job_id, number, launched_at, pending)
-            for machine_id, job_id, number, launched_at, pending in rows
+            machine_id: Live(job_id, number, launched_at, pending, lost)
+            for machine_id, job_id, number, launched_at, pending, lost in rows
         }
 
     async def drained_at(self, job_id: str, number: int) -> datetime | None:

@@ -179,6 +179,15 @@ def pending(job: Job, attempt: int, text: str) -> Job:
     return replace(job, attempt=replace(job.attempt, pending=text))
 
 
+def lost_members(job: Job, attempt: int, lost: int) -> Job:
+    """So many machines of the attempt's gang are no more; the others go on."""
+
+    def less(one: Attempt | None) -> Attempt | None:
+        return replace(one, lost=lost) if one is not None and one.number == attempt else one
+
+    return replace(job, attempt=less(job.attempt), successor=less(job.successor))
+
+
 def drain(job: Job, reason: EndReason, now: datetime, stop_by: datetime) -> Job:
     """Ask the attempt to save and stop. A second request changes nothing, but that the machine may be taken earlier."""
     if job.state in (State.DRAINING, State.CANCELLING):

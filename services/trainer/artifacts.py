@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+import structlog
+
 from services.trainer import manifests, results
+from services.trainer.comparison import EVALUATION, MAX_BYTES, Comparison
 from services.trainer.manifests import MANIFEST, Manifest, ManifestError
 from sskai.objects import NotFoundError, Objects
+
+log = structlog.get_logger()
 
 # Tensors' names and shapes; a LoRA adapter's header has some 100 KB.
 MAX_HEADER_BYTES = 4 * 1024 * 1024
@@ -33,6 +38,18 @@ def verify(objects: Objects, artifact_uri: str, job_id: str) -> str:
     except NotFoundError as error:
         raise ManifestError(f"{error} is missing") from error
     return hashlib.sha256(data).hexdigest()
+
+
+def comparison_of(objects: Objects, artifact_uri: str) -> Comparison | None:
+    """How a verified artefact's version does against the champion, as its pod measured it; None: it does not say."""
+    key = objects.key(artifact_uri).rstrip("/") + "/" + EVALUATION
+    if not any(info.key == key and info.bytes <= MAX_BYTES for info in objects.list(key)):
+        return None
+    try:
+        return Comparison.from_json(objects.get_bytes(key))
+    except ValueError as error:
+        log.warning("the comparison cannot be read", artifact_uri=artifact_uri, error=str(error))
+        return None
 
 
 def _document(objects: Objects, prefix: str, name: str, manifest: Manifest) -> bytes:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_SECONDS = 2.0
+EVALUATIONS_LEFT = 3  # while it trains: the one afterwards, and both sides of the comparison
 
 
 def run(
@@ -54,7 +55,7 @@ def run(
         progress.tell(_drained(settings, checkpoints.resumed_step))
         raise
     writer = Writer(bucket.access, checkpoints)
-    Attempt(settings, spec, checkpoints, loaded, writer=writer, **at_hand).run()
+    Attempt(settings, spec, bucket, checkpoints, loaded, writer=writer, **at_hand).run()
 
 
 class Attempt:
@@ -64,6 +65,7 @@ class Attempt:
         self,
         settings: PodSettings,
         spec: events.JobSpec,
+        bucket: Bucket,
         checkpoints: Checkpoints,
         loaded: Loaded,
         *,
@@ -74,6 +76,7 @@ class Attempt:
     ) -> None:
         self._settings = settings
         self._spec = spec
+        self._bucket = bucket
         self._checkpoints = checkpoints
         self._progress = progress
         self._interruption = interruption
@@ -223,7 +226,9 @@ class Attempt:
             learning_rate=rate,
             step_seconds=step_seconds,
             tokens_per_second=made.tokens / seconds,
-            eta_seconds=domain.eta_seconds(training.step, recipe.total_steps, step_seconds, running.evaluation_seconds),
+            eta_seconds=domain.eta_seconds(
+                training.step, recipe.total_steps, step_seconds, EVALUATIONS_LEFT * running.evaluation_seconds
+            ),
         )
 
     def _tell_resumed(self) -> None:
@@ -316,6 +321,7 @@ class Attempt:
             self._settings,
             self._spec,
             self._loaded,
+            self._bucket,
             after=after,
             stoppable=self._interruption.stoppable,
         )

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from services.trainer import pictures
+from services.trainer import pictures, products
+from services.trainer.comparison import NotComparableError
 from services.trainer.domain import Recipe, TrainingFailedError
 from services.trainer.finetune import Base
 from services.trainer.pictures import DescribedPicture
@@ -99,6 +100,7 @@ class TextToImage:
                 parameter.data = parameter.data.float()
         if recipe.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
+        products.quicken(self.model)
         self.weights: Weights = PictureWeights(self.model, base.device)
 
     def loss(self, samples: Sequence[DescribedPicture]) -> torch.Tensor:
@@ -199,6 +201,10 @@ class PictureWeights:
         folder.mkdir(parents=True, exist_ok=True)
         config = self._model.peft_config["default"].to_dict()
         StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=config)
+
+    def take(self, folder: Path | None) -> None:
+        del folder
+        raise NotComparableError("a loss says little of pictures: nothing is compared by it")
 
 
 def versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 
+from services.trainer import products
 from services.trainer.classes import NamesClasses, classes
 from services.trainer.datasets import IGNORED, LabelledRow, PreferenceRow, Row
 from services.trainer.device import autocast
@@ -299,6 +300,7 @@ def learning(base: Base, recipe: Recipe, base_name: str, **adapter: Any) -> tupl
             model.activation_checkpointing_enable({"use_reentrant": False})
         except ValueError as error:
             raise TrainingFailedError("user-error", f"hyperparameters.gradient_checkpointing: {error}") from error
+    products.quicken(model)
     return model, weights
 
 

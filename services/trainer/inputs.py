@@ -1,4 +1,4 @@
-"""What an attempt reads: the base model's folder and the dataset's file."""
+"""What an attempt reads: the base model's folder, the dataset's file, and the version it is measured against."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path, PurePosixPath
 from services.trainer import manifests
 from services.trainer.checkpoints import CHUNK_BYTES, Bucket
 from services.trainer.domain import TrainingFailedError
+from services.trainer.manifests import MANIFEST, Manifest, ManifestError
 from sskai.events import v1 as events
 from sskai.objects import NotFoundError
 
 BUILTIN = "builtin://"
 PIPELINE = "model_index.json"  # of diffusers
+DATASET = "dataset.jsonl"
 # Weights are safetensors; the rest of a transformers folder is text. Pickles and Python files are left where they are.
 MODEL_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md"})
 
@@ -45,7 +47,7 @@ def _is_model(folder: Path) -> bool:
 
 def dataset_file(reference: events.DatasetRef, bucket: Bucket, cache: Path) -> Path:
     """The dataset on this machine's disk, the very bytes that were validated. Raises TrainingFailedError("dataset")."""
-    path = cache / "dataset.jsonl"
+    path = cache / DATASET
     try:
         bucket.download(_key(reference.uri, bucket, "dataset.uri"), path)
     except NotFoundError as error:
@@ -59,6 +61,23 @@ def dataset_file(reference: events.DatasetRef, bucket: Bucket, cache: Path) -> P
             "dataset", f"dataset.uri: {reference.uri} is not what was validated (SHA-256 {sha256.hexdigest()})"
         )
     return path
+
+
+def champion_folder(champion: events.Champion, bucket: Bucket, cache: Path) -> Path:
+    """A published version on this machine's disk, each file as its manifest says; what can run is left where it is, and
+    so are exports. Raises ValueError, NotFoundError."""
+    prefix = bucket.key(champion.artifact_uri).rstrip("/") + "/"
+    manifest = Manifest.from_json(bucket.get_bytes(prefix + MANIFEST))
+    if (manifest.kind, manifest.job_id) != ("artifact", champion.job_id):
+        raise ManifestError(f"this is the {manifest.kind} of {manifest.job_id}, not the artifact of {champion.job_id}")
+    folder = cache / "champion"
+    for name in manifest.files:
+        if PurePosixPath(name).suffix in MODEL_SUFFIXES and "/" not in name:
+            bucket.download(prefix + name, folder / name)
+            with (folder / name).open("rb") as file:
+                found = manifests.digest(iter(lambda: file.read(CHUNK_BYTES), b""))
+            manifests.check_file(name, found, manifest)
+    return folder
 
 
 def _key(uri: str, bucket: Bucket, field: str) -> str:

@@ -9,6 +9,7 @@ import structlog
 from prometheus_client import Counter
 
 from services.trainer import artifacts, domain
+from services.trainer.comparison import Comparison
 from services.trainer.domain import ResultState
 from services.trainer.manifests import ManifestError
 from services.trainer.store import EndedJobRow, ResultRow, Store
@@ -42,6 +43,7 @@ async def verify_results(database: Database, objects: Objects) -> None:
 async def _verify(database: Database, objects: Objects, row: ResultRow) -> None:
     try:
         manifest_sha256 = await asyncio.to_thread(artifacts.verify, objects, row.artifact_uri, row.job_id)
+        comparison = await asyncio.to_thread(artifacts.comparison_of, objects, row.artifact_uri)
     except ManifestError as error:
         await _refuse(database, row, str(error))
     except ObjectsUnavailableError:
@@ -49,14 +51,17 @@ async def _verify(database: Database, objects: Objects, row: ResultRow) -> None:
             await claims.release(session, row, due_in_seconds=RETRY_SECONDS)
         raise
     else:
-        await _publish(database, row, manifest_sha256)
+        await _publish(database, row, manifest_sha256, comparison)
 
 
-async def _publish(database: Database, row: ResultRow, manifest_sha256: str) -> None:
+async def _publish(database: Database, row: ResultRow, manifest_sha256: str, comparison: Comparison | None) -> None:
     async with database.transaction() as session:
         if not await claims.release(session, row, due_in_seconds=None, state=ResultState.PUBLISHED):
             return
         model_id, version = await Store(session).next_version(row)
+        if comparison is not None:
+            # Told before the version is: whoever tries the version has heard how it does.
+            await tell(session, _evaluated(row, model_id, version, comparison))
         await tell(
             session,
             events.ModelVersionReady(
@@ -79,6 +84,23 @@ async def _publish(database: Database, row: ResultRow, manifest_sha256: str) -> 
         )
     RESULTS.labels(outcome="published").inc()
     log.info("model version ready", job_id=row.job_id, model_id=model_id, version=version)
+
+
+def _evaluated(row: ResultRow, model_id: str, version: int, comparison: Comparison) -> events.ModelEvaluated:
+    return events.ModelEvaluated(
+        model_id=model_id,
+        tenant_id=row.tenant_id,
+        version=version,
+        dataset_id=row.dataset_id,
+        metric=comparison.metric,
+        value=comparison.value,
+        champion_value=comparison.champion_value,
+        sample_size=comparison.sample_size,
+        difference_standard_error=comparison.standard_error,
+        champion_version=comparison.champion_version,
+        rows_left_out=comparison.left_out,
+        evaluated_at=contract.timestamp(datetime.now(UTC)),
+    )
 
 
 async def _refuse(database: Database, row: ResultRow, detail: str) -> None:

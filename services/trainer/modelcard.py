@@ -63,6 +63,7 @@ class Training:
     accuracy_after: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)  # of libraries
     exports: Mapping[str, str] = field(default_factory=dict)  # what became of each that was asked for
+    comparison: str = ""  # with the champion, in a sentence
     licence: str = ""  # of the base, as its folder tells it
 
 
@@ -90,6 +91,8 @@ def write(job_id: str, spec: events.JobSpec, recipe: Recipe, training: Training,
         "## Cost\n\nThe receipt has every machine's seconds and price, this attempt's among them: "
         f"`GET /v1/receipts` on the gateway, job `{job_id}`, once the job has ended.",
     ]
+    if training.comparison:
+        sections.append(f"## Against the champion\n\n{training.comparison}")
     if training.exports:
         sections.append(
             "## Exports\n\n" + "\n".join(f"- {name}: {what}" for name, what in sorted(training.exports.items()))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from services.trainer import modelcard, results
+from services.trainer import comparison, fingerprints, modelcard, results
+from services.trainer.checkpoints import Bucket
 from services.trainer.interruption import NoticeError
 from services.trainer.loading import Loaded
 from services.trainer.results import DECLARATION, OWN_MODEL, Declaration
@@ -26,6 +28,7 @@ def write(
     settings: PodSettings,
     spec: events.JobSpec,
     loaded: Loaded,
+    bucket: Bucket,
     *,
     after: Evaluation,
     stoppable: Stoppable,
@@ -34,6 +37,16 @@ def write(
     shutil.rmtree(folder, ignore_errors=True)
     loaded.training.task.weights.write(folder)
     kind = results.kind_of({path.name for path in folder.iterdir()})
+    declaration = Declaration(
+        kind,
+        spec.model.method or "lora",
+        spec.model.model_id or spec.model.uri,
+        spec.dataset.format,
+        tuple(spec.dataset.labels),
+    )
+    if kind != OWN_MODEL:  # which says of itself what its sources were
+        (folder / DECLARATION).write_bytes(declaration.to_json())
+    compared = _compared(folder, settings, spec=spec, loaded=loaded, bucket=bucket, stoppable=stoppable)
     exported = _export(folder, kind, spec, loaded.base_folder, stoppable)
     running = loaded.running
     told = modelcard.Training(
@@ -49,20 +62,41 @@ def write(
         lineage=tuple(running.lineage),
         versions=loaded.versions,
         exports=exported,
+        comparison=compared,
         licence=modelcard.licence_of(loaded.base_folder),
-    )
-    declaration = Declaration(
-        kind,
-        spec.model.method or "lora",
-        spec.model.model_id or spec.model.uri,
-        spec.dataset.format,
-        tuple(spec.dataset.labels),
     )
     card = modelcard.write(settings.job_id, spec, loaded.training.recipe, told, kind)
     (folder / "README.md").write_text(card)
     (folder / "training_curve.jsonl").write_bytes(running.curve)
-    if kind != OWN_MODEL:  # which says of itself what its sources were
-        (folder / DECLARATION).write_bytes(declaration.to_json())
+
+
+def _compared(
+    folder: Path, settings: PodSettings, *, spec: events.JobSpec, loaded: Loaded, bucket: Bucket, stoppable: Stoppable
+) -> str:
+    """What the card says of the champion. The figures, and what was trained on, lie beside the weights."""
+    from services.trainer import comparing
+
+    rows = comparing.rows_of(loaded, spec, folder.parent)
+    if rows.trained is not None:
+        (folder / comparison.TRAINED_ROWS).write_text(fingerprints.to_text(rows.trained))
+    if not settings.trainer_compare_rows:
+        return ""
+    order = comparing.Order(
+        loaded=loaded,
+        spec=spec,
+        bucket=bucket,
+        folder=folder.parent,
+        declared=json.loads((folder / DECLARATION).read_text()),
+        rows=settings.trainer_compare_rows,
+        seconds=settings.trainer_compare_seconds,
+        stoppable=stoppable,
+    )
+    found = comparing.compare(order, rows)
+    if isinstance(found, str):
+        whom = f"version {spec.champion.version}" if spec.champion.version else "the base"
+        return f"Not compared with {whom}: {found}."
+    (folder / comparison.EVALUATION).write_bytes(found.to_json())
+    return comparison.sentence(found)
 
 
 def _export(folder: Path, kind: str, spec: events.JobSpec, base_folder: Path, stoppable: Stoppable) -> dict[str, str]:

@@ -60,6 +60,9 @@ class PodSettings(sskai.settings.Settings):
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     # Whether a model as code gets what its requirements.txt asks for beyond what the pod has: needs a package index.
     trainer_install_requirements: bool = True
+    # Of the comparison with the champion, which reads each held-out row twice; the pod is paid for meanwhile.
+    trainer_compare_rows: int = Field(default=64, ge=0)  # 0: nothing is compared
+    trainer_compare_seconds: float = Field(default=300.0, gt=0)
     work_dir: Path | None = None  # None: a temporary folder, removed at the end
     # How long the result waits for a broker or object store that is away, before the attempt ends without telling it.
     unavailable_seconds: float = Field(default=600.0, gt=0)

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from services.trainer import domain
+from services.trainer.comparison import EVALUATION, TRAINED_ROWS, NotComparableError
 from services.trainer.device import autocast, precision
 from services.trainer.domain import FencedError, Plan, Recipe, TrainingFailedError
 from services.trainer.interruption import NoticeError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT_BYTES = 1024 * 1024  # of a file that every checkpoint carries
 # Names that a checkpoint or a result has for files of its own.
-TAKEN = {DECLARATION, MANIFEST, STATE, CURVE, "README.md", "training_curve.jsonl"}
+TAKEN = {DECLARATION, MANIFEST, STATE, CURVE, EVALUATION, TRAINED_ROWS, "README.md", "training_curve.jsonl"}
 RATE_REASON = (
     "torch's own default of Adam and AdamW, or ten times that for SGD with momentum, which train.json asks for"
 )
@@ -149,6 +150,17 @@ class OwnWeights:
         save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
         for name, text in self._texts.items():
             (folder / name).write_bytes(text)
+
+    def take(self, folder: Path | None) -> None:
+        path = folder / WEIGHTS if folder else None
+        if path is None or not path.is_file():
+            raise NotComparableError(f"there is no {WEIGHTS}")
+        saved, state = load_file(path), self._model.state_dict()
+        needed = usermodel.named_tensors(self._model)
+        shapes = {name: value.shape for name, value in saved.items()}
+        if shapes != {name: state[name].shape for name in needed}:
+            raise NotComparableError("its weights are another model's")
+        usermodel.take(self._model, saved)
 
 
 def build(source: Source, seed: int, device: torch.device) -> UserModel:

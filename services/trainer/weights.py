@@ -11,12 +11,14 @@ import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
+from services.trainer.comparison import NotComparableError
 from services.trainer.randomness import Tensors
 from services.trainer.sharding import whole
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL = "model.safetensors"
+CHAMPION = "champion"  # what peft calls an adapter beside "default"
 TOKENIZER_SUFFIXES = (".json", ".jinja", ".txt", ".model")  # vocabularies of older tokenizers are plain texts or tables
 PYTORCH_METADATA = {"format": "pt"}
 
@@ -35,6 +37,10 @@ class Weights(Protocol):
 
     def write(self, folder: Path) -> None:
         """The result as its users load it; of a model in parts, all workers have to ask."""
+
+    def take(self, folder: Path | None) -> None:
+        """Become the result in that folder, for a comparison; None: the base alone. What was learnt is gone, unless it
+        was written. Raises NotComparableError: it does not fit."""
 
 
 class AdapterWeights:
@@ -65,6 +71,19 @@ class AdapterWeights:
             {ADAPTER: {name: whole(value).cpu() for name, value in self.tensors()[ADAPTER].items()}},
             self.texts(),
         )
+
+    def take(self, folder: Path | None) -> None:
+        """As a second adapter, which may be of another rank and on other layers."""
+        if folder is None:
+            self._model.base_model.disable_adapter_layers()
+            return
+        try:
+            found = self._model.load_adapter(str(folder), CHAMPION, torch_device=str(self._device))
+        except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
+            raise NotComparableError(f"its adapter does not fit this base: {error}"[:500]) from error
+        if found.unexpected_keys:
+            raise NotComparableError(f"its adapter does not fit this base: {found.unexpected_keys[0]} has no place")
+        self._model.set_adapter(CHAMPION)
 
 
 class FullWeights:
@@ -101,11 +120,28 @@ class FullWeights:
         }
         _write(folder, {MODEL: named}, self.texts())
 
+    def take(self, folder: Path | None) -> None:
+        saved = _whole(folder)
+        named = self._named()
+        for name, value in named.items():
+            if name not in saved or saved[name].shape != value.shape:
+                raise NotComparableError(f"its weights are another model's: {name} is not the same")
+        with torch.no_grad():
+            for name, value in named.items():
+                value.copy_(saved[name])
+
     def _named(self) -> dict[str, Any]:
         """Without the second name of tied weights, and without what a config alone gives."""
         lasting = self._model.state_dict().keys()
         buffers = {name: value for name, value in self._model.named_buffers() if name in lasting}
         return {**dict(self._model.named_parameters()), **buffers}
+
+
+def _whole(folder: Path | None) -> Tensors:
+    if folder is None or not (folder / MODEL).is_file():
+        raise NotComparableError(f"there is no {MODEL}")
+    found: Tensors = load_file(folder / MODEL)
+    return found
 
 
 def _write(folder: Path, files: Mapping[str, Tensors], texts: Mapping[str, bytes]) -> None:

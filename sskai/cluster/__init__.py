@@ -95,8 +95,8 @@ class PodState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The cluster's word on one pod, or on one gang: exited when a member failed or all ended, gone when a member's
-    machine is."""
+    """The cluster's word on one pod, or on one gang: exited when a member failed or all ended, gone when the first
+    member's machine is. Others may be lost while it runs."""
 
     machine_id: str
     job_id: str
@@ -110,6 +110,8 @@ class Observation:
     pending: str = ""
     # It waited for a machine longer than the cluster's limit: delete it, and count the offer as denied.
     denied: bool = False
+    lost: int = 0  # members that are no more while the others go on
+    lost_at: datetime | None = None  # when the last of them went; None: the cluster does not know
 
 
 class Cluster(Protocol):

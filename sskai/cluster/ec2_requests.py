@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sskai.cluster import Observation, Pod, PodState, Program, RefusedError
-from sskai.cluster.pods import OBJECTS_SECRETS, PRELOADED, Ending, gang_end
+from sskai.cluster.pods import OBJECTS_SECRETS, PRELOADED, Ending, gang_end, lost_members
 from sskai.cluster.settings import Settings
 from sskai.events import v1 as events
 
@@ -229,26 +229,36 @@ def observe(machine_id: str, members: list[Thing], now: datetime) -> Observation
     wanted = int(told.get(MACHINES, "1"))
     endings = [one for one in map(_ending, members) if one is not None]
     youngest = max(one["LaunchTime"] for one in members)
-    if len(members) < wanted and (now - youngest).total_seconds() > LISTED_SECONDS:
-        endings.append(Ending(None, now))  # terminated so long ago that EC2 lists it no more
+    if (now - youngest).total_seconds() > LISTED_SECONDS:
+        # Terminated so long ago that EC2 lists them no more.
+        missing = set(range(wanted)) - {_rank(one) for one in members}
+        endings += [Ending(None, None, disrupted=True, first=rank == 0) for rank in sorted(missing)]
     word = partial(Observation, machine_id, told[JOB_ID], int(told[ATTEMPT]))
     over = gang_end(endings, wanted)
     if over is not None:
         return word(PodState.GONE if over.exit_code is None else PodState.EXITED, over.exit_code, over.ended_at)
-    notices = [_time(tags_of(one).get(TERMINATES_AT)) for one in members]
-    return word(PodState.RUNNING, terminates_at=min((at for at in notices if at is not None), default=None))
+    notices = [_time(tags_of(one).get(TERMINATES_AT)) for one in members if is_alive(one)]
+    lost, lost_at = lost_members(endings)
+    first_notice = min((at for at in notices if at is not None), default=None)
+    return word(PodState.RUNNING, terminates_at=first_notice, lost=lost, lost_at=lost_at)
 
 
 def _ending(instance: Thing) -> Ending | None:
     told = tags_of(instance)
     code = told.get(EXIT_CODE, "")
+    first = _rank(instance) == 0
     if code.isdigit():
-        return Ending(int(code), _time(told.get(ENDED_AT)))
+        return Ending(int(code), _time(told.get(ENDED_AT)), first=first)
     if is_alive(instance):
         return None
     # "User initiated (2026-11-25 21:58:54 GMT)", "Server.SpotInstanceTermination: ..."; the time is not always there.
     when = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", instance.get("StateTransitionReason") or "")
-    return Ending(None, _time(f"{when[1]}+00:00") if when else None, disrupted=True)
+    return Ending(None, _time(f"{when[1]}+00:00") if when else None, disrupted=True, first=first)
+
+
+def _rank(instance: Thing) -> int:
+    """By the order of one launch's machines; ec2_boot.sh tells the pod the same."""
+    return int(instance.get("AmiLaunchIndex", 0))
 
 
 def _time(text: str | None) -> datetime | None:

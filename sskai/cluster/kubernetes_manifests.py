@@ -40,13 +40,17 @@ def selector(program: Program) -> str:
 
 
 def job(pod: Pod, settings: Settings) -> Manifest:
-    """The Job of a pod, fit for Pod Security `restricted`; indexed when it is a gang."""
+    """The Job of a pod, fit for Pod Security `restricted`; indexed when it is a gang, whose members fail one by one:
+    the others go on."""
     labels = _labels(pod, settings.program)
+    gang = pod.machines > 1
+    # Ignored: a pod that the node took counts for nothing, and what comes in its place is deleted.
+    disrupted = "FailIndex" if gang else "Ignore"
     spec: Manifest = {
-        "backoffLimit": 0,
+        "backoffLimitPerIndex" if gang else "backoffLimit": 0,
         "completions": pod.machines,
         "parallelism": pod.machines,
-        "completionMode": "Indexed" if pod.machines > 1 else "NonIndexed",
+        "completionMode": "Indexed" if gang else "NonIndexed",
         "suspend": bool(settings.kueue_queue),
         "ttlSecondsAfterFinished": 24 * 3600,
         # Never two pods of one attempt at a time, not even while the first still saves.
@@ -54,7 +58,7 @@ def job(pod: Pod, settings: Settings) -> Manifest:
         "podFailurePolicy": {
             "rules": [
                 {"action": "FailJob", "onExitCodes": {"operator": "In", "values": USER_EXIT_CODES}},
-                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {"action": disrupted, "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             ]
         },
         "template": {"metadata": {"labels": labels}, "spec": _pod_spec(pod, settings)},

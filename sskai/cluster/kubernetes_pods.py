@@ -10,7 +10,7 @@ from typing import Any
 
 from sskai.cluster import Observation, PodState
 from sskai.cluster.kubernetes_manifests import ATTEMPT, COMPLETION_INDEX, GRACE_SECONDS, JOB_ID, NAME
-from sskai.cluster.pods import KILLED, OUT_OF_MEMORY, Ending, gang_end
+from sskai.cluster.pods import KILLED, OUT_OF_MEMORY, Ending, gang_end, lost_members
 
 Thing = dict[str, Any]
 
@@ -97,7 +97,7 @@ def observe(
     endings = [
         one
         for one in (
-            _ending(pod) or (Ending(None, now, True) if id(pod) in gone else None)
+            _ending(pod) or (Ending(None, now, disrupted=True, first=_is_first(pod)) if id(pod) in gone else None)
             for pod in _first_of_each_member([*pods, *departed])
         )
         if one is not None
@@ -124,7 +124,11 @@ def observe(
         return Seen(word(state, over.exit_code, over.ended_at), restarting)
     pending, waits_since = _pending(job, conditions, pods, now)
     denied = waits_since is not None and (now - waits_since).total_seconds() > patience_seconds
-    return Seen(word(PodState.RUNNING, terminates_at=_terminates_at(pods, ends), pending=pending, denied=denied))
+    lost, lost_at = lost_members(endings)
+    here = [pod for pod in pods if _ending(pod) is None]
+    ends_at = _terminates_at(here, ends)
+    seen = word(PodState.RUNNING, terminates_at=ends_at, pending=pending, denied=denied, lost=lost, lost_at=lost_at)
+    return Seen(seen)
 
 
 def _first_of_each_member(pods: Iterable[Thing]) -> list[Thing]:
@@ -135,8 +139,14 @@ def _first_of_each_member(pods: Iterable[Thing]) -> list[Thing]:
     return list(first.values())
 
 
+def _is_first(pod: Thing) -> bool:
+    """Rank 0, or the only pod."""
+    told: str = (pod["metadata"].get("annotations") or {}).get(COMPLETION_INDEX, "0")
+    return told == "0"
+
+
 def _ending(pod: Thing) -> Ending | None:
-    status = pod["status"]
+    status, first = pod["status"], _is_first(pod)
     conditions = _conditions(pod)
     disrupted = "DisruptionTarget" in conditions
     ours = pod["metadata"].get("labels", {}).get(NAME, "").removeprefix("sskai-")
@@ -148,12 +158,12 @@ def _ending(pod: Thing) -> Ending | None:
                 code = OUT_OF_MEMORY
             elif ended.get("reason") == "ContainerStatusUnknown" or (disrupted and code in KILLED):
                 code = None
-            return Ending(code, _at(ended.get("finishedAt")), disrupted or code is None)
+            return Ending(code, _at(ended.get("finishedAt")), disrupted or code is None, first)
     if status.get("phase") == "Failed":
         at = conditions.get("DisruptionTarget", {}).get("lastTransitionTime") or pod["metadata"].get(
             "deletionTimestamp"
         )
-        return Ending(None, _at(at), True)
+        return Ending(None, _at(at), disrupted=True, first=first)
     return None
 
 

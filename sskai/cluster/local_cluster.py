@@ -22,7 +22,7 @@ from sskai.cluster import (
     Program,
     RefusedError,
 )
-from sskai.cluster.pods import KILLED, Ending, gang_end
+from sskai.cluster.pods import KILLED, Ending, gang_end, lost_members
 from sskai.events import v1 as events
 
 # A job file's secret HF_TOKEN is the scheduler's variable SSKAI_SECRET_HF_TOKEN: values never travel in events.
@@ -148,9 +148,11 @@ def _json(answer: httpx2.Response) -> Any:
 def _observation(gang: Sequence[dict[str, Any]]) -> Observation:
     """What the machines of one launch, by rank, say together."""
     first = gang[0]
-    over = gang_end([one for one in map(_ending, gang) if one is not None], int(first["size"]))
+    endings = [one for one in map(_ending, gang) if one is not None]
+    over = gang_end(endings, int(first["size"]))
+    lost, lost_at = lost_members(endings) if over is None else (0, None)
     state = PodState.RUNNING if over is None else PodState.EXITED
-    if over is not None and any(machine["state"] == "gone" for machine in gang):
+    if over is not None and over.exit_code != 0 and any(machine["state"] == "gone" for machine in gang):
         state = PodState.GONE
     gone = [datetime.fromisoformat(machine["gone_at"]) for machine in gang if machine["gone_at"]]
     notices = [
@@ -166,6 +168,8 @@ def _observation(gang: Sequence[dict[str, Any]]) -> Observation:
         exit_code=over.exit_code if over is not None else None,
         ended_at=None if over is None else over.ended_at or min(gone, default=None),
         terminates_at=min(notices, default=None),
+        lost=lost,
+        lost_at=lost_at,
     )
 
 
@@ -173,6 +177,7 @@ def _ending(machine: dict[str, Any]) -> Ending | None:
     """How the pod of one machine ended. The cloud does not say when a pod exited."""
     pod, gone = machine["pod"], machine["state"] == "gone"
     at = datetime.fromisoformat(machine["gone_at"]) if gone else None
+    first = int(machine["rank"]) == 0
     if pod["state"] == "exited" and not (gone and pod["exit_code"] in KILLED):
-        return Ending(int(pod["exit_code"]), None)
-    return Ending(None, at) if gone else None
+        return Ending(int(pod["exit_code"]), None, first=first)
+    return Ending(None, at, first=first) if gone else None

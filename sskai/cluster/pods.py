@@ -29,13 +29,20 @@ class Ending:
     ended_at: datetime | None
     # Something outside ended it: an eviction, a node that went.
     disrupted: bool = False
+    first: bool = True  # rank 0's, whose machine is the others' meeting place (services/trainer/agent.py)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was taken, rather than ended by itself."""
+        return self.exit_code is None or self.exit_code in KILLED or self.disrupted
 
 
 def gang_end(endings: Sequence[Ending], members: int) -> Ending | None:
     """How a gang of so many ended, by those of its members that have; None: it goes on.
 
-    The first failure ends it, and of several the one that says most: what the user must mend, before a lost machine,
-    before what broke after those. A member that saved faster than the others is no failure: they still save.
+    A member that was lost does not end it, unless it is the first: the others meet again and go on. A failure does, and
+    of several the one that says most: what the user must mend, before a lost machine, before what broke after those. A
+    member that saved faster than the others is no failure: they still save.
     """
 
     def rank(one: Ending) -> tuple[int, float]:
@@ -43,10 +50,16 @@ def gang_end(endings: Sequence[Ending], members: int) -> Ending | None:
         return kind, one.ended_at.timestamp() if one.ended_at else 0.0
 
     failed = [one for one in endings if one.exit_code not in (0, DRAINED)]
-    if failed:
+    if any(one.first or not one.lost for one in failed):
         return min(failed, key=rank)
     if not endings or len(endings) < members:
         return None
     # Where one was done and another had only saved, the work is not done.
-    most = max(endings, key=lambda one: one.exit_code or 0)
+    most = max((one for one in endings if one not in failed), key=lambda one: one.exit_code or 0)
     return replace(most, ended_at=max((one.ended_at for one in endings if one.ended_at), default=None))
+
+
+def lost_members(endings: Sequence[Ending]) -> tuple[int, datetime | None]:
+    """How many members a gang that goes on has lost, and when the last of them went, if that is known."""
+    lost = [one for one in endings if one.lost and not one.first]
+    return len(lost), max((one.ended_at for one in lost if one.ended_at), default=None)

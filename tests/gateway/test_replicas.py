@@ -29,6 +29,8 @@ def placement(instance_type: str, price: float, *, spot: bool = True) -> events.
     )
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 OPTIONS = [
     events.EndpointOption(kind="serverless", placement=placement("t3.large", 0.01), replicas=1),
     events.EndpointOption(
@@ -47,7 +49,7 @@ def named(found: list[events.Placement]) -> list[tuple[str, float]]:
 
 
 async def planned(house: House, asking: asyncio.Task[Any]) -> events.EndpointPlanRequested:
-    request = await asked(house, events.EndpointPlanRequested)
+    request: events.EndpointPlanRequested = await asked(house, events.EndpointPlanRequested)
     await tell(
         house,
         events.EndpointPlanProposed(

@@ -127,3 +127,20 @@ async def test_a_key_over_its_limit_is_told_when_to_come_again(house: House) -> 
     assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert int(second.headers["retry-after"]) >= 1
     assert house.world.admission.under_way == 0
+
+
+async def test_a_job_is_told_which_version_it_is_measured_against(house: House) -> None:
+    tenant_id = await versions(house)
+
+    async def champion(name: str) -> events.Champion:
+        await house.job(house.ann, name=name)
+        submitted: events.JobSubmitted = (await house.told(events.JobSubmitted))[-1]
+        return submitted.spec.champion
+
+    assert not (await champion("another")).version
+    newest = await champion("bot")
+    assert (newest.model_id, newest.version) == (f"model_of_{tenant_id}", 2)
+    assert (newest.artifact_uri, newest.base_uri) == ("s3://bucket/bot/2", "builtin://tiny-llama")
+    moved = await house.ann.put("/v1/models/bot/aliases/champion", json={"version": 1})
+    assert moved.status_code == 200, moved.text
+    assert (await champion("bot")).version == 1

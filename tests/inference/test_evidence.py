@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from services.inference.evidence import Interval, bounds, mean_difference, proportion_difference, wilson
+from services.inference.evidence import (
+    Interval,
+    bounds,
+    mean_difference,
+    proportion_difference,
+    student,
+    wilson,
+    win_rate,
+)
 
 
 @given(st.integers(1, 5_000), st.floats(0, 1), st.floats(1e-6, 0.2))
@@ -68,3 +78,36 @@ def test_a_difference_of_proportions_covers_it_and_shrinks() -> None:
 def test_a_difference_of_means_is_as_sure_as_its_standard_error() -> None:
     found = mean_difference(2.0, 2.5, 0.1, 1.96)
     assert (found.low, found.high) == pytest.approx((-0.696, -0.304))
+
+
+@pytest.mark.parametrize("degrees", [4, 5, 7, 9, 15, 31, 63, 1_000, 10**9])
+def test_students_quantile_is_scipys(degrees: int) -> None:
+    assert student(1.96, degrees) == pytest.approx(stats.t.ppf(stats.norm.cdf(1.96), degrees), rel=0.01)
+
+
+def test_one_or_two_differences_say_nothing() -> None:
+    assert student(1.96, 0) == student(1.96, 1) == float("inf")
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.lists(st.booleans(), min_size=1, max_size=40))
+def test_the_win_rate_of_thumbs_is_that_of_all_pairs(champion: list[bool], canary: list[bool]) -> None:
+    found = win_rate((sum(champion), len(champion)), (sum(canary), len(canary)), 1.96)
+    assert found is not None
+    value, interval = found
+    statistic = stats.mannwhitneyu(np.array(canary, float), np.array(champion, float), method="asymptotic").statistic
+    assert value == pytest.approx(statistic / (len(champion) * len(canary)))
+    assert -1e-9 <= interval.low <= value + 1e-9
+    assert value - 1e-9 <= interval.high <= 1 + 1e-9
+
+
+def test_the_win_rates_interval_is_newcombes() -> None:
+    # Newcombe 1998, table II, (a): 56/70 against 48/80, method 10: 0.0524 to 0.3339.
+    found = win_rate((48.0, 80), (56.0, 70), 1.959964)
+    assert found is not None
+    assert found[0] == pytest.approx(0.6)
+    assert (2 * found[1].low - 1, 2 * found[1].high - 1) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+
+
+def test_without_feedback_on_both_sides_there_is_no_win_rate() -> None:
+    assert win_rate((0.0, 0), (3.0, 4), 1.96) is None
+    assert win_rate((3.0, 4), (0.0, 0), 1.96) is None

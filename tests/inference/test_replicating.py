@@ -288,14 +288,15 @@ async def test_every_second_of_a_machine_is_paid_once(stage: Stage) -> None:
         await stage.turn(seconds=25)
     (row,) = await stage.rows()
     stage.cluster.interrupt(row.machine_id)
-    ended = stage.now
+    ended, launched = stage.now, row.launched_at
+    assert launched is not None
     await stage.turn(seconds=7)
     rows = [one for one in await stage.told(events.SpendRecorded) if one.attempt == 1]
     assert [one.interval for one in rows] == list(range(1, len(rows) + 1))
     edges = [(one.started_at.ToDatetime(), one.ended_at.ToDatetime()) for one in rows]
     assert all(one[1] == other[0] for one, other in pairwise(edges))
-    assert (edges[-1][1] - edges[0][0]) == ended - row.launched_at
-    seconds = (ended - row.launched_at).total_seconds()
+    assert (edges[-1][1] - edges[0][0]) == ended - launched
+    seconds = (ended - launched).total_seconds()
     assert sum(one.amount_nano_usd for one in rows) == pytest.approx(0.4e9 * seconds / 3600, abs=len(rows))
     assert {one.endpoint_id for one in rows} == {"end_support"}
 
@@ -356,7 +357,7 @@ async def test_a_cluster_that_is_away_says_nothing(stage: Stage) -> None:
         ({"state": "ready", "url": "http://10.0.0.1:8080", "active": -1}, None, 422),
     ],
 )
-async def test_a_replica_proves_who_it_is(stage: Stage, body: dict, token: str | None, status: int) -> None:
+async def test_a_replica_proves_who_it_is(stage: Stage, body: dict[str, Any], token: str | None, status: int) -> None:
     await stage.ask()
     await stage.turn()
     (row,) = await stage.rows()

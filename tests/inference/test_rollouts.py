@@ -249,6 +249,29 @@ async def test_a_bad_evaluation_ends_it_whenever_it_comes(
     assert back.reason.startswith("evaluation: eval_loss 3")
 
 
+@pytest.mark.parametrize(("against", "after"), [(1, "rolled-back"), (0, "canary"), (7, "canary")])
+async def test_only_a_comparison_with_the_champion_itself_gates(
+    world: World, published: dict[str, Published], against: int, after: str
+) -> None:
+    await serve(world, published)
+    worse = events.ModelEvaluated(
+        model_id="model_1",
+        tenant_id="tenant_a",
+        version=2,
+        metric="row_loss",
+        value=3.0,
+        champion_value=1.0,
+        sample_size=20,
+        difference_standard_error=0.1,
+        champion_version=against,
+        evaluated_at=timestamp(datetime.now(UTC)),
+    )
+    for event in (worse, version(2, published["dogs"].uri)):
+        await handle(HANDLERS, world.database, Store, event)
+    await turn(world)
+    assert await stage(world.database) == after
+
+
 async def test_a_deleted_endpoint_ends_its_rollout(world: World, published: dict[str, Published]) -> None:
     await serve(world, published)
     await handle(HANDLERS, world.database, Store, version(2, published["dogs"].uri))

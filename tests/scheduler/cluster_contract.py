@@ -41,8 +41,8 @@ class Site(Protocol):
     async def exit(self, machine_id: str, code: int, rank: int = 0) -> None:
         """The pod's program ends (a gang's: that member's)."""
 
-    async def lose(self, machine_id: str) -> None:
-        """A machine is no more (a gang's: one of them)."""
+    async def lose(self, machine_id: str, rank: int = 0) -> None:
+        """A machine is no more (a gang's: that member's)."""
 
     async def cut_off(self) -> None:
         """The cluster answers no more."""
@@ -136,12 +136,35 @@ class ClusterContract:
         await site.start(gang.machine_id)
         await reaches(site, gang.machine_id, PodState.RUNNING)
         await site.lose(gang.machine_id)
+        await reaches(site, gang.machine_id, PodState.GONE)
+        await site.cluster.delete(gang.machine_id)
 
         async def nothing_left() -> bool:
             seen = await observed(site, gang.machine_id)
             return site.running() == 0 and (seen is None or seen.state is PodState.GONE)
 
         await wait_for(nothing_left)
+
+    async def test_a_gang_goes_on_without_members_that_were_lost(self, site: Site) -> None:
+        """All but the first, which the others meet at."""
+        gang = await site.cluster.launch(replace(POD, machines=3))
+        await site.start(gang.machine_id)
+        await reaches(site, gang.machine_id, PodState.RUNNING)
+        for rank in (2, 1):
+            await site.lose(gang.machine_id, rank)
+
+            async def told(lost: int = 3 - rank) -> bool:
+                seen = await observed(site, gang.machine_id)
+                assert seen is not None
+                assert seen.state is PodState.RUNNING
+                return seen.lost == lost
+
+            await wait_for(told)
+        assert site.running() == 1
+        await site.exit(gang.machine_id, 0)
+        assert (await reaches(site, gang.machine_id, PodState.EXITED)).exit_code == 0
+        await site.cluster.delete(gang.machine_id)
+        assert site.running() == 0
 
     @pytest.mark.parametrize("codes", [(0, 0), (75, 75), (0, 75)], ids=str)
     async def test_a_gang_has_exited_when_all_members_have(self, site: Site, codes: tuple[int, int]) -> None:

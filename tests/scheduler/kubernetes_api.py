@@ -1,7 +1,8 @@
 """A small API server of Kubernetes over real HTTP: versions, lists in pages, watches, and faults to inject.
 
 Behind it, the parts of the Job controller and the kubelet that matter to us: pods are made for Jobs, an evicted pod is
-replaced (podFailurePolicy: Ignore), a failed one fails its Job, what belongs to a deleted Job goes with it.
+replaced (podFailurePolicy: Ignore) or fails its index (FailIndex), a failed one fails its Job or its index, and what
+belongs to a deleted Job goes with it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ KINDS = {"jobs": "batch/v1", "pods": "v1", "services": "v1", "nodes": "v1"}
 
 class KubernetesApi:
     def __init__(self) -> None:
+        self._failed_indexes: dict[str, set[str]] = {}  # of Jobs with backoffLimitPerIndex 0
         self.things: dict[str, dict[str, Thing]] = {kind: {} for kind in KINDS}
         self.history: list[tuple[int, str, str, Thing]] = []  # version, kind, type, object
         self.forgotten = 0  # watches from before this version get 410
@@ -227,16 +229,24 @@ class KubernetesApi:
         job = self.things["jobs"].get(job_name)
         if job is None:
             return
-        if evicted and code not in (65, 71, 76, 78):
+        by_index = "backoffLimitPerIndex" in job["spec"]
+        users = code in (65, 71, 76, 78)
+        if by_index and (evicted or code) and not users:
+            self._failed_indexes.setdefault(job_name, set()).add(index)
+        elif evicted and not users:
             if job["spec"]["parallelism"]:
                 self._make_pod(job, int(index))
+            return
         elif code:
             self._end(job_name, "Failed")
             for other in self.pods_of(job_name):
                 if other != pod:
                     self._delete("pods", other, 120)
-        elif all(_succeeded(self.things["pods"][one]) for one in self.pods_of(job_name)):
-            self._end(job_name, "Complete")
+            return
+        failed = self._failed_indexes.get(job_name, set())
+        left = [one for one in self.pods_of(job_name) if one.split("-")[-2] not in failed]
+        if all(_succeeded(self.things["pods"][one]) for one in left):
+            self._end(job_name, "Failed" if failed else "Complete")
 
     def _end(self, job: str, word: str) -> None:
         condition = {"type": word, "status": "True", "lastTransitionTime": _now()}

@@ -15,7 +15,6 @@ import pytest
 from services.scheduler.settings import Settings
 from sskai.cluster import offer_of
 from sskai.cluster.local_cluster import LocalCluster
-from sskai.local.cloud import cloud
 from sskai.local.cloud.api import create_app
 from sskai.local.cloud.cloud import Cloud
 from sskai.local.cloud.market import Market
@@ -29,7 +28,7 @@ class FakeSite:
         self.cluster = FakeCluster(lambda: datetime.now(UTC))
 
     def running(self) -> int:
-        return sum(self.cluster.pods[machine_id].machines for machine_id in self.cluster.running())
+        return sum(self.cluster.members(machine_id) for machine_id in self.cluster.running())
 
     def signals(self) -> int:
         return len([one for one in self.cluster.drained if one in self.cluster.pods])
@@ -41,10 +40,10 @@ class FakeSite:
         pass
 
     async def exit(self, machine_id: str, code: int, rank: int = 0) -> None:
-        self.cluster.exit(machine_id, code)
+        self.cluster.exit(machine_id, code, rank)
 
-    async def lose(self, machine_id: str) -> None:
-        self.cluster.interrupt(machine_id)
+    async def lose(self, machine_id: str, rank: int = 0) -> None:
+        self.cluster.lose(machine_id, rank)
 
     async def cut_off(self) -> None:
         self.cluster.away = True
@@ -87,6 +86,11 @@ class LocalSite:
     def _attempt(self, machine_id: str) -> str:
         return str(self.cloud.machine(machine_id).tags["sskai-attempt"])
 
+    def _members(self, machine_id: str) -> list[str]:
+        token = self.cloud.machine(machine_id).client_token
+        gang = [one for one in self.cloud.machines() if one.client_token == token]
+        return [one.machine_id for one in sorted(gang, key=lambda one: one.rank)]
+
     def running(self) -> int:
         return len([one for one in self.cloud.machines() if one.gone_at is None])
 
@@ -107,8 +111,8 @@ class LocalSite:
         waiting.write_text(str(code))
         waiting.rename(self.folder / f"exit-{self._attempt(machine_id)}-{rank}")  # never seen half written
 
-    async def lose(self, machine_id: str) -> None:
-        self.cloud.interrupt(machine_id, 0)
+    async def lose(self, machine_id: str, rank: int = 0) -> None:
+        self.cloud.interrupt(self._members(machine_id)[rank], 0)
 
     async def cut_off(self) -> None:
         def refuse(request: httpx2.Request) -> httpx2.Response:
@@ -120,9 +124,7 @@ class LocalSite:
 
 class TestLocalCluster(ClusterContract):
     @pytest.fixture
-    async def site(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalSite]:
-        # The programs of this test do not leave when they are asked to.
-        monkeypatch.setattr(cloud, "REST_OF_GANG_SECONDS", 0.2)
+    async def site(self, tmp_path: Path) -> AsyncIterator[LocalSite]:
         (tmp_path / "cloud").mkdir()
         one = LocalSite(tmp_path)
         ticking = asyncio.create_task(one.tick())

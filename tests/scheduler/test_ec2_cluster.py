@@ -69,8 +69,8 @@ class Site:
         member = self._members(machine_id)[rank]
         self.double.tag(member, exit_code=str(code), ended_at=datetime.now(UTC).isoformat())
 
-    async def lose(self, machine_id: str) -> None:
-        self.double.reclaim(self._members(machine_id)[0])
+    async def lose(self, machine_id: str, rank: int = 0) -> None:
+        self.double.reclaim(self._members(machine_id)[rank])
 
     async def cut_off(self) -> None:
         self.double.away = True

@@ -483,3 +483,30 @@ async def test_a_gang_starts_ends_and_is_paid_for_as_one(stage: Stage) -> None:
     await stage.turn(6)
     assert stage.cluster.running() == [SECOND], "what is left of the gang is deleted"
     assert (await stage.job()).current_attempt == 2
+
+
+async def test_a_gang_goes_on_without_a_lost_machine_and_pays_for_it_no_more(stage: Stage) -> None:
+    plan = proposed(at=stage.now)
+    del plan.candidates[:]
+    plan.candidates.extend([candidate(placement(), machines=4), candidate(placement(zone="use1-az2"), machines=4)])
+    await stage.tell(submitted(), plan)
+    await stage.turn()
+    await stage.tell(progressed(1, 1))
+    await stage.turn(100)
+    paid = sum(row.amount_nano_usd for row in await stage.ledger_holds())
+    stage.cluster.lose(FIRST, 2)
+    await stage.tell(events.MachineLost(machine_id=f"{FIRST}.2"))
+    await stage.turn()
+    assert (await stage.job()).current_attempt == 1
+    assert (await stage.job()).state == "running"
+    await stage.tell(progressed(1, 2))
+    await stage.turn(100)
+    rows = await stage.ledger_holds()
+    assert rows[-1].price_usd_per_hour == pytest.approx(3 * 0.36)
+    assert sum(row.amount_nano_usd for row in rows) - paid == pytest.approx(3 * 0.36e9 * 100 / 3600, rel=0.02)
+
+    stage.cluster.lose(FIRST, 0)
+    await stage.turn(6)
+    (lost,) = stage.heard(events.AttemptLost)
+    assert lost.attempt == 1, "the others met at the first one's machine"
+    assert stage.cluster.running() == []

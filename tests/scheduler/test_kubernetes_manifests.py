@@ -70,6 +70,13 @@ def test_the_scheduler_restarts_and_kubernetes_does_not() -> None:
     assert job(GANG, Settings())["spec"]["activeDeadlineSeconds"] == 3601
 
 
+def test_a_gangs_members_fail_one_by_one() -> None:
+    spec = job(GANG, Settings())["spec"]
+    assert spec["backoffLimitPerIndex"] == 0
+    assert "backoffLimit" not in spec, "the Job would fail with the first of them"
+    assert [rule["action"] for rule in spec["podFailurePolicy"]["rules"]] == ["FailJob", "FailIndex"]
+
+
 def test_a_pod_goes_where_the_plan_says() -> None:
     spec = spec_of(POD, Settings())
     assert spec["nodeSelector"] == {

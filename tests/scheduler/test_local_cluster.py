@@ -190,7 +190,7 @@ async def test_a_gang_has_ended_with_its_first_failure_and_says_what_tells_most(
     assert {machine.state for machine in simulated.cloud.machines()} == {"gone"}
 
 
-async def test_a_notice_to_one_member_is_seen_and_its_loss_ends_the_gang(simulated: Simulated) -> None:
+async def test_a_notice_to_one_member_is_seen_and_its_loss_is_counted(simulated: Simulated) -> None:
     gang = await simulated.cluster.launch(GANG)
     simulated.cloud.interrupt(gang.member_ids[1], 60)
     (noticed,) = await simulated.cluster.observe()
@@ -198,9 +198,9 @@ async def test_a_notice_to_one_member_is_seen_and_its_loss_ends_the_gang(simulat
     assert noticed.terminates_at is not None
     assert timedelta(seconds=50) < noticed.terminates_at - datetime.now(UTC) <= timedelta(seconds=60)
     simulated.cloud.terminate(gang.member_ids[1])
-    (gone,) = await simulated.cluster.observe()
-    assert (gone.state, gone.terminates_at) == (PodState.GONE, None)
-    assert gone.ended_at is not None
+    (left,) = await simulated.cluster.observe()
+    assert (left.state, left.terminates_at, left.lost) == (PodState.RUNNING, None, 1)
+    assert left.lost_at is not None
 
 
 async def test_a_pod_that_outstays_its_lifetime_is_ended_by_the_cloud(simulated: Simulated) -> None:

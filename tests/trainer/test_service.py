@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from services.trainer import loops
 from services.trainer.checkpoints import Checkpoints
+from services.trainer.comparison import Comparison
 from services.trainer.domain import ResultState
 from services.trainer.handlers import HANDLERS
 from services.trainer.store import Store
@@ -28,7 +29,7 @@ SERVICE = "trainer"
 ENDED = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
 
-def publish(objects: Objects, tmp_path, job_id: str) -> str:
+def publish(objects: Objects, tmp_path, job_id: str, more: dict[str, bytes] | None = None) -> str:
     """An artefact as a pod leaves it; returns its URI."""
     folder = tmp_path / job_id
     folder.mkdir()
@@ -36,6 +37,8 @@ def publish(objects: Objects, tmp_path, job_id: str) -> str:
     (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 8)
     (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "base_model_name_or_path": "tiny"}))
     (folder / "README.md").write_text("# bot")
+    for name, content in (more or {}).items():
+        (folder / name).write_bytes(content)
     return Checkpoints(objects, f"jobs/{job_id}", job_id, 1).publish(8, folder, {}).uri
 
 
@@ -83,6 +86,29 @@ async def test_a_verified_artefact_is_the_next_version(database: Database, objec
     assert (ready.eval_loss_before, ready.eval_loss_after) == (2.5, 1.5)
     assert (ready.dataset_id, ready.artifact_uri) == ("ds-1", event.artifact_uri)
     assert len(ready.manifest_sha256) == 64
+
+
+@pytest.mark.parametrize("sound", [True, False])
+async def test_how_a_version_does_is_told_before_the_version(
+    database: Database, objects: Objects, tmp_path, *, sound: bool
+) -> None:
+    job_id = new_id("job")
+    found = Comparison("row_loss", 1.2, 1.5, 12, 0.05, 0, None)
+    uri = publish(objects, tmp_path, job_id, {"evaluation.json": found.to_json() if sound else b"{}"})
+    await handle(HANDLERS, database, Store, succeeded(job_id, uri))
+    await loops.verify_results(database, objects)
+    *evaluated, ready = await told(database)
+    assert isinstance(ready, events.ModelVersionReady)
+    if not sound:
+        assert evaluated == []
+        return
+    (event,) = evaluated
+    assert isinstance(event, events.ModelEvaluated)
+    assert (event.model_id, event.version, event.dataset_id) == (ready.model_id, ready.version, "ds-1")
+    assert (event.metric, event.value, event.champion_value, event.sample_size) == ("row_loss", 1.2, 1.5, 12)
+    assert event.difference_standard_error == 0.05
+    assert event.HasField("champion_version")
+    assert not event.HasField("rows_left_out")
 
 
 async def test_versions_count_up_per_tenant_and_name(database: Database, objects: Objects, tmp_path) -> None:

@@ -32,12 +32,30 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
             raise JobFileError("name", f"{job.name!r} is a model that was uploaded: choose another name")
     if job.dataset is None:
         spec = jobfile.to_spec(job, model, None, here.now(), weights_uri=weights_uri)
-        return jobfile.trainable_spec(spec) if to_run else spec
+        return await _to_run(spec, caller, library) if to_run else spec
     dataset = await library.dataset(caller.tenant_id, job.dataset.uri)
     if dataset is None:
         raise JobFileError("dataset.uri", f"{job.dataset.uri!r} is no dataset: GET /v1/datasets lists yours")
     spec = jobfile.to_spec(job, model, dataset, here.now())
-    return jobfile.trainable_spec(spec) if to_run else spec
+    return await _to_run(spec, caller, library) if to_run else spec
+
+
+async def _to_run(spec: events.JobSpec, caller: Principal, library: Library) -> events.JobSpec:
+    """With the version that the result will be measured against, if there is one."""
+    spec = jobfile.trainable_spec(spec)
+    champion = await library.champion(caller.tenant_id, spec.name)
+    if champion is not None:
+        spec.champion.CopyFrom(
+            events.Champion(
+                model_id=champion.model_id,
+                version=champion.version,
+                job_id=champion.job_id,
+                base_uri=champion.base_uri,
+                artifact_uri=champion.artifact_uri,
+                method=champion.method,
+            )
+        )
+    return spec
 
 
 async def resolve_endpoint(

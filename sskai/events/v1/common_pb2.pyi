@@ -55,7 +55,7 @@ CAPACITY_TYPE_SPOT: CapacityType
 CAPACITY_TYPE_ON_DEMAND: CapacityType
 
 class JobSpec(_message.Message):
-    __slots__ = ("kind", "name", "model", "dataset", "hyperparameters", "resources", "spot_policy", "budget_usd", "deadline", "retry", "checkpoint", "env", "secrets", "objective", "retrain_of", "priority", "exports")
+    __slots__ = ("kind", "name", "model", "dataset", "hyperparameters", "resources", "spot_policy", "budget_usd", "deadline", "retry", "checkpoint", "env", "secrets", "objective", "retrain_of", "priority", "exports", "champion")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class JobSpec(_message.Message):
     RETRAIN_OF_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     EXPORTS_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_FIELD_NUMBER: _ClassVar[int]
     kind: str
     name: str
     model: ModelRef
@@ -97,7 +98,24 @@ class JobSpec(_message.Message):
     retrain_of: RetrainOf
     priority: Priority
     exports: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., dataset: _Optional[_Union[DatasetRef, _Mapping]] = ..., hyperparameters: _Optional[_Union[Hyperparameters, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., spot_policy: _Optional[_Union[SpotPolicy, str]] = ..., budget_usd: _Optional[float] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Iterable[str]] = ..., objective: _Optional[_Union[Objective, str]] = ..., retrain_of: _Optional[_Union[RetrainOf, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., exports: _Optional[_Iterable[str]] = ...) -> None: ...
+    champion: Champion
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., dataset: _Optional[_Union[DatasetRef, _Mapping]] = ..., hyperparameters: _Optional[_Union[Hyperparameters, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., spot_policy: _Optional[_Union[SpotPolicy, str]] = ..., budget_usd: _Optional[float] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Iterable[str]] = ..., objective: _Optional[_Union[Objective, str]] = ..., retrain_of: _Optional[_Union[RetrainOf, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., exports: _Optional[_Iterable[str]] = ..., champion: _Optional[_Union[Champion, _Mapping]] = ...) -> None: ...
+
+class Champion(_message.Message):
+    __slots__ = ("model_id", "version", "job_id", "base_uri", "artifact_uri", "method")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    BASE_URI_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_URI_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    version: int
+    job_id: str
+    base_uri: str
+    artifact_uri: str
+    method: str
+    def __init__(self, model_id: _Optional[str] = ..., version: _Optional[int] = ..., job_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., method: _Optional[str] = ...) -> None: ...
 
 class ModelRef(_message.Message):
     __slots__ = ("model_id", "uri", "config_json", "method", "rank", "alpha", "target_modules", "code_uri", "dora", "rslora")

@@ -59,7 +59,7 @@ class ModelVersionRefused(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., reason: _Optional[str] = ..., advice: _Optional[str] = ..., refused_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ModelEvaluated(_message.Message):
-    __slots__ = ("model_id", "tenant_id", "version", "dataset_id", "metric", "value", "champion_value", "sample_size", "evaluated_at", "difference_standard_error")
+    __slots__ = ("model_id", "tenant_id", "version", "dataset_id", "metric", "value", "champion_value", "sample_size", "evaluated_at", "difference_standard_error", "champion_version", "rows_left_out")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,8 @@ class ModelEvaluated(_message.Message):
     SAMPLE_SIZE_FIELD_NUMBER: _ClassVar[int]
     EVALUATED_AT_FIELD_NUMBER: _ClassVar[int]
     DIFFERENCE_STANDARD_ERROR_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     tenant_id: str
     version: int
@@ -80,7 +82,9 @@ class ModelEvaluated(_message.Message):
     sample_size: int
     evaluated_at: _timestamp_pb2.Timestamp
     difference_standard_error: float
-    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., dataset_id: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., champion_value: _Optional[float] = ..., sample_size: _Optional[int] = ..., evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., difference_standard_error: _Optional[float] = ...) -> None: ...
+    champion_version: int
+    rows_left_out: int
+    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., dataset_id: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., champion_value: _Optional[float] = ..., sample_size: _Optional[int] = ..., evaluated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., difference_standard_error: _Optional[float] = ..., champion_version: _Optional[int] = ..., rows_left_out: _Optional[int] = ...) -> None: ...
 
 class ModelPromoted(_message.Message):
     __slots__ = ("model_id", "tenant_id", "version", "alias", "previous_version", "promoted_at", "endpoint_id")

@@ -17,8 +17,6 @@ from sskai.local.state import write_privately
 
 MACHINES_AT_MOST = 64
 LOGS_OF_GONE_MACHINES_KEPT = 100
-# All or none: when one machine of several is taken, the others are asked to save and go as well.
-REST_OF_GANG_SECONDS = 30.0
 
 
 class CapacityDeniedError(Exception):
@@ -257,10 +255,6 @@ class Cloud:
 
     def _take(self, machine: Machine, now: float) -> None:
         self._pods.kill(machine.machine_id, machine.pod)
-        for other in self._book.by_token(machine.client_token):
-            if other is not machine and other.state != "gone":
-                self._pods.drain(other.pod)
-                other.expires_at = min(other.expires_at or float("inf"), now + REST_OF_GANG_SECONDS)
         for machine_id in self._book.close(machine, now):
             self._pods.forget(machine_id)
         gone = [other.machine_id for other in self._book.machines.values() if other.state == "gone"]
