@@ -63,7 +63,7 @@ async def planned(house: House, asking: asyncio.Task[Any]) -> events.EndpointPla
     return request
 
 
-def test_spot_comes_before_on_demand_and_each_machine_has_a_stand_in() -> None:
+async def test_spot_comes_before_on_demand_and_each_machine_has_a_stand_in() -> None:
     found = placements(OPTIONS)
     assert named(found) == [("g5.xlarge", 0.2), ("g6.xlarge", 0.3), ("g6.xlarge", 0.9), ("g5.xlarge", 1.0)]
     assert [one.capacity_type == events.CAPACITY_TYPE_SPOT for one in found] == [True, True, False, False]
@@ -78,7 +78,7 @@ def test_spot_comes_before_on_demand_and_each_machine_has_a_stand_in() -> None:
         (ReplicasForm(minimum=0, maximum=2, on_demand=1), (0, 2, 1)),
     ],
 )
-def test_what_is_not_said_is_as_planned(form: ReplicasForm | None, expected: tuple[int, int, int]) -> None:
+async def test_what_is_not_said_is_as_planned(form: ReplicasForm | None, expected: tuple[int, int, int]) -> None:
     found = count(form, OPTIONS)
     assert (found.minimum, found.maximum, found.on_demand) == expected
 

@@ -185,7 +185,7 @@ async def test_an_endpoint_that_is_deleted_while_it_loads_does_not_come_back(
     [
         ({"base_uri": "builtin://absent"}, "not-found"),
         ({"artifact_uri": "s3://sskai/nowhere"}, "not-found"),
-        ({"kind": "spot"}, "unsupported-kind"),
+        ({"kind": "warm"}, "unsupported-kind"),
     ],
 )
 async def test_what_cannot_be_loaded_fails_with_advice(

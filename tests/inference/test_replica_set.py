@@ -23,6 +23,7 @@ from services.inference.replica_set import (
     learn,
 )
 from sskai.cluster import offer_of
+from sskai.events import v1 as events
 from tests.inference.replicating import CHEAP, OTHER, START, STEADY, after, replica, wish
 
 LIMITS = Limits()
@@ -64,7 +65,9 @@ def test_the_floor_is_on_demand() -> None:
         ([CHEAP, OTHER, STEADY], [], ()),
     ],
 )
-def test_an_offer_that_denied_is_left_alone(denied: list, replicas: list[Replica], expected: tuple) -> None:
+def test_an_offer_that_denied_is_left_alone(
+    denied: list[events.Placement], replicas: list[Replica], expected: tuple[events.Placement, ...]
+) -> None:
     until = {offer_of(one): after(60) for one in denied}
     assert look(wish(2, denied_until=until), *replicas).launch == expected
     assert look(wish(2, denied_until=until), seconds=61).launch == (CHEAP, CHEAP)
@@ -190,9 +193,10 @@ EVENTS = st.lists(
 
 @settings(deadline=None, max_examples=40)
 @given(EVENTS, st.integers(1, 4), st.integers(0, 2))
-def test_whatever_happens_the_wish_is_met_in_the_end(told: list, wanted: int, on_demand: int) -> None:
+def test_whatever_happens_the_wish_is_met_in_the_end(told: list[tuple[str, int]], wanted: int, on_demand: int) -> None:
     """A small world in which launches come, or are denied, and replicas are noticed, killed and forgotten."""
-    wished, replicas, now = wish(wanted, on_demand=on_demand), [], 0.0
+    wished, now = wish(wanted, on_demand=on_demand), 0.0
+    replicas: list[Replica] = []
 
     def turn(denied: bool) -> None:
         nonlocal replicas, now

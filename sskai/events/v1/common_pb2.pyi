@@ -456,3 +456,15 @@ class EndpointOption(_message.Message):
     break_even_requests_per_day: float
     alternatives: _containers.RepeatedCompositeFieldContainer[Placement]
     def __init__(self, kind: _Optional[str] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., replicas: _Optional[int] = ..., on_demand_floor: _Optional[int] = ..., usd_per_month: _Optional[float] = ..., usd_per_million_tokens: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., p95_latency_seconds: _Optional[float] = ..., cold_start_seconds: _Optional[float] = ..., cold_fraction: _Optional[float] = ..., utilisation: _Optional[float] = ..., meets: _Optional[bool] = ..., detail: _Optional[str] = ..., break_even_requests_per_day: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[Placement, _Mapping]]] = ...) -> None: ...
+
+class ReplicaCount(_message.Message):
+    __slots__ = ("minimum", "maximum", "on_demand", "tokens_per_second")
+    MINIMUM_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    minimum: int
+    maximum: int
+    on_demand: int
+    tokens_per_second: float
+    def __init__(self, minimum: _Optional[int] = ..., maximum: _Optional[int] = ..., on_demand: _Optional[int] = ..., tokens_per_second: _Optional[float] = ...) -> None: ...

@@ -40,21 +40,9 @@ class EndpointRequested(_message.Message):
     requested_at: _timestamp_pb2.Timestamp
     promotion_mode: str
     placements: _containers.RepeatedCompositeFieldContainer[_common_pb2.Placement]
-    replicas: ReplicaCount
+    replicas: _common_pb2.ReplicaCount
     engine: str
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., sample_rate: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., promotion_mode: _Optional[str] = ..., placements: _Optional[_Iterable[_Union[_common_pb2.Placement, _Mapping]]] = ..., replicas: _Optional[_Union[ReplicaCount, _Mapping]] = ..., engine: _Optional[str] = ...) -> None: ...
-
-class ReplicaCount(_message.Message):
-    __slots__ = ("minimum", "maximum", "on_demand", "tokens_per_second")
-    MINIMUM_FIELD_NUMBER: _ClassVar[int]
-    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
-    ON_DEMAND_FIELD_NUMBER: _ClassVar[int]
-    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
-    minimum: int
-    maximum: int
-    on_demand: int
-    tokens_per_second: float
-    def __init__(self, minimum: _Optional[int] = ..., maximum: _Optional[int] = ..., on_demand: _Optional[int] = ..., tokens_per_second: _Optional[float] = ...) -> None: ...
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., sample_rate: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., promotion_mode: _Optional[str] = ..., placements: _Optional[_Iterable[_Union[_common_pb2.Placement, _Mapping]]] = ..., replicas: _Optional[_Union[_common_pb2.ReplicaCount, _Mapping]] = ..., engine: _Optional[str] = ...) -> None: ...
 
 class EndpointReady(_message.Message):
     __slots__ = ("endpoint_id", "tenant_id", "name", "model_id", "version", "load_seconds", "ready_at")
