@@ -2,7 +2,7 @@
 requests a PodDisruptionBudget. Values only.
 
 One attempt, or one replica, is one Job with `backoffLimit: 0`: the service that keeps it restarts it, Kubernetes does
-not (for replicas: docs/decisions/0017).
+not (for replicas: docs/decisions/0022).
 """
 
 from __future__ import annotations
