@@ -2,7 +2,7 @@
 requests a PodDisruptionBudget. Values only.
 
 One attempt, or one replica, is one Job with `backoffLimit: 0`: the service that keeps it restarts it, Kubernetes does
-not (for replicas: docs/decisions/0017).
+not (for replicas: docs/decisions/0018).
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def selector(program: Program) -> str:
 
 
 def job(pod: Pod, settings: Settings) -> Manifest:
-    """The Job of a pod, fit for Pod Security `restricted`; indexed when it is a gang, whose members fail one by
-    one: the others go on."""
+    """The Job of a pod, fit for Pod Security `restricted`; indexed when it is a gang, whose members fail one by one:
+    the others go on."""
     labels = _labels(pod, settings.program)
     gang = pod.machines > 1
-    # Ignored: an attempt's pod that the node took counts for nothing, and what comes in its place is deleted.
+    # Ignored: a pod that the node took counts for nothing, and what comes in its place is deleted.
     disrupted = "FailIndex" if gang else "Ignore"
     spec: Manifest = {
         "backoffLimitPerIndex" if gang else "backoffLimit": 0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +23,7 @@ from services.inference.replica_set import (
     learn,
 )
 from sskai.cluster import offer_of
+from sskai.events import v1 as events
 from tests.inference.replicating import CHEAP, OTHER, START, STEADY, after, replica, wish
 
 LIMITS = Limits()
@@ -66,7 +66,7 @@ def test_the_floor_is_on_demand() -> None:
     ],
 )
 def test_an_offer_that_denied_is_left_alone(
-    denied: list[Any], replicas: list[Replica], expected: tuple[Any, ...]
+    denied: list[events.Placement], replicas: list[Replica], expected: tuple[events.Placement, ...]
 ) -> None:
     until = {offer_of(one): after(60) for one in denied}
     assert look(wish(2, denied_until=until), *replicas).launch == expected
@@ -193,7 +193,7 @@ EVENTS = st.lists(
 
 @settings(deadline=None, max_examples=40)
 @given(EVENTS, st.integers(1, 4), st.integers(0, 2))
-def test_whatever_happens_the_wish_is_met_in_the_end(told: list[Any], wanted: int, on_demand: int) -> None:
+def test_whatever_happens_the_wish_is_met_in_the_end(told: list[tuple[str, int]], wanted: int, on_demand: int) -> None:
     """A small world in which launches come, or are denied, and replicas are noticed, killed and forgotten."""
     wished, now = wish(wanted, on_demand=on_demand), 0.0
     replicas: list[Replica] = []

@@ -288,16 +288,15 @@ async def test_every_second_of_a_machine_is_paid_once(stage: Stage) -> None:
         await stage.turn(seconds=25)
     (row,) = await stage.rows()
     stage.cluster.interrupt(row.machine_id)
-    ended = stage.now
+    ended, launched = stage.now, row.launched_at
+    assert launched is not None
     await stage.turn(seconds=7)
     rows = [one for one in await stage.told(events.SpendRecorded) if one.attempt == 1]
     assert [one.interval for one in rows] == list(range(1, len(rows) + 1))
     edges = [(one.started_at.ToDatetime(), one.ended_at.ToDatetime()) for one in rows]
     assert all(one[1] == other[0] for one, other in pairwise(edges))
-    assert row.launched_at is not None
-    assert ended is not None
-    assert (edges[-1][1] - edges[0][0]) == ended - row.launched_at
-    seconds = (ended - row.launched_at).total_seconds()
+    assert (edges[-1][1] - edges[0][0]) == ended - launched
+    seconds = (ended - launched).total_seconds()
     assert sum(one.amount_nano_usd for one in rows) == pytest.approx(0.4e9 * seconds / 3600, abs=len(rows))
     assert {one.endpoint_id for one in rows} == {"end_support"}
 

@@ -488,3 +488,18 @@ def test_a_stored_decision_is_decided_again_equal_to_the_bit(spec: Spec) -> None
 def test_every_kind_is_weighed() -> None:
     plan = planned(asking(base_is_running=True))
     assert sorted(option.kind for option in plan.options) == sorted(KINDS)
+
+
+def test_a_rented_kind_names_other_offers_that_keep_every_wish() -> None:
+    plan = planned(spec=asking(tokens_per_second=20.0))
+    for kind in ("spot", "on-demand"):
+        option = option_of(plan, kind)
+        assert 0 < len(option.alternatives) <= serving.MAX_ALTERNATIVES
+        assert option.offer not in option.alternatives
+        assert len(set(option.alternatives)) == len(option.alternatives)
+        assert {one.capacity_type for one in option.alternatives} == {kind}
+        for one in option.alternatives:
+            alone = decide(asking(tokens_per_second=20.0), offers=[one])
+            assert isinstance(alone, EndpointPlan)
+            assert option_of(alone, kind).meets
+    assert option_of(plan, "serverless").alternatives == ()

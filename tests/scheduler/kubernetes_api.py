@@ -24,7 +24,7 @@ from sskai.local.processes import free_ports
 from sskai.testing import wait_for
 
 Thing = dict[str, Any]
-KINDS = {"jobs": "batch/v1", "pods": "v1", "services": "v1", "nodes": "v1"}
+KINDS = {"jobs": "batch/v1", "pods": "v1", "services": "v1", "nodes": "v1", "poddisruptionbudgets": "policy/v1"}
 
 
 class KubernetesApi:

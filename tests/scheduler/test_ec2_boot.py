@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+import services.inference.settings
+import sskai.cluster.settings
 from services.scheduler.settings import Settings
 from sskai.cluster import Pod, ec2_requests
 from sskai.testing import wait_for
@@ -75,9 +77,11 @@ class BootedMachine:
             program.chmod(program.stat().st_mode | stat.S_IXUSR)
         self.process: asyncio.subprocess.Process | None = None
 
-    async def boot(self, pod: Pod, env_url: str = "", **settings: Any) -> None:
+    async def boot(
+        self, pod: Pod, env_url: str = "", of: type[sskai.cluster.settings.Settings] = Settings, **settings: Any
+    ) -> None:
         script = self.work.with_name("user-data")
-        script.write_bytes(gzip.decompress(ec2_requests.user_data(pod, Settings(**settings), "us-east-1", env_url)))
+        script.write_bytes(gzip.decompress(ec2_requests.user_data(pod, of(**settings), "us-east-1", env_url)))
         self.process = await asyncio.create_subprocess_exec(
             "bash",
             str(script),
@@ -181,6 +185,17 @@ async def test_a_container_that_was_killed_for_memory_is_out_of_memory(machine: 
     machine.say("exit", "137")
     await machine.boot(POD)
     assert await machine.exit_code() == 71
+
+
+async def test_a_replica_is_published_and_told_its_machines_address(machine: BootedMachine) -> None:
+    machine.say("imds/local-ipv4", "10.0.0.7")
+    machine.say("exit", "0")
+    await machine.boot(POD, of=services.inference.settings.Settings)
+    assert await machine.exit_code() == 0
+    created = machine.read("created").split("\0")
+    assert "8080:8080" in created
+    assert {"SSKAI_REPLICA_HOST=10.0.0.7", "SSKAI_REPLICA_PORT=8080"} <= set(created)
+    assert created[-4:-1] == ["python", "-m", "services.inference.replica"]
 
 
 async def test_secrets_come_from_the_parameter_store(machine: BootedMachine) -> None:

@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+import services.inference.settings
 from services.scheduler.settings import Settings
 from sskai.cluster import (
     ClusterUnavailableError,
     NoCapacityError,
     Observation,
+    Pod,
     PodState,
     RefusedError,
     kubernetes_watch,
@@ -419,3 +421,17 @@ async def test_an_evicted_member_is_not_replaced_and_the_others_still_save(site:
     assert seen.state is PodState.RUNNING
     site.api.exit(first, 75)
     assert (await reaches(site, POD.name, PodState.EXITED)).exit_code == 75
+
+
+async def test_replicas_are_their_own_programs_and_share_one_disruption_budget(site: Site) -> None:
+    inference = Site(site.api, services.inference.settings.Settings(api_silence_seconds=3))
+    attempt = await site.cluster.launch(Pod("job_1", "tenant_a", 1, POD.placement, {}))
+    first = Pod("endpoint_1", "tenant_a", 1, POD.placement, {}, keep_ready=1)
+    machines = [await inference.cluster.launch(one) for one in (first, replace(first, attempt=2, keep_ready=2))]
+    (budget,) = site.api.things["poddisruptionbudgets"].values()
+    assert budget["spec"]["minAvailable"] == 2
+    patched = [query for method, path, query in site.api.requests if method == "PATCH" and "budgets" in path]
+    assert len(patched) == 1
+    assert [one.machine_id for one in await site.cluster.observe()] == [attempt.machine_id]
+    assert {one.machine_id for one in await inference.cluster.observe()} == {one.machine_id for one in machines}
+    await inference.cluster.close()

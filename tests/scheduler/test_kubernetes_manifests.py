@@ -8,9 +8,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+import services.inference.settings
 from services.scheduler.settings import Settings
 from sskai.cluster import Pod
-from sskai.cluster.kubernetes_manifests import job, service
+from sskai.cluster.kubernetes_manifests import disruption_budget, job, selector, service
 from tests.scheduler.examples import placement
 
 KEYS = {"SSKAI_OBJECTS_ACCESS_KEY": "key", "SSKAI_OBJECTS_SECRET_KEY": "s3cret"}
@@ -154,3 +155,49 @@ def test_kueue_admits_where_it_is_used() -> None:
     assert queued["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "nightly"
     assert spec_of(POD, EVERYTHING)["priorityClassName"] == "low"
     assert job(POD, Settings())["spec"]["suspend"] is False
+
+
+REPLICA = Pod("endpoint_1", "tenant_a", 3, placement(), {"SSKAI_REPLICA_ID": "endpoint_1-3"}, keep_ready=2)
+OF_REPLICAS = services.inference.settings.Settings()
+
+
+def test_a_replica_is_probed_and_told_where_it_answers() -> None:
+    manifest = job(REPLICA, OF_REPLICAS)
+    kubernetes_validate.validate(manifest, "1.34", strict=True)
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "services.inference.replica"]
+    assert (container["name"], container["image"]) == ("replica", "sskai/replica:0.1.0")
+    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+    paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
+    assert paths == {"startup": "/healthz", "readiness": "/readyz", "liveness": "/healthz"}
+    start = container["startupProbe"]
+    assert start["periodSeconds"] * start["failureThreshold"] > OF_REPLICAS.replica_start_seconds, "ours decides first"
+    told = {one["name"]: one for one in container["env"]}
+    assert told["SSKAI_REPLICA_PORT"]["value"] == "8080"
+    assert told["SSKAI_REPLICA_HOST"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
+    assert manifest["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= OF_REPLICAS.replica_drain_seconds
+    assert "preStop" in container["lifecycle"]
+
+
+def test_a_trainer_answers_nobody() -> None:
+    (container,) = spec_of(POD, Settings())["containers"]
+    assert not {"ports", "readinessProbe", "livenessProbe", "startupProbe", "lifecycle"} & container.keys()
+
+
+def test_evictions_leave_so_many_replicas_of_an_endpoint() -> None:
+    program = OF_REPLICAS.program
+    budget = disruption_budget(REPLICA, program, "uid-1")
+    kubernetes_validate.validate(budget, "1.34", strict=True)
+    assert budget["spec"]["minAvailable"] == 2
+    labels = job(REPLICA, OF_REPLICAS)["spec"]["template"]["metadata"]["labels"]
+    assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert budget["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    other = disruption_budget(replace(REPLICA, attempt=4), program, "uid-2")
+    assert other["metadata"]["name"] == budget["metadata"]["name"], "one for all of them"
+
+
+def test_programs_do_not_see_each_other() -> None:
+    for pod, settings in ((POD, Settings()), (REPLICA, OF_REPLICAS)):
+        key, _, value = selector(settings.program).partition("=")
+        assert job(pod, settings)["metadata"]["labels"][key] == value
+    assert selector(Settings.program) != selector(OF_REPLICAS.program)
