@@ -101,7 +101,7 @@ class Bench:
             answered_at = time.time()
             machine = _until(lambda: self._cloud.machine_of(job_id), pause_seconds=0.02)  # noqa: B023
             process_at = _began_at(machine["pod"]["pid"])
-            started = _until(lambda: self._cloud.said(machine["machine_id"], "started"))  # noqa: B023
+            (started,) = _until(lambda: self._cloud.said(machine["machine_id"], "started"))  # noqa: B023
             running.append(process_at - answered_at)
             starting.append(started["started_at"] - process_at)
             _say(f"{turn + 1}/{count} submission: a process after {running[-1]:.3f} s")
@@ -127,7 +127,7 @@ class Bench:
             raise RuntimeError(f"attempt {resumed['attempt']} ran on the machine that was taken")
         told = [one.get("step", 0) for one in self._see.seen("AttemptProgressed", job_id=job_id, attempt=number)]
         moments = {
-            event: _until(lambda: self._cloud.said(new["machine_id"], event))  # noqa: B023
+            event: _until(lambda: self._cloud.said(new["machine_id"], event))[0]  # noqa: B023
             for event in ("started", "base model and data loaded", "first step")
         }
         started_at = moments["started"]["started_at"]

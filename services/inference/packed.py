@@ -6,14 +6,13 @@ multiplies the weights of a model of 135 M parameters by one token 1.7 times as 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
+from sskai import processor
+
 # Of the layouts that oneDNN chooses by the number of rows, the one for so many was the quickest for 1 to 256.
 ROWS = 32
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 class PackedLinear(nn.Linear):  # type: ignore[misc]
@@ -48,13 +47,4 @@ def worth_it(model: nn.Module) -> bool:
     """Whether this is a model in 32-bit floats on a processor whose maker is not MKL's."""
     weights = [layer.weight for layer in model.modules() if type(layer) is nn.Linear]
     plain = all(weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights)
-    return plain and torch.backends.mkldnn.is_available() and not made_by_intel()
-
-
-def made_by_intel() -> bool:
-    """Also where nobody can tell."""
-    try:
-        told = CPU_INFO.read_text()
-    except OSError:
-        return True
-    return "vendor_id" not in told or "GenuineIntel" in told
+    return plain and torch.backends.mkldnn.is_available() and not processor.made_by_intel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -89,6 +90,9 @@ async def _go_on_without(world: World, one: Observation) -> bool:
 
     def change(job: Job, attempt: Attempt, now: datetime) -> tuple[Job, list[Message]]:
         taken.append(attempt.placement)
+        if attempt.planned is not None and attempt.planned.shard:
+            # The lost part lies in the newest checkpoint alone, and the plan counts on the memory of all machines.
+            return _ended(job, attempt, replace(one, state=PodState.GONE, exit_code=None), now)
         return endings.lost_members(job, attempt, one.lost, one.lost_at or now, now)
 
     changed = await _change(world, one, change)
@@ -157,13 +161,17 @@ async def _end_dead_attempt(world: World, one: Observation) -> bool:
             return job, []
         if one.state is PodState.GONE:
             taken.append(attempt.placement)
-        if job.stands_by(attempt.number):
-            return endings.end_successor(job, _cause(attempt, one), now)
-        return endings.end_attempt(job, job.stop_reason or _cause(attempt, one), now, detail=attempt.pending)
+        return _ended(job, attempt, one, now)
 
     changed = await _change(world, one, change)
     await _saw_taken(world, taken)
     return changed
+
+
+def _ended(job: Job, attempt: Attempt, one: Observation, now: datetime) -> tuple[Job, list[Message]]:
+    if job.stands_by(attempt.number):
+        return endings.end_successor(job, _cause(attempt, one), now)
+    return endings.end_attempt(job, job.stop_reason or _cause(attempt, one), now, detail=attempt.pending)
 
 
 async def _change(world: World, one: Observation, change: Change) -> bool:

@@ -106,6 +106,7 @@ class _Machine:
         secret = store.compare_set("secret", "", mine).decode()
         os.environ["SSKAI_GANG_SECRET"] = secret
         os.environ["SSKAI_GANG_FOLDER"] = str(self._folder)
+        os.environ["SSKAI_GANG_AGENT"] = str(os.getpid())
         if "SSKAI_TRAINER_THREADS" not in os.environ:
             os.environ["SSKAI_TRAINER_THREADS"] = str(max(1, (os.cpu_count() or 1) // self._workers))
         here = host in ("127.0.0.1", "localhost")
@@ -195,4 +196,13 @@ class _Agent(LocalElasticAgent):  # type: ignore[misc]
             self._ending_since = self._ending_since or time.monotonic()
             if result.state is WorkerState.HEALTHY and time.monotonic() - self._ending_since > ENDING_SECONDS:
                 return RunResult(state=WorkerState.FAILED)
+        elif result.state is WorkerState.HEALTHY and self._misses_a_machine(worker_group):
+            log.warning("a machine of the gang is silent; meeting again without it")
+            return RunResult(state=WorkerState.FAILED)
         return result
+
+    def _misses_a_machine(self, worker_group: WorkerGroup) -> bool:
+        """Whether an agent of this group tells nothing any more. One that vanished with its machine closed no
+        connection: its peers' exchange would wait for it for half an hour. Torch knows, and says it to nobody."""
+        state = worker_group.spec.rdzv_handler._state_holder.state
+        return bool(state.complete) and len(state.participants) < (worker_group.group_world_size or 0)

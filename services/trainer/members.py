@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
 from services.trainer.domain import Exit
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 NOTICED = "noticed"  # a file in the gang's folder: the agent was sent away
 # Whose end says most, when workers of one machine ended differently.
 TELLING = (Exit.FENCED, Exit.USER_ERROR, Exit.OUT_OF_MEMORY, Exit.MISCONFIGURED, Exit.INTERNAL, Exit.UNAVAILABLE)
@@ -37,6 +40,17 @@ def on_this_machine(wanted: int) -> int:
     import torch
 
     return max(1, int(torch.cuda.device_count()))
+
+
+def end_with_agent() -> None:
+    """Have the kernel kill this worker when its agent dies. Torch gives each worker a session of its own, so what is
+    sent to the agent's group does not reach it, and it would train on in a group that goes on without it.
+
+    The signal comes when the thread ends that started us: the agent's main thread.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != int(os.environ["SSKAI_GANG_AGENT"]):  # it died before
+        os._exit(Exit.WORKER_LOST)
 
 
 def say_end(folder: Path, worker: int, code: Exit) -> None:

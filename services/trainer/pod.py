@@ -37,6 +37,7 @@ def main() -> int:
     interruption = Interruption()
     gang_folder = os.environ.get("SSKAI_GANG_FOLDER")
     if gang_folder:
+        members.end_with_agent()
         interruption.install_in_worker(Path(gang_folder) / NOTICED)
     else:
         interruption.install()  # before the seconds that the libraries take to load

@@ -7,14 +7,13 @@ alone, never on a measurement: an attempt that goes on elsewhere on such a machi
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-CPU_INFO = Path("/proc/cpuinfo")
+from sskai import processor
 
 
 class OneDnnLinear(nn.Linear):  # type: ignore[misc]
@@ -54,17 +53,8 @@ def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def quicken(model: nn.Module) -> None:
     """Let the model's linear layers compute so, if that is quicker here. Parameters and their names stay."""
-    if not torch.backends.mkldnn.is_available() or made_by_intel():
+    if not torch.backends.mkldnn.is_available() or processor.made_by_intel():
         return
     for layer in model.modules():
         if type(layer) is nn.Linear and layer.weight.device.type == "cpu":
             layer.__class__ = OneDnnLinear
-
-
-def made_by_intel() -> bool:
-    """Whether the processor is of MKL's maker; also where nobody can tell."""
-    try:
-        told = CPU_INFO.read_text()
-    except OSError:
-        return True
-    return "vendor_id" not in told or "GenuineIntel" in told

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from services.inference import packed
+from sskai import processor
 
 
 def layers(dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -20,7 +21,7 @@ def layers(dtype: torch.dtype = torch.float32) -> nn.Module:
 def amd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     info = tmp_path / "cpuinfo"
     info.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\n")
-    monkeypatch.setattr(packed, "CPU_INFO", info)
+    monkeypatch.setattr(processor, "CPU_INFO", info)
     return info
 
 

@@ -41,6 +41,8 @@ async def test_a_lost_machine_does_not_end_the_attempt(
         running.cloud.interrupt(other["machine_id"], 0)
         ended = client.jobs.wait(job["id"], limit_seconds=300, poll_seconds=0.5)
         assert (ended["state"], ended["attempt"]) == ("succeeded", 1), ended
+        (first,) = [one for one in members() if one["rank"] == 0]
+        assert len(running.cloud.said(first["machine_id"], "took over")) == 2, "its workers met again"
         assert len(members()) == 2, "nothing was launched in its place"
         assert {one["tags"]["sskai-attempt"] for one in members()} == {"1"}
         receipt = client.receipts.wait(job["id"])

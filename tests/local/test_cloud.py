@@ -174,7 +174,7 @@ def test_who_takes_machines_away_finds_a_jobs_machine_and_what_its_pod_said(clou
     market = CloudClient(cloud.layout.url("cloud"), cloud.token)
     line = json.dumps({"event": "first step", "step": 1})
     machine_id = cloud.launch(f"echo '{line}'; sleep 600", "told", tags={"sskai-job": "job_1"}).json()["machine_id"]
-    assert wait_until(lambda: market.said(machine_id, "first step") is not None, 5)
+    assert wait_until(lambda: bool(market.said(machine_id, "first step")), 5)
     found = market.machine_of("job_1")
     assert found is not None
     assert found["machine_id"] == machine_id

@@ -510,3 +510,20 @@ async def test_a_gang_goes_on_without_a_lost_machine_and_pays_for_it_no_more(sta
     (lost,) = stage.heard(events.AttemptLost)
     assert lost.attempt == 1, "the others met at the first one's machine"
     assert stage.cluster.running() == []
+
+
+async def test_a_model_in_parts_ends_with_any_of_its_machines(stage: Stage) -> None:
+    plan = proposed(at=stage.now)
+    gang = candidate(placement(), machines=4)
+    gang.shard = True
+    del plan.candidates[:]
+    plan.candidates.append(gang)
+    await stage.tell(submitted(), plan)
+    await stage.turn()
+    await stage.tell(progressed(1, 1))
+    stage.cluster.lose(FIRST, 2)
+    await stage.turn(1)
+    (lost,) = stage.heard(events.AttemptLost)
+    assert (lost.attempt, lost.reason) == (1, "spot-interrupted")
+    await stage.turn(6)
+    assert stage.cluster.running() == [SECOND], "what is left of the gang is deleted"

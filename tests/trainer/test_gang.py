@@ -109,11 +109,29 @@ def test_a_machine_lost_in_the_middle_does_not_end_the_run(
     job = Job(bucket, models_dir, total_steps=STEPS)
     pods = start(job, tmp_path, machines=2)
     pods[0].wait_for(lambda: any(len(curve(pod.folder)) >= 10 for pod in pods))
+    workers = workers_of(pods[1])
     pods[1].kill()
     assert pods[0].end() == Exit.DONE, output(pods)
     assert curve(pods[0].folder) == pytest.approx(alone, abs=TOLERANCE)
+    assert output(pods).count('"event": "took over"') == 2, "they met again"
+    assert not any(one.is_running() for one in workers), "a worker does not outlive its agent"
     (finished,) = told(pods[0].folder, "AttemptFinished")
     assert finished["succeeded"]
+
+
+@pytest.mark.heavy
+def test_a_machine_that_vanishes_without_a_word_does_not_hold_up_the_others(
+    bucket: Objects, models_dir: Path, start: Callable[..., list[Pod]], alone: list[float], tmp_path: Path
+) -> None:
+    """Its connections stay open, as those of a node without power do."""
+    pods = start(Job(bucket, models_dir, total_steps=STEPS), tmp_path, machines=2)
+    pods[0].wait_for(lambda: any(len(curve(pod.folder)) >= 10 for pod in pods))
+    stopped = [*workers_of(pods[1]), psutil.Process(pods[1].process.pid)]
+    for process in stopped:
+        process.suspend()
+    assert pods[0].end() == Exit.DONE, output(pods)
+    assert curve(pods[0].folder) == pytest.approx(alone, abs=TOLERANCE)
+    assert output(pods).count('"event": "took over"') == 2, "they met again"
 
 
 def test_a_notice_to_one_machine_drains_all_and_one_worker_goes_on(

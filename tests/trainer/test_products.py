@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from services.trainer import products
+from sskai import processor
 
 
 @pytest.fixture
 def amd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     info = tmp_path / "cpuinfo"
     info.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\n")
-    monkeypatch.setattr(products, "CPU_INFO", info)
+    monkeypatch.setattr(processor, "CPU_INFO", info)
     return info
 
 

@@ -36,8 +36,8 @@ class CloudClient:
             (one for one in self.machines() if one["tags"].get("sskai-job") == job_id and one["pod"]["pid"]), None
         )
 
-    def said(self, machine_id: str, event: str) -> dict[str, Any] | None:
-        """The line of the pod's log with this event."""
+    def said(self, machine_id: str, event: str) -> list[dict[str, Any]]:
+        """The lines of the pod's log with this event."""
         text = self._http.get(f"/machines/{machine_id}/log", params={"tail": 10_000}).raise_for_status().text
         lines = (json.loads(line) for line in text.splitlines() if line.startswith("{"))
-        return next((line for line in lines if line.get("event") == event), None)
+        return [line for line in lines if line.get("event") == event]
