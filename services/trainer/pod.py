@@ -178,4 +178,10 @@ def _fail(error: Exception, settings: PodSettings, progress: Progress, checkpoin
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if "SSKAI_GANG_FOLDER" in os.environ:
+        # All is said and closed. The threads of a group that lost a member may still run, and C++ would abort for them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
