@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,7 @@ def build_app(world: World) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await ensure_admin_key(world)
-        async with world.http, listening(world.hub, world.database.url):
+        async with world.http, aclosing(world.onward), listening(world.hub, world.database.url):
             yield
 
     app = FastAPI(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import httpx2
+import aiohttp
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -35,7 +35,6 @@ router = APIRouter(prefix="/v1", tags=["inference"])
 REFUSED = Counter("sskai_gateway_requests_refused", "Requests to inference over a limit", ["code"])
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 2.0
-CONNECT_SECONDS = 3.0
 OPENAI = "/v1/"  # these bodies name their model; of the others the path does
 KEPT_HEADERS = ("content-type", "retry-after", "x-request-id", "cache-control")
 _BODY = {
@@ -131,13 +130,13 @@ async def _answered(request: Request, here: World, caller: Principal, path: str,
     # As a background task too: of an answer whose client is gone before its first byte no generator is ever begun.
     ending = _Ending(answer, leave)
     background = BackgroundTask(ending.end)
-    return StreamingResponse(_pieces(answer, ending), answer.status_code, headers, background=background)
+    return StreamingResponse(_pieces(answer, ending), answer.status, headers, background=background)
 
 
 class _Ending:
     """Closes the connection to inference and gives the place back, once."""
 
-    def __init__(self, answer: httpx2.Response, leave: Callable[[], None]) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, leave: Callable[[], None]) -> None:
         self._answer = answer
         self._leave: Callable[[], None] | None = leave
 
@@ -145,7 +144,7 @@ class _Ending:
         leave, self._leave = self._leave, None
         if leave is not None:
             leave()
-            await self._answer.aclose()
+            self._answer.close()
 
 
 def session_of(header: str | None, document: Mapping[str, Any]) -> str:
@@ -167,7 +166,7 @@ def _headers(here: World, caller: Principal, session: str) -> dict[str, str]:
     return headers
 
 
-async def _answer(here: World, onward: _Onward) -> httpx2.Response:
+async def _answer(here: World, onward: _Onward) -> aiohttp.ClientResponse:
     """The beginning of the answer. Tried again, with growing pauses, while inference is away; raises _AwayError.
 
     Nothing of an answer was sent by then, and a prompt changes nothing, so that a second try is safe. A target that was
@@ -177,7 +176,7 @@ async def _answer(here: World, onward: _Onward) -> httpx2.Response:
     until, pause = clock() + here.settings.inference_retry_seconds, FIRST_PAUSE_SECONDS
     while True:
         answer = await _try(here, onward)
-        if isinstance(answer, httpx2.Response):
+        if isinstance(answer, aiohttp.ClientResponse):
             return answer
         if clock() + pause > until:
             raise _AwayError("Inference is away: try again")
@@ -193,37 +192,36 @@ async def _answer(here: World, onward: _Onward) -> httpx2.Response:
         pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
 
-async def _try(here: World, onward: _Onward) -> httpx2.Response | str:
+async def _try(here: World, onward: _Onward) -> aiohttp.ClientResponse | str:
     """One try; why it was in vain, if it was and another one is safe. Raises _AwayError if none is."""
     clock = asyncio.get_running_loop().time
     target = here.targets.choose(here.inference_urls(), clock())
     if target is None:
         return "circuit open"
     circuit = here.targets.circuit(target)
-    timeout = httpx2.Timeout(here.settings.inference_timeout_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
-    request = here.http.build_request(
-        onward.method, target + onward.path, content=onward.body, headers=onward.headers, timeout=timeout
-    )
     circuit.begin()
     try:
-        answer = await here.http.send(request, stream=True)
-    except httpx2.PoolTimeout as error:
-        circuit.left()
-        raise _AwayError("Too many requests are under way: try again", "overloaded") from error
-    except httpx2.ReadTimeout as error:
+        answer = await here.onward.send(
+            onward.method,
+            target + onward.path,
+            onward.body,
+            onward.headers,
+            here.settings.inference_timeout_seconds,
+        )
+    except aiohttp.SocketTimeoutError as error:
         circuit.failed(clock())
         raise _AwayError("Inference was silent for too long: try again", "timeout", 504) from error
-    except httpx2.TransportError as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         circuit.failed(clock())
         return repr(error)
     except BaseException:
         circuit.left()
         raise
     circuit.succeeded()
-    if answer.status_code != 503:
+    if answer.status != 503:
         return answer
     # It is there, and loads the endpoint: no fault of its own.
-    await answer.aclose()
+    answer.close()
     return "503"
 
 
@@ -233,11 +231,11 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def _pieces(answer: httpx2.Response, ending: _Ending) -> AsyncIterator[bytes]:
+async def _pieces(answer: aiohttp.ClientResponse, ending: _Ending) -> AsyncIterator[bytes]:
     try:
-        async for piece in answer.aiter_raw():
+        async for piece in answer.content.iter_any():
             yield piece
-    except httpx2.TransportError as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         # The status is sent already. A reader of the stream learns it from an event; any other body ends too short.
         log.warning("inference broke off in the middle of an answer", error=repr(error))
         if not answer.headers.get("content-type", "").startswith("text/event-stream"):
