@@ -65,7 +65,7 @@ async def figures(system: System, given: argparse.Namespace) -> list[Figure]:
         for side in ("direct", "gateway")
     }
     how = (
-        f"{given.overhead_rate:g} requests/s, {given.overhead_rounds} rounds of {given.overhead_requests} each by turns,"
+        f"{given.overhead_rate:g} requests/s, {given.overhead_rounds} rounds of {given.overhead_requests} by turns,"
         f" {TOKENS} token of the tiny model; ms at p50 and p99: {whole}"
     )
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -157,6 +158,8 @@ async def read_routes(world: World) -> None:
 async def keep_loaded(world: World) -> None:
     """Load what is ready by the database's word but not here: after a restart, or because somebody waits for it."""
     for endpoint in world.router.to_load():
+        # Both parts: who waited is answered, and known to nobody any more, as soon as it is loaded.
+        waited, started = world.router.waited_seconds(endpoint.endpoint_id), time.monotonic()
         try:
             await world.fleet.load(endpoint, await _manifest_sha256(world, endpoint))
         except LoadError as error:
@@ -168,7 +171,8 @@ async def keep_loaded(world: World) -> None:
                 if await Store(session).fail(failed):
                     await _tell_of(failed, session, _failed(failed, error))
         else:
-            await _scale(world, endpoint, replicas=1, reason="request")
+            loading = time.monotonic() - started
+            await _scale(world, endpoint, replicas=1, reason="request", cold_start_seconds=waited + loading)
 
 
 async def sleep_idle(world: World) -> None:
@@ -180,7 +184,9 @@ async def sleep_idle(world: World) -> None:
         await world.fleet.unload(endpoint.endpoint_id)
 
 
-async def _scale(world: World, endpoint: Endpoint, *, replicas: int, reason: str) -> None:
+async def _scale(
+    world: World, endpoint: Endpoint, *, replicas: int, reason: str, cold_start_seconds: float = 0.0
+) -> None:
     async with world.database.transaction() as session:
         if await Store(session).scale(endpoint, replicas):
             await _tell_of(
@@ -192,6 +198,7 @@ async def _scale(world: World, endpoint: Endpoint, *, replicas: int, reason: str
                     replicas=replicas,
                     previous_replicas=1 - replicas,
                     reason=reason,
+                    cold_start_seconds=cold_start_seconds,
                     scaled_at=timestamp(datetime.now(UTC)),
                 ),
             )

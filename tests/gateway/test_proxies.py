@@ -23,9 +23,10 @@ TRACE = "0123456789abcdef0123456789abcdef"
 
 @dataclass
 class Neighbours:
-    """Plays inference and the monitor. `away`: so many requests are answered 503 first."""
+    """Plays inference and the monitor. `away`: so many requests are answered `away_status` first."""
 
     away: int = 0
+    away_status: int = 503
     seen: list[dict[str, Any]] = field(default_factory=list)
     closed: int = 0
     tokens: int = 3
@@ -40,7 +41,7 @@ class Neighbours:
             body = await request.json()
             self.seen.append({"headers": dict(request.headers), "body": body})
             if len(self.seen) <= self.away:
-                return Response(status_code=503)
+                return Response(status_code=self.away_status)
             if body["model"] == "nothing":
                 return JSONResponse({"error": {"message": "no such model", "type": "x", "code": "y"}}, 404)
             if body.get("stream"):
@@ -136,6 +137,20 @@ async def test_a_restart_of_inference_is_waited_for(house: House, neighbours: Ne
     neighbours.away = 3
     assert (await house.ann.post("/v1/chat/completions", json=CHAT)).status_code == 200
     assert len(neighbours.seen) == 4
+
+
+async def test_who_made_an_endpoint_may_ask_it_before_inference_has_heard_of_it(
+    house: House, neighbours: Neighbours
+) -> None:
+    neighbours.away, neighbours.away_status = 2, 404
+    assert (await house.ann.post("/v1/chat/completions", json=CHAT)).status_code == 404
+    neighbours.seen.clear()
+    form = {"name": CHAT["model"], "model": "tiny-llama"}
+    assert (await house.ann.post("/v1/endpoints", json=form)).status_code == 202
+    assert (await house.ann.post("/v1/chat/completions", json=CHAT)).status_code == 200
+    assert len(neighbours.seen) == 3
+    neighbours.seen.clear()
+    assert (await house.bob.post("/v1/chat/completions", json=CHAT)).status_code == 404
 
 
 async def test_an_absent_inference_is_an_error_in_openais_shape(house: House) -> None:

@@ -298,6 +298,7 @@ async def test_a_serverless_endpoint_sleeps_when_idle_and_wakes_for_a_request(
     (down,) = await told(database)
     assert isinstance(down, events.EndpointScaled)
     assert (down.replicas, down.previous_replicas, down.reason) == (0, 1, "idle")
+    assert down.cold_start_seconds == 0
     assert engine.loaded == set()
     await loops.keep_loaded(world)
     assert engine.loaded == set(), "nobody has asked"
@@ -309,6 +310,7 @@ async def test_a_serverless_endpoint_sleeps_when_idle_and_wakes_for_a_request(
     (up,) = await told(database)
     assert isinstance(up, events.EndpointScaled)
     assert (up.replicas, up.previous_replicas, up.reason) == (1, 0, "request")
+    assert 0 < up.cold_start_seconds < 10
 
 
 async def test_an_ordinary_endpoint_never_sleeps(world: World, database: Database) -> None:

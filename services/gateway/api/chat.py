@@ -27,6 +27,7 @@ from starlette.background import BackgroundTask
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import Here, World
 from services.gateway.keys import Principal
+from services.gateway.store import Store
 
 log = structlog.get_logger()
 
@@ -47,12 +48,14 @@ _BODY = {
 
 @dataclass(frozen=True, slots=True)
 class _Onward:
-    """What is passed on. `path`: inference's own."""
+    """What is passed on. `path`: inference's own. `name`: the endpoint's."""
 
     method: str
     path: str
     body: bytes
     headers: Mapping[str, str]
+    tenant_id: str
+    name: str
 
 
 class _AwayError(Exception):
@@ -111,7 +114,8 @@ async def _answered(request: Request, here: World, caller: Principal, path: str,
             return read
         document = read
     session = session_of(request.headers.get("x-sskai-session"), document)
-    onward = _Onward(request.method, path, body, _headers(here, caller, session))
+    name = str(document.get("model") or request.path_params.get("name", ""))
+    onward = _Onward(request.method, path, body, _headers(here, caller, session), caller.tenant_id, name)
     sending = asyncio.create_task(_answer(here, onward))
     leaving = asyncio.create_task(_left(request))
     try:
@@ -218,11 +222,17 @@ async def _try(here: World, onward: _Onward) -> aiohttp.ClientResponse | str:
         circuit.left()
         raise
     circuit.succeeded()
-    if answer.status != 503:
-        return answer
-    # It is there, and loads the endpoint: no fault of its own.
-    answer.close()
-    return "503"
+    if answer.status == 503 or (answer.status == 404 and await _is_promised(here, onward)):
+        # It is there, and loads the endpoint, or has not heard of it yet: no fault of its own.
+        answer.close()
+        return str(answer.status)
+    return answer
+
+
+async def _is_promised(here: World, onward: _Onward) -> bool:
+    """Whether an endpoint was accepted under this name: whoever has its 202 may ask it at once."""
+    async with here.database.transaction() as session:
+        return await Store(session).has_endpoint_named(onward.tenant_id, onward.name)
 
 
 async def _left(request: Request) -> None:
