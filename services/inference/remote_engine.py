@@ -37,6 +37,7 @@ from services.inference.replica.wire import DrainingError
 log = structlog.get_logger()
 
 LOOK_AGAIN_SECONDS = 0.05
+MOST_REMEMBERED = 10_000  # replicas whose last choice and failure are known
 # Until a replica has told how many it takes.
 PRESUMED_CAPACITY = 64
 
@@ -269,7 +270,7 @@ class RemoteEngine:
         if not usable:
             return None
         chosen = min(usable, key=lambda one: (self._busy[one.replica_id], self._chosen_at.get(one.replica_id, 0.0)))
-        self._chosen_at[chosen.replica_id] = time.monotonic()
+        _note_now(self._chosen_at, chosen.replica_id)
         return chosen
 
     @contextmanager
@@ -285,7 +286,7 @@ class RemoteEngine:
     def _goes_on(self, error: Exception, replica: Replica, tries: int) -> bool:
         """Take note of a failure; whether another try is worth it."""
         if not isinstance(error, OverloadedError):
-            self._failed_at[replica.replica_id] = time.monotonic()
+            _note_now(self._failed_at, replica.replica_id)
         if not isinstance(error, OverloadedError | DrainingError):
             log.warning("a replica failed", replica_id=replica.replica_id, error=repr(error), tries=tries)
             self._replicas.report_failure(replica.replica_id)
@@ -369,3 +370,11 @@ def _last_word(error: Exception, tries: int) -> EngineError:
     if isinstance(error, OverloadedError):
         return error
     return EngineFailedError(f"{tries} replicas in a row failed; the last one: {error!r}"[:500])
+
+
+def _note_now(moments: dict[str, float], replica_id: str) -> None:
+    """Replicas come and go for months: the oldest moment makes room."""
+    moments.pop(replica_id, None)
+    moments[replica_id] = time.monotonic()
+    if len(moments) > MOST_REMEMBERED:
+        del moments[next(iter(moments))]

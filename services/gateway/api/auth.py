@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from opentelemetry import trace
 
+from services.gateway.api import openai_errors
 from services.gateway.api.world import Here, World
 from services.gateway.keys import Keys, Principal
 from sskai.http import Problem
@@ -44,7 +45,5 @@ Caller = Annotated[Principal, Depends(authenticate)]
 
 def _unauthorized(request: Request) -> Problem:
     message = "Send a valid API key: Authorization: Bearer sskai_..."
-    # OpenAI's clients read their errors from here.
-    openai = {"message": message, "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
-    extensions = {"error": openai} if request.url.path.endswith("/completions") else {}
+    extensions = openai_errors.extensions(request.url.path, message, "invalid_api_key")
     return Problem(401, "Unauthorized", message, headers={"WWW-Authenticate": "Bearer"}, **extensions)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.api import openai_errors
 from sskai.http import Problem, problem_response
 
 
@@ -23,7 +23,7 @@ class BodyLimit:
         limit = self._by_path.get(scope["path"].rstrip("/"), self._limit_bytes)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > limit:
-            await problem_response(Problem(413, "The body is too large", _detail(limit)))(scope, receive, send)
+            await problem_response(_too_large(scope["path"], limit))(scope, receive, send)
             return
         received = 0
 
@@ -32,11 +32,12 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise HTTPException(413, _detail(limit))
+                raise _too_large(scope["path"], limit)
             return message
 
         await self._app(scope, counted, send)
 
 
-def _detail(limit: int) -> str:
-    return f"The limit for this path is {limit} bytes: send less"
+def _too_large(path: str, limit: int) -> Problem:
+    detail = f"The limit for this path is {limit} bytes: send less"
+    return Problem(413, "The body is too large", detail, **openai_errors.extensions(path, detail, "body_too_large"))
