@@ -8,7 +8,6 @@ or dies is ended, and started again by the next request, after failures in a row
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ import safetensors.numpy
 import structlog
 from safetensors import SafetensorError
 
+from services.inference import own_model_answers as answers
 from services.inference import own_model_frames as frames
 from services.inference.artifacts import LoadError
 from services.inference.domain import FailureReason
@@ -36,9 +36,9 @@ from services.inference.engine import (
     PromptError,
     UnusableWeightsError,
 )
-from services.inference.signatures import NAMES, Signature, SignatureError
+from services.inference.signatures import Signature
 from sskai import sandbox
-from sskai.sandbox import GIB, Limits, Outcome, SandboxError, Walls
+from sskai.sandbox import GIB, Limits, SandboxError, Walls
 from sskai.sandbox_session import EndedError, Session
 
 log = structlog.get_logger()
@@ -56,8 +56,6 @@ PROGRAM = {
     "sskai/usermodel.py": CHASSIS / "usermodel.py",
     "sskai/usermodel_signature.py": CHASSIS / "usermodel_signature.py",
 }
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
-MAX_ERROR_CHARACTERS = 1_000
 FREE_FAILURES = 2  # in a row, before the first pause
 LONGEST_PAUSE_SECONDS = 60.0
 FOREVER_SECONDS = 10 * 365 * 86_400
@@ -200,7 +198,7 @@ class _OwnModel:
                 session = await Session.start(
                     self._program, self._folder, limits=terms.limits(), env=terms.env(), walls=terms.walls
                 )
-                self.signature = _signature(*await _read(session))
+                self.signature = answers.signature(*await answers.read(session))
         except BaseException as error:
             if session is not None:
                 await session.end()
@@ -212,9 +210,11 @@ class _OwnModel:
         if isinstance(error, TimeoutError):
             return UnusableWeightsError(f"the model was not built in {self._terms.start_seconds:g} s")
         if isinstance(error, EndedError):
-            return UnusableWeightsError(f"the model cannot be built: {self._end(error.outcome)}")
+            return UnusableWeightsError(
+                f"the model cannot be built: {answers.end(error.outcome, self._terms.limits())}"
+            )
         if isinstance(error, ValueError):  # also a SignatureError
-            return UnusableWeightsError(f"what the model says of itself cannot be read: {_plain(str(error))}")
+            return UnusableWeightsError(f"what the model says of itself cannot be read: {answers.plain(str(error))}")
         return error
 
     async def infer(self, inputs: Tensors) -> Tensors:
@@ -246,17 +246,17 @@ class _OwnModel:
             try:
                 async with asyncio.timeout(self._terms.answer_seconds):
                     await session.write(frames.head(frames.TENSORS, asked.payload) + asked.payload)
-                    kind, payload = await _read(session)
+                    kind, payload = await answers.read(session)
                 if kind == frames.ERROR:
                     self._failures = 0
-                    raise PromptError(_error(kind, payload))
-                outputs = self._outputs(kind, payload, asked.rows)
+                    raise PromptError(answers.error(kind, payload))
+                outputs = answers.outputs(kind, payload, self.signature, asked.rows)
             except TimeoutError:
                 why = f"it took more than {self._terms.answer_seconds:g} s for an answer"
             except EndedError as error:
-                why = self._end(error.outcome)
+                why = answers.end(error.outcome, self._terms.limits())
             except (ValueError, SafetensorError) as error:
-                why = f"its answer cannot be read: {_plain(str(error))}"
+                why = f"its answer cannot be read: {answers.plain(str(error))}"
             else:
                 self._failures = 0
                 return outputs
@@ -293,33 +293,6 @@ class _OwnModel:
         if session is not None:
             await session.end()
 
-    def _outputs(self, kind: bytes, payload: bytes, rows: int) -> Tensors:
-        """Raises ValueError, SafetensorError."""
-        if kind != frames.TENSORS:
-            raise ValueError("it is none")
-        outputs: dict[str, np.ndarray[Any, Any]] = safetensors.numpy.load(payload)
-        if outputs.keys() != {each.name for each in self.signature.outputs}:
-            raise ValueError(f"it holds {', '.join(outputs) or 'nothing'}")
-        for name, output in outputs.items():
-            if output.dtype not in NAMES:
-                raise ValueError(f"{name} is of {output.dtype}")
-            if output.shape[:1] != (rows,):
-                raise ValueError(f"{name} is {list(output.shape)} for {rows} samples")
-        return outputs
-
-    def _end(self, outcome: Outcome) -> str:
-        """Why the program ended, in words for the user."""
-        limits = self._terms.limits()
-        last = _plain(outcome.stderr_tail.strip().rpartition("\n")[2])
-        return {
-            "time": "it computed for too long",
-            "memory": f"it took more than {limits.memory_bytes / GIB:.1f} GiB of memory",
-            "processes": f"it started more than {limits.processes} processes and threads",
-            "output": f"it printed more than {limits.output_bytes} bytes at a time, or wrote more than "
-            f"{limits.folder_bytes} bytes of files",
-            "": f"it ended by itself with code {outcome.exit_code}{': ' if last else ''}{last}",
-        }[outcome.killed_for]
-
     async def close(self) -> None:
         """Accept nothing more, finish what is answered now, and go."""
         self._closed = True
@@ -345,40 +318,3 @@ def _open(folder: Path) -> None:
     if os.getuid() == 0:
         for path in (folder, *folder.iterdir()):
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-
-
-async def _read(session: Session) -> tuple[bytes, bytes]:
-    """A frame: its letter and its payload. Raises EndedError, ValueError."""
-    kind, size = frames.HEAD.unpack(await session.read_exactly(frames.HEAD.size))
-    if size > MAX_ANSWER_BYTES:
-        raise ValueError(f"it has {size} bytes; up to {MAX_ANSWER_BYTES} are told")
-    return kind, await session.read_exactly(size)
-
-
-def _signature(kind: bytes, payload: bytes) -> Signature:
-    """Of a program's first frame. Raises UnusableWeightsError, ValueError."""
-    if kind != frames.READY:
-        raise UnusableWeightsError(f"the model cannot be built: {_error(kind, payload)}")
-    return Signature.parse(_document(payload).get("signature"))
-
-
-def _document(payload: bytes) -> Mapping[str, Any]:
-    try:
-        document = json.loads(payload)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(document, dict):
-        raise SignatureError("it is no object")
-    return document
-
-
-def _error(kind: bytes, payload: bytes) -> str:
-    """The user's mistake, by the program's word. Raises ValueError."""
-    if kind != frames.ERROR:
-        raise ValueError("it is none")
-    return _plain(str(_document(payload).get("error")))
-
-
-def _plain(text: str) -> str:
-    """Text from behind the walls, in one line that may be shown and stored."""
-    return "".join(each if each.isprintable() else " " for each in text)[:MAX_ERROR_CHARACTERS]

@@ -117,7 +117,7 @@ ARRAYS = st.sampled_from(sorted(set(NUMPY) - {"BF16"})).flatmap(
 @given(ARRAYS, st.sampled_from(["flat", "nested", "binary"]))
 def test_every_array_arrives_as_it_was_sent(sent: tuple[str, np.ndarray[Any, Any]], way: str) -> None:
     datatype, values = sent
-    given = {"name": "x", "shape": list(values.shape), "datatype": datatype}
+    given: dict[str, Any] = {"name": "x", "shape": list(values.shape), "datatype": datatype}
     raw = b""
     if way == "binary":
         raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
