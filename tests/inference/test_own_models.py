@@ -160,7 +160,7 @@ async def test_a_mistake_is_told_with_its_line_and_ends_nothing(load: Load) -> N
 
 
 ENDS = {
-    "while True: pass": "more than 3 s for an answer",
+    "any(0 for _ in iter(int, 1))": "more than 3 s for an answer",
     "__import__('time').sleep(600)": "more than 3 s for an answer",
     "[bytearray(b'x' * 2**24) for _ in iter(lambda: __import__('time').sleep(0.01), 1)]": "more than 1.0 GiB of memory",
     "[print('x' * 1000) for _ in iter(int, 1)]": "printed more than 1048576 bytes",
