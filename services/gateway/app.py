@@ -64,7 +64,11 @@ def build_app(world: World) -> FastAPI:
     app.add_middleware(
         BodyLimit,
         limit_bytes=settings.max_body_bytes,
-        by_path={"/v1/datasets": settings.max_dataset_bytes, "/v1/models": settings.max_model_bytes},
+        by_path={
+            "/v1/datasets": settings.max_dataset_bytes,
+            "/v1/models": settings.max_model_bytes,
+            "/v2/models/": settings.max_tensors_bytes,
+        },
     )
     # A stream of events lasts for hours: its span would come when nobody asks for it any more.
     FastAPIInstrumentor().instrument_app(

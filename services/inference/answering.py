@@ -150,10 +150,10 @@ def failed(error: EngineError) -> Refusal:
 
 async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tenant_id: str, seen: Observation) -> Begun:
     endpoint = await find(desk, tenant_id, asked.model, seen)
-    target = desk.fleet.target(endpoint)
-    engine = target.engine
     where = "messages" if isinstance(asked, ChatRequest) else "prompt"
     try:
+        target = desk.fleet.target(endpoint)
+        engine = target.engine
         tokens = await asyncio.to_thread(_encode, target, asked)
         sampling = _sampling(desk, asked, len(tokens), engine.context_tokens(target.base))
         if sampling.schema:

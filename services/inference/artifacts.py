@@ -89,12 +89,15 @@ class Artifacts:
                 raise
             found = {info.key.removeprefix(prefix): FileEntry(info.bytes, "") for info in self._objects.list(prefix)}
             manifests.check_names(found)
+            manifests.check_no_code(found)
             return found
         if manifest_sha256 and hashlib.sha256(data).hexdigest() != manifest_sha256:
             raise ManifestError("the manifest is not the one of the published version")
         files = manifests.parse(data)
         if result:
             manifests.check_result(files)
+        else:
+            manifests.check_no_code(files)
         return files
 
     def _download(self, prefix: str, files: dict[str, FileEntry], folder: Path) -> None:

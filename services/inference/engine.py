@@ -12,7 +12,10 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from services.inference.pictures import Pictures
 
 
 class EngineError(Exception):
@@ -200,6 +203,13 @@ class AnsweringEngine(Protocol):
     def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:
         """Each text's probability by label. Blocks. Raises NotLoadedError, PromptError, OverloadedError."""
 
+    def picture_shape(self, base: str) -> tuple[int, ...] | None:
+        """What an image classifier makes of a picture: (channels, height, width); None: the base is none. Raises
+        NotLoadedError."""
+
+    def classify_pictures(self, base: str, pictures: Pictures) -> list[list[float]]:
+        """Each picture's probability by label. Blocks. Raises NotLoadedError, PromptError, OverloadedError."""
+
     def occupancy(self) -> Occupancy: ...
 
     def close(self) -> None:
@@ -210,8 +220,8 @@ class Engine(AnsweringEngine, Protocol):
     """One that loads: here, the names are the URIs that the weights came from."""
 
     def load_base(self, base: str, folder: Path) -> None:
-        """Load a transformers folder, a causal model or a classifier, and prove that it answers. Blocks. Raises
-        UnusableWeightsError."""
+        """Load a transformers folder, a causal model or a classifier of texts or pictures, and prove that it answers.
+        Blocks. Raises UnusableWeightsError."""
 
     def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
         """Load a base with a PEFT adapter that makes a classifier of it, merged. Blocks. Raises

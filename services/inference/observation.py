@@ -22,7 +22,7 @@ from sskai.events import v1 as events
 
 class Observation:
     """From the request's arrival to the end of its answer. `operation`: "chat", "text_completion", "embeddings" or
-    "classify"."""
+    "infer"."""
 
     def __init__(
         self,

@@ -28,9 +28,11 @@ from services.inference.engine import (
     Occupancy,
     OverloadedError,
     Piece,
+    PromptError,
     Said,
     Sampling,
 )
+from services.inference.pictures import Pictures
 from services.inference.replica import wire
 from services.inference.replica.wire import DrainingError
 
@@ -127,6 +129,13 @@ class RemoteEngine:
     def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:
         rows: list[list[float]] = self._ask(base, "/engine/classify", {"texts": list(texts)})["rows"]
         return rows
+
+    def picture_shape(self, base: str) -> None:
+        self._model(base)  # no replica has one (replica/loaded.py)
+
+    def classify_pictures(self, base: str, pictures: Pictures) -> list[list[float]]:  # noqa: ARG002
+        self._model(base)
+        raise PromptError("this model is no classifier of pictures")
 
     def generate(
         self,

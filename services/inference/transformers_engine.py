@@ -30,7 +30,9 @@ from services.inference.engine import (
     UnusableWeightsError,
 )
 from services.inference.grammar import Grammars
+from services.inference.image_classifier import ImageClassifier
 from services.inference.lora import Adapter, AdapterBank
+from services.inference.pictures import Pictures
 from services.inference.runner import Limits, Runner
 from services.inference.tokenizing import Tokenizing
 
@@ -57,7 +59,7 @@ class TransformersEngine:
         self._max_context_tokens = max_context_tokens
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._bases: dict[str, Base] = {}
-        self._classifiers: dict[str, Classifier] = {}
+        self._classifiers: dict[str, Classifier | ImageClassifier] = {}
         torch.set_num_threads(threads)
         transformers_logging.disable_progress_bar()
 
@@ -65,8 +67,8 @@ class TransformersEngine:
         if base in self._bases or base in self._classifiers:
             return
         with _as_unusable("the model cannot be loaded"):
-            if Classifier.is_one(folder):
-                self._classifiers[base] = Classifier(folder, self._device, self._limits.waiting)
+            if (kind := _classifier_of(folder)) is not None:
+                self._classifiers[base] = kind(folder, self._device, self._limits.waiting)
                 return
             tokens, model = Tokenizing(folder), self._read(folder)
         bank = AdapterBank(model)
@@ -81,7 +83,8 @@ class TransformersEngine:
     def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
         if name not in self._classifiers:
             with _as_unusable("the classifier cannot be loaded"):
-                self._classifiers[name] = Classifier(folder, self._device, self._limits.waiting, adapter)
+                kind = _classifier_of(folder) or Classifier
+                self._classifiers[name] = kind(folder, self._device, self._limits.waiting, adapter)
 
     def _read(self, folder: Path) -> Any:
         # Nothing in the folder may run, and nothing may be fetched from elsewhere.
@@ -151,11 +154,29 @@ class TransformersEngine:
         return classifier.labels
 
     def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:
+        classifier = self._classifier(base)
+        if isinstance(classifier, ImageClassifier):
+            raise PromptError("this model is a classifier of pictures")
+        return classifier.classify(texts)
+
+    def picture_shape(self, base: str) -> tuple[int, ...] | None:
+        classifier = self._classifiers.get(base)
+        if classifier is None:
+            self._loaded(base)
+        return classifier.shape if isinstance(classifier, ImageClassifier) else None
+
+    def classify_pictures(self, base: str, pictures: Pictures) -> list[list[float]]:
+        classifier = self._classifier(base)
+        if isinstance(classifier, Classifier):
+            raise PromptError("this model is a classifier of texts")
+        return classifier.classify(pictures)
+
+    def _classifier(self, base: str) -> Classifier | ImageClassifier:
         classifier = self._classifiers.get(base)
         if classifier is None:
             self._loaded(base)
             raise PromptError("this model is no classifier: use /v1/chat/completions")
-        return classifier.classify(texts)
+        return classifier
 
     def occupancy(self) -> Occupancy:
         counts = [base.runner.occupancy() for base in list(self._bases.values())]
@@ -177,11 +198,16 @@ class TransformersEngine:
             raise NotLoadedError(f"the base model {base} is not loaded") from None
 
 
+def _classifier_of(folder: Path) -> type[Classifier] | type[ImageClassifier] | None:
+    """What a folder is served as, if its config names a classifier."""
+    return next((kind for kind in (Classifier, ImageClassifier) if kind.is_one(folder)), None)
+
+
 @contextmanager
 def _as_unusable(what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, PromptError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
             raise MemoryError(str(error)) from error
         raise UnusableWeightsError(f"{what}: {str(error)[:500]}") from error

@@ -55,6 +55,8 @@ class Neighbours:
         @app.api_route("/v2/models/{path:path}", methods=["GET", "POST"])
         async def classify(path: str, request: Request) -> Response:
             told = {"path": path, "method": request.method, "tenant": request.headers["x-sskai-tenant"]}
+            if tensors_at := request.headers.get("inference-header-content-length"):
+                told["tensors_at"] = tensors_at
             return JSONResponse({**told, "body": (await request.body()).decode()})
 
         @app.get("/v1/traces/{trace_id}")
@@ -110,6 +112,12 @@ async def test_embeddings_and_classifiers_are_passed_on_too(house: House, neighb
     infer = await house.ann.post("/v2/models/spam/infer", content=b'{"inputs": []}')
     told = {"path": "spam/infer", "method": "POST", "tenant": tenant_id, "body": '{"inputs": []}'}
     assert infer.json() == told
+    large = b"x" * 3 * 1024 * 1024  # pictures are larger than words
+    headers = {"Inference-Header-Content-Length": "12", "Content-Type": "application/octet-stream"}
+    binary = (await house.ann.post("/v2/models/spam/infer", content=large, headers=headers)).json()
+    assert (len(binary["body"]), binary["tensors_at"]) == (len(large), "12")
+    too_large = await house.ann.post("/v2/models/spam/infer", content=b"x" * (8 * 1024 * 1024 + 1))
+    assert (too_large.status_code, too_large.headers["content-type"]) == (413, "application/problem+json")
     for path in ("spam", "spam/ready"):
         answer = await house.ann.get(f"/v2/models/{path}")
         assert answer.json() == {"path": path, "method": "GET", "tenant": tenant_id, "body": ""}

@@ -97,6 +97,12 @@ class FakeEngine:
     def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:
         raise PromptError("this engine is no classifier")
 
+    def picture_shape(self, base: str) -> None:
+        return None
+
+    def classify_pictures(self, base: str, pictures: object) -> list[list[float]]:
+        raise PromptError("this engine is no classifier")
+
     def occupancy(self) -> Occupancy:
         return Occupancy(0, 0)
 

@@ -37,6 +37,8 @@ REFUSED = Counter("sskai_gateway_requests_refused", "Requests to inference over 
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 2.0
 OPENAI = "/v1/"  # these bodies name their model; of the others the path does
+# Where tensors begin behind the JSON of a request to /v2/models (the Open Inference Protocol's binary data).
+TENSORS_HEADER = "Inference-Header-Content-Length"
 KEPT_HEADERS = ("content-type", "retry-after", "x-request-id", "cache-control")
 _BODY = {
     "requestBody": {
@@ -114,8 +116,11 @@ async def _answered(request: Request, here: World, caller: Principal, path: str,
             return read
         document = read
     session = session_of(request.headers.get("x-sskai-session"), document)
+    headers = _headers(here, caller, session)
+    if tensors_at := request.headers.get(TENSORS_HEADER):
+        headers[TENSORS_HEADER] = tensors_at
     name = str(document.get("model") or request.path_params.get("name", ""))
-    onward = _Onward(request.method, path, body, _headers(here, caller, session), caller.tenant_id, name)
+    onward = _Onward(request.method, path, body, headers, caller.tenant_id, name)
     sending = asyncio.create_task(_answer(here, onward))
     leaving = asyncio.create_task(_left(request))
     try:
@@ -130,11 +135,11 @@ async def _answered(request: Request, here: World, caller: Principal, path: str,
             task.cancel()
             with suppress(asyncio.CancelledError, _AwayError):
                 await task
-    headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
+    kept = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
     # As a background task too: of an answer whose client is gone before its first byte no generator is ever begun.
     ending = _Ending(answer, leave)
     background = BackgroundTask(ending.end)
-    return StreamingResponse(_pieces(answer, ending), answer.status, headers, background=background)
+    return StreamingResponse(_pieces(answer, ending), answer.status, kept, background=background)
 
 
 class _Ending:

@@ -9,7 +9,9 @@ from sskai.http import Problem, problem_response
 
 
 class BodyLimit:
-    """Refuses a body over the limit of its path with 413: at once by its Content-Length, else when it gets there."""
+    """Refuses a body over the limit of its path with 413: at once by its Content-Length, else when it gets there.
+
+    `by_path`: the path itself, or (ending in "/") how it begins."""
 
     def __init__(self, app: ASGIApp, limit_bytes: int, by_path: dict[str, int]) -> None:
         self._app = app
@@ -20,7 +22,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._by_path.get(scope["path"].rstrip("/"), self._limit_bytes)
+        limit = self._limit_of(scope["path"])
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > limit:
             await problem_response(_too_large(scope["path"], limit))(scope, receive, send)
@@ -36,6 +38,10 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+    def _limit_of(self, path: str) -> int:
+        begun = (limit for start, limit in self._by_path.items() if start.endswith("/") and path.startswith(start))
+        return self._by_path.get(path.rstrip("/"), next(begun, self._limit_bytes))
 
 
 def _too_large(path: str, limit: int) -> Problem:

@@ -11,7 +11,7 @@ from services.gateway.endpointfile import EndpointFile, ServedModelForm
 from services.gateway.jobfile import JobFile, JobFileError, ModelForm
 from services.gateway.keys import Principal
 from services.gateway.library import Library
-from services.gateway.values import TEXT_TO_IMAGE, Model
+from services.gateway.values import IMAGE_CLASSIFICATION, TEXT_TO_IMAGE, Model
 from sskai.events import v1 as events
 
 BaseIsRunning: TypeAlias = Callable[[str, str], Awaitable[bool]]  # of a tenant, by the base's id
@@ -64,7 +64,7 @@ async def resolve_endpoint(
     """The specification of an endpoint that is to be planned; its weights need not be here. Raises JobFileError."""
     field, reference = _model_reference(file.model)
     model = await find_model(reference, here, caller, library, field=field)
-    await require_servable(model, here, caller, library, field)
+    await require_servable(model, here, caller, library, field, planned=True)
     base = model
     if model.artifact_uri:
         base = await find_model(model.base_model_id, here, caller, library, field=field)
@@ -88,16 +88,21 @@ async def code_of(model: Model, here: World, caller: Principal, library: Library
     return base if base is not None and base.origin == "code" else None
 
 
-async def require_servable(model: Model, here: World, caller: Principal, library: Library, field: str) -> None:
-    """Raises JobFileError for a model as code and for a pipeline, trained or not: inference runs nobody's code, and it
-    draws no pictures."""
+async def require_servable(
+    model: Model, here: World, caller: Principal, library: Library, field: str, *, planned: bool
+) -> None:
+    """Raises JobFileError for a model as code that was not trained, and for a pipeline, trained or not: inference draws
+    no pictures. `planned`: with replicas, of which one is planned by the tokens that it answers."""
     base: Model | None = model
     if model.artifact_uri:
         base = await library.model(caller.tenant_id, model.base_model_id, here.catalogue)
     if base is None:
         return
-    if base.origin == "code":
-        raise JobFileError(field, f"{model.id} is code: it can be planned and trained, and not yet served")
+    if base.origin == "code" and not model.artifact_uri:
+        raise JobFileError(field, f"{model.id} is code: train it, and serve the version that comes of it")
+    if planned and (base.origin == "code" or base.task == IMAGE_CLASSIFICATION):
+        what = "code" if base.origin == "code" else "an image classifier"
+        raise JobFileError(field, f"{model.id} is {what}: it is served without replicas, as kind adapter or serverless")
     if base.task == TEXT_TO_IMAGE:
         raise JobFileError(field, f"{model.id} is of a pipeline: it can be planned and trained, and not yet served")
 

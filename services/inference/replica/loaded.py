@@ -52,16 +52,25 @@ def load(settings: ReplicaSettings) -> Loaded:
 def _embedded(settings: ReplicaSettings, weights: Weights) -> Loaded:
     from services.inference.embedded import new_engine
 
+    _check_kind(weights)
     engine = new_engine(settings)
     loading.load(engine, weights)
     capacity = settings.max_concurrent_sequences + settings.max_waiting_sequences
     return Loaded(engine, weights.names, capacity, alive=lambda: True, close=engine.close)
 
 
+def _check_kind(weights: Weights) -> None:
+    """Raises LoadError for what lives in the service alone."""
+    if weights.names.own or any("ImageClassification" in kind for kind in loading.architectures(weights.folder)):
+        detail = "image classifiers and models as code are served by the kinds adapter and serverless, without replicas"
+        raise LoadError(FailureReason.UNSUPPORTED_KIND, detail)
+
+
 def _vllm(settings: ReplicaSettings, weights: Weights) -> Loaded:
     from services.inference.replica import vllm_process, vllm_settings
     from services.inference.replica.vllm_engine import VllmEngine
 
+    _check_kind(weights)
     names = weights.names
     config = json.loads((weights.folder / "config.json").read_text())
     if weights.merged or any("SequenceClassification" in kind for kind in config.get("architectures") or ()):

@@ -34,6 +34,7 @@ from services.inference.engine import (
     UnusableWeightsError,
 )
 from services.inference.grammar import Grammars
+from services.inference.pictures import Pictures
 from services.inference.sampling import Draw, Drawn
 from services.inference.text import Detokenizer, StopScanner
 from services.inference.tokenizing import Tokenizing
@@ -118,6 +119,13 @@ class VllmEngine:
         return ()
 
     def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:  # noqa: ARG002
+        self._knows(base)
+        raise PromptError("this model is no classifier: use /v1/chat/completions")
+
+    def picture_shape(self, base: str) -> None:
+        self._knows(base)
+
+    def classify_pictures(self, base: str, pictures: Pictures) -> list[list[float]]:  # noqa: ARG002
         self._knows(base)
         raise PromptError("this model is no classifier: use /v1/chat/completions")
 
