@@ -18,13 +18,17 @@ EXPORTS = (("merged",), ("gguf",))
 DECLARATION = "sskai.json"  # what a result says of itself: the trainer writes it
 CONFIG = "config.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+PIPELINE = "model_index.json"  # of diffusers; the pipeline's parts lie in folders of their own
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+PIPELINE_ADAPTER = "pytorch_lora_weights.safetensors"  # diffusers' name for it
 
 
 class Kind(StrEnum):
-    """How a result is served: beside its base, merged with it, or by itself."""
+    """How a result is served: beside its base (of a language model, or of a pipeline), merged with it, or by itself."""
 
     ADAPTER = "adapter"
     CLASSIFIER_ADAPTER = "classifier-adapter"
+    PIPELINE_ADAPTER = "pipeline-adapter"
     WHOLE = "whole"
 
 
@@ -54,13 +58,16 @@ def parse(data: bytes) -> dict[str, FileEntry]:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises ManifestError unless all are plain names of safe files, at least one of them weights."""
+    """Raises ManifestError unless all are plain names of safe files, at least one of them weights; of a pipeline also
+    those in its parts' folders."""
     names = list(names)
+    folders = PARTS if PIPELINE in names else ()
     if len(names) > MAX_FILES:
         raise ManifestError(f"{len(names)} files, over {MAX_FILES}")
     for name in names:
         path = PurePosixPath(name)
-        if name != path.name or name in ("", ".", ".."):
+        part, _, plain = name.rpartition("/")
+        if plain != path.name or plain in ("", ".", "..") or (part and part not in folders):
             raise ManifestError(f"{name!r} is not a plain file name")
         if path.suffix not in SAFE_SUFFIXES:
             raise ManifestError(f"{name} is refused: only {', '.join(sorted(SAFE_SUFFIXES))} are safe to load")
@@ -69,12 +76,13 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def check_result(files: Mapping[str, FileEntry]) -> None:
-    """Raises ManifestError unless the two files of a PEFT adapter or a whole transformers model are there."""
+    """Raises ManifestError unless the two files of a PEFT adapter, the one of diffusers or a whole transformers model
+    are there."""
     if any(name in files for name in ADAPTER_FILES):
         for name in ADAPTER_FILES:
             if name not in files:
                 raise ManifestError(f"{name} is missing")
-    elif CONFIG not in files:
+    elif CONFIG not in files and PIPELINE_ADAPTER not in files:
         raise ManifestError("this version is neither an adapter on a base nor a whole transformers model")
 
 
@@ -82,8 +90,10 @@ def kind_of(read: Callable[[str], bytes], files: Collection[str]) -> Kind:
     """How a result's files are served; `read` gives a small one's content. Raises ManifestError."""
     try:
         declared = json.loads(read(DECLARATION)).get("kind") if DECLARATION in files else None
-        if declared not in (None, "adapter", "transformers"):
+        if declared not in (None, "adapter", "transformers", "diffusers-lora"):
             raise ManifestError(f"a result of kind {declared!r} is not served here")
+        if PIPELINE_ADAPTER in files:
+            return Kind.PIPELINE_ADAPTER
         if ADAPTER_FILES[0] not in files:
             return Kind.WHOLE
         task = json.loads(read(ADAPTER_FILES[0])).get("task_type")
