@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from services.inference.pictures import Canvas, Drawing, Picture
+from services.inference.drawings import Canvas, Drawing, Picture
 
 
 class EngineError(Exception):

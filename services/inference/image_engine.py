@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from services.inference.drawings import Canvas, Drawing
 from services.inference.engine import (
     EngineError,
     EngineFailedError,
@@ -28,7 +29,6 @@ from services.inference.engine import (
     Piece,
     Work,
 )
-from services.inference.pictures import Canvas, Drawing
 from services.inference.pipelines import LeftError, Pipeline
 
 log = structlog.get_logger()

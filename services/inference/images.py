@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.inference.drawings import DEFAULT_GUIDANCE, MAX_QUALITY, Canvas, Drawing
 from services.inference.openai import Refusal
-from services.inference.pictures import DEFAULT_GUIDANCE, MAX_QUALITY, Canvas, Drawing
 
 MAX_PICTURES = 4
 MAX_PROMPT_CHARACTERS = 32_000  # OpenAI's; a pipeline's own limit is in tokens

@@ -12,8 +12,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from services.inference import domain, metrics
 from services.inference.domain import Endpoint
+from services.inference.drawings import Drawing
 from services.inference.engine import Piece, Sampling
-from services.inference.pictures import Drawing
 from services.inference.samples import Samples
 from services.inference.tally import Tally
 from services.inference.traffic import Asker

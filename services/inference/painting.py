@@ -13,11 +13,11 @@ from fastapi.responses import JSONResponse, Response
 
 from services.inference import images
 from services.inference.answering import CLIENT_CLOSED_REQUEST, Desk, disconnected, failed, find, loaded
+from services.inference.drawings import Drawing
 from services.inference.engine import EngineError, Generation, Piece
 from services.inference.images import ImageRequest
 from services.inference.observation import Observation
 from services.inference.openai import Refusal
-from services.inference.pictures import Drawing
 from services.inference.traffic import Asker
 from sskai.contract import new_id
 

@@ -22,9 +22,9 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from services.inference import domain
+from services.inference.drawings import MAX_STEPS, Canvas, Drawing, Picture
 from services.inference.engine import EngineError, UnusableWeightsError
 from services.inference.manifests import PIPELINE, PIPELINE_ADAPTER
-from services.inference.pictures import MAX_STEPS, Canvas, Drawing, Picture
 
 CLASSES = ("StableDiffusionPipeline",)
 # Those that take one another's configuration and predict a picture from noise as Stable Diffusion learns it.

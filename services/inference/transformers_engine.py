@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from services.inference import flat, packed
 from services.inference.caches import Block, Row, Shelves
 from services.inference.classifier import Classifier
+from services.inference.drawings import Canvas, Drawing
 from services.inference.engine import (
     NO_PICTURES,
     NOTHING_SAID,
@@ -34,7 +35,6 @@ from services.inference.engine import (
 from services.inference.grammar import Grammars
 from services.inference.image_engine import Studio
 from services.inference.lora import Adapter, AdapterBank
-from services.inference.pictures import Canvas, Drawing
 from services.inference.pipelines import Pipeline
 from services.inference.runner import Limits, Runner
 from services.inference.tokenizing import Tokenizing
