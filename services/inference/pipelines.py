@@ -12,7 +12,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ SCHEDULERS = (
     "UniPCMultistepScheduler",
 )
 PREFIX = "unet."
-DOWN, UP, LENGTH = ".lora.down.weight", ".lora.up.weight", ".lora_magnitude_vector"
+DOWN, UP, LENGTH = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
+# What diffusers calls them in attention layers; in others they keep PEFT's names.
+ATTENTION_NAMES = {".lora.down.weight": DOWN, ".lora.up.weight": UP}
 LATENT_UNIT = 8  # StableDiffusionPipeline takes no sides that are not multiples of it
 
 
@@ -86,53 +88,50 @@ class Pipeline:
             config = domain.AdapterConfig.parse(own)
         except (OSError, ValueError, SafetensorError) as error:
             raise UnusableWeightsError(f"the adapter cannot be read: {error}") from error
-        layers = self._checked(tensors, config)
+        layers = self._checked({_peft_name(key): tensor for key, tensor in tensors.items()}, config)
         name = next(self._names)
         metadata = {
             "r": config.rank,
             "lora_alpha": config.alpha,
             "use_rslora": config.rank_stabilised,
             "use_dora": config.dora,
-            "target_modules": layers,
+            "target_modules": sorted(layers),
         }
         self._pipe.unet.load_lora_adapter(
-            tensors,
-            prefix=PREFIX.removesuffix("."),
+            {f"{layer}{end}": tensor for layer, parts in layers.items() for end, tensor in parts.items()},
+            prefix=None,
             adapter_name=name,
-            metadata={f"{PREFIX}{key}": value for key, value in metadata.items()},
+            metadata=metadata,
         )
         self._attached.add(name)
         return name
 
-    def _checked(self, tensors: dict[str, torch.Tensor], config: domain.AdapterConfig) -> list[str]:
-        """The layers that an adapter lies on, if all its tensors belong there: diffusers leaves out what it does not
-        know. Raises UnusableWeightsError."""
+    def _checked(
+        self, tensors: Mapping[str, torch.Tensor], config: domain.AdapterConfig
+    ) -> dict[str, dict[str, torch.Tensor]]:
+        """An adapter's tensors by layer and kind, if all of them belong to this UNet: diffusers leaves out what it does
+        not know. Raises UnusableWeightsError."""
         ends = (DOWN, UP, LENGTH) if config.dora else (DOWN, UP)
-        layers: set[str] = set()
+        layers: dict[str, dict[str, torch.Tensor]] = {}
         for key in tensors:
             end = next((end for end in ends if key.endswith(end)), None)
             if end is None or not key.startswith(PREFIX):
                 raise UnusableWeightsError(f"the adapter has a tensor {key!r}: only LoRA on the UNet is served")
-            layers.add(key.removeprefix(PREFIX).removesuffix(end))
+            layers[key.removeprefix(PREFIX).removesuffix(end)] = {}
         if not layers:
             raise UnusableWeightsError("the adapter has no tensors")
-        for name in layers:
+        for name, parts in layers.items():
             layer = self._layers.get(name)
             if layer is None:
                 raise UnusableWeightsError(f"the UNet has no linear layer {name!r}: the adapter is of another model")
             shapes: dict[str, tuple[int, ...]] = {
                 DOWN: (config.rank, layer.in_features),
                 UP: (layer.out_features, config.rank),
+                LENGTH: (layer.out_features,),
             }
-            shapes |= {LENGTH: (layer.out_features,)} if config.dora else {}
-            for end, shape in shapes.items():
-                tensor = tensors.get(f"{PREFIX}{name}{end}")
-                if tensor is None or tensor.shape != shape:
-                    found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
-                    raise UnusableWeightsError(f"{PREFIX}{name}{end} is {found}: it must have the shape {shape}")
-                if not torch.isfinite(tensor).all():
-                    raise UnusableWeightsError(f"{PREFIX}{name}{end} is not made of finite numbers")
-        return sorted(layers)
+            for end in ends:
+                parts[end] = _fitting(f"{PREFIX}{name}{end}", tensors, shapes[end])
+        return layers
 
     def detach(self, name: str) -> None:
         """Give an adapter's memory back."""
@@ -178,11 +177,27 @@ class Pipeline:
 
     def _prove(self) -> None:
         """The smallest picture: parts that do not fit each other fail here, not later."""
-        side, steps = self.canvas.least, max(2, self.canvas.fewest_steps)
+        side, steps = self.canvas.least, self.canvas.fewest_steps
         try:
             self.draw(None, Drawing("a", "", side, side, steps, 2.0, 0), lambda: False)
         except EngineError as error:
             raise UnusableWeightsError(f"the pipeline's answer to a trial: {error}") from error
+
+
+def _peft_name(key: str) -> str:
+    end = next((end for end in ATTENTION_NAMES if key.endswith(end)), None)
+    return key if end is None else key.removesuffix(end) + ATTENTION_NAMES[end]
+
+
+def _fitting(name: str, tensors: Mapping[str, torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor:
+    """Raises UnusableWeightsError."""
+    tensor = tensors.get(name)
+    if tensor is None or tensor.shape != shape:
+        found = "missing" if tensor is None else f"of shape {tuple(tensor.shape)}"
+        raise UnusableWeightsError(f"{name} is {found}: it must have the shape {shape}")
+    if not torch.isfinite(tensor).all():
+        raise UnusableWeightsError(f"{name} is not made of finite numbers")
+    return tensor
 
 
 def _read(folder: Path, device: str) -> Any:
@@ -238,15 +253,18 @@ def _canvas(pipe: Any) -> Canvas:
     scale, depth = pipe.vae_scale_factor, len(pipe.unet.config.block_out_channels) - 1
     unit = math.lcm(LATENT_UNIT, scale)
     native = pipe.unet.config.sample_size * scale // unit * unit
+    # The schedulers' own limit is that of training, at which some of them miscount.
+    fewest, most = _fewest_steps(pipe.scheduler), min(MAX_STEPS, pipe.scheduler.config.num_train_timesteps // 2)
+    if most < fewest:
+        raise UnusableWeightsError(f"num_train_timesteps of its scheduler leaves {most} steps: too few to draw with")
     return Canvas(
         native=native,
         unit=unit,
         # Below it nothing would be left at the UNet's bottom.
         least=math.ceil(scale * 2**depth / unit) * unit,
         most=2 * native,
-        fewest_steps=_fewest_steps(pipe.scheduler),
-        # The schedulers' own limit is that of training, at which some of them miscount.
-        most_steps=min(MAX_STEPS, pipe.scheduler.config.num_train_timesteps // 2),
+        fewest_steps=fewest,
+        most_steps=most,
         prompt_tokens=pipe.tokenizer.model_max_length,
     )
 

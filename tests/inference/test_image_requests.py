@@ -81,7 +81,7 @@ def test_what_is_said_counts() -> None:
         ({"stream": True}, "stream", "False"),
         ({"background": "transparent"}, "background", "opaque"),
         ({"quality": "hd"}, "quality", "standard"),
-        ({"style": "vivid"}, "style", "None"),
+        ({"style": "vivid"}, "style", "style"),
         ({"steps": 3}, "steps", "Unrecognized"),
     ],
 )

@@ -115,8 +115,7 @@ def changed(pipeline: Path, folder: Path, file: str, **changes: Any) -> Path:
 def test_every_scheduler_that_is_listed_draws(pipeline: Path, tmp_path: Path, scheduler: str) -> None:
     one = Pipeline(changed(pipeline, tmp_path, "model_index.json", scheduler=["diffusers", scheduler]), "cpu")
     first, *others = (
-        drawn(one, None, Drawing("a", "", 8, 8, steps, 2.0, 1))
-        for steps in (5, 5, one.canvas.fewest_steps, one.canvas.most_steps)
+        drawn(one, None, Drawing("a", "", 8, 8, steps, 2.0, 1)) for steps in (5, 5, one.canvas.fewest_steps)
     )
     assert first in others, "the same steps, the same picture"
 
@@ -128,7 +127,7 @@ def test_every_scheduler_that_is_listed_draws(pipeline: Path, tmp_path: Path, sc
         ("model_index.json", {"_class_name": ["evil", "Pipeline"]}, "only StableDiffusionPipeline"),
         ("model_index.json", {"scheduler": ["evil", "Scheduler"]}, "the scheduler is 'Scheduler'"),
         ("model_index.json", {"scheduler": None}, "the scheduler is None"),
-        ("scheduler/scheduler_config.json", {"num_train_timesteps": 1}, "takes no number of steps"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 1}, "too few"),
     ],
 )
 def test_what_is_no_pipeline_is_refused(
@@ -186,8 +185,8 @@ def _with_more(tensors: Tensors) -> Tensors:
     [
         (_of_another_layer, "no linear layer .*to_nothing"),
         (_of_another_part, "only LoRA on the UNet"),
-        (_of_another_width, "to_q.lora.down.weight is of shape"),
-        (_without_half, "to_q.lora.up.weight is missing"),
+        (_of_another_width, "to_q.lora_A.weight is of shape"),
+        (_without_half, "to_q.lora_B.weight is missing"),
         (_of_no_numbers, "finite"),
         (_with_more, "conv_in.bias"),
         (lambda _: {"unet.x.lora.up.weight": torch.zeros(1)}, "no linear layer 'x'"),
