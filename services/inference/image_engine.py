@@ -162,7 +162,6 @@ class Studio:
     def _next(self) -> _Order | _Chore | None:
         """Wait for work; None: the thread's end."""
         with self._wake:
-            self._drawing = None
             while True:
                 self._drop_cancelled()
                 if self._closing == "now" or (self._closing and not self._work):
@@ -174,23 +173,26 @@ class Studio:
                 self._wake.wait()
 
     def _draw(self, order: _Order) -> None:
-        queue_seconds = time.perf_counter() - order.asked_at
+        told = self._drawn(order, time.perf_counter() - order.asked_at)
+        with self._wake:  # who has the picture may ask for the next one, and finds the place free
+            self._drawing = None
+        order.generation.feed(told)
 
+    def _drawn(self, order: _Order, queue_seconds: float) -> Piece | EngineError:
         def left() -> bool:
             return order.generation.cancelled or self._closing == "now"
 
         try:
             picture = self._pipeline.draw(order.adapter, order.drawing, left)
         except LeftError:
-            order.generation.feed(EngineFailedError(STOPPING))
+            return EngineFailedError(STOPPING)
         except EngineError as error:
-            order.generation.feed(error)
+            return error
         except Exception as error:
             log.exception("a picture failed")
-            order.generation.feed(EngineFailedError(f"the engine failed: {type(error).__name__}"))
-        else:
-            self._picture_seconds = picture.seconds
-            order.generation.feed(Piece("", 0, "stop", picture=picture, work=Work(queue_seconds, batch_size=1.0)))
+            return EngineFailedError(f"the engine failed: {type(error).__name__}")
+        self._picture_seconds = picture.seconds
+        return Piece("", 0, "stop", picture=picture, work=Work(queue_seconds, batch_size=1.0))
 
     def _fail_all(self) -> None:
         with self._wake:
