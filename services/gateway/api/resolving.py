@@ -64,7 +64,7 @@ async def resolve_endpoint(
     """The specification of an endpoint that is to be planned; its weights need not be here. Raises JobFileError."""
     field, reference = _model_reference(file.model)
     model = await find_model(reference, here, caller, library, field=field)
-    await require_servable(model, here, caller, library, field)
+    await require_servable(model, here, caller, library, field, planned=True)
     base = model
     if model.artifact_uri:
         base = await find_model(model.base_model_id, here, caller, library, field=field)
@@ -88,9 +88,11 @@ async def code_of(model: Model, here: World, caller: Principal, library: Library
     return base if base is not None and base.origin == "code" else None
 
 
-async def require_servable(model: Model, here: World, caller: Principal, library: Library, field: str) -> None:
-    """Raises JobFileError for a model as code and for a pipeline, trained or not: inference runs nobody's code, and it
-    draws no pictures."""
+async def require_servable(
+    model: Model, here: World, caller: Principal, library: Library, field: str, *, planned: bool
+) -> None:
+    """Raises JobFileError for a model as code, trained or not: inference runs nobody's code. `planned`: with replicas,
+    of which one is planned by the tokens that it answers, and draws no pictures."""
     base: Model | None = model
     if model.artifact_uri:
         base = await library.model(caller.tenant_id, model.base_model_id, here.catalogue)
@@ -98,8 +100,10 @@ async def require_servable(model: Model, here: World, caller: Principal, library
         return
     if base.origin == "code":
         raise JobFileError(field, f"{model.id} is code: it can be planned and trained, and not yet served")
-    if base.task == TEXT_TO_IMAGE:
-        raise JobFileError(field, f"{model.id} is of a pipeline: it can be planned and trained, and not yet served")
+    if planned and base.task == TEXT_TO_IMAGE:
+        raise JobFileError(
+            field, f"{model.id} is of a pipeline: it is served without replicas, as kind adapter or serverless"
+        )
 
 
 def require_weights(model: Model, here: World, field: str) -> None:
