@@ -13,9 +13,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from services.inference import metrics, openai, replica_api, tensors, traffic_api, v2, vectors
+from services.inference import metrics, openai, painting, replica_api, tensors, traffic_api, v2, vectors
 from services.inference.answering import Desk, answer, unknown_model
 from services.inference.domain import Endpoint, State
+from services.inference.images import ImageRequest
 from services.inference.openai import ChatRequest, CompletionRequest, EmbeddingRequest, Refusal
 from services.inference.replicas import Replicas
 from services.inference.store import Store
@@ -62,6 +63,11 @@ def build(desk: Desk, database: Database, internal_token: str, replicas: Replica
     async def embed(request: Request) -> Response:
         tenant_id = tenant_of(request)
         return await vectors.embed(desk, request, openai.parse(EmbeddingRequest, await _body(request)), tenant_id)
+
+    @app.post("/v1/images/generations")
+    async def paint(request: Request) -> Response:
+        tenant_id = tenant_of(request)
+        return await painting.generate(desk, request, openai.parse(ImageRequest, await _body(request)), tenant_id)
 
     @app.post("/v2/models/{name}/infer")
     async def infer(request: Request, name: str) -> Response:

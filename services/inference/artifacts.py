@@ -119,7 +119,7 @@ class Artifacts:
 
     def _forget_least_used(self, newest: Path) -> None:
         folders = sorted(self._cache_dir.iterdir(), key=lambda folder: folder.stat().st_mtime)
-        sizes = {folder: sum(file.stat().st_size for file in folder.glob("*")) for folder in folders}
+        sizes = {folder: sum(file.stat().st_size for file in folder.rglob("*")) for folder in folders}
         total = sum(sizes.values())
         for folder in folders:
             if total <= self._cache_bytes:

@@ -23,13 +23,18 @@ SOURCE_SUFFIX = ".py"
 IMAGE_CLASSIFICATION = "image-classification"  # a dataset's format
 CONFIG = "config.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+PIPELINE = "model_index.json"  # of diffusers; the pipeline's parts lie in folders of their own
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+PIPELINE_ADAPTER = "pytorch_lora_weights.safetensors"  # diffusers' name for it
 
 
 class Kind(StrEnum):
-    """How a result is served: beside its base, merged with it, by itself, or by its own code behind walls."""
+    """How a result is served: beside its base (of a language model, or of a pipeline), merged with it, by itself, or by
+    its own code behind walls."""
 
     ADAPTER = "adapter"
     CLASSIFIER_ADAPTER = "classifier-adapter"
+    PIPELINE_ADAPTER = "pipeline-adapter"
     WHOLE = "whole"
     OWN_MODEL = "own-model"
 
@@ -60,14 +65,17 @@ def parse(data: bytes) -> dict[str, FileEntry]:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises ManifestError unless all are plain names of safe files, at least one of them weights."""
+    """Raises ManifestError unless all are plain names of safe files, at least one of them weights; of a pipeline also
+    those in its parts' folders."""
     names = list(names)
     safe = SAFE_SUFFIXES | {SOURCE_SUFFIX} if set(OWN_MODEL_FILES) <= set(names) else SAFE_SUFFIXES
+    folders = PARTS if PIPELINE in names else ()
     if len(names) > MAX_FILES:
         raise ManifestError(f"{len(names)} files, over {MAX_FILES}")
     for name in names:
         path = PurePosixPath(name)
-        if name != path.name or name in ("", ".", ".."):
+        part, _, plain = name.rpartition("/")
+        if plain != path.name or plain in ("", ".", "..") or (part and part not in folders):
             raise ManifestError(f"{name!r} is not a plain file name")
         if path.suffix not in safe:
             raise ManifestError(f"{name} is refused: only {', '.join(sorted(SAFE_SUFFIXES))} are safe to load")
@@ -82,14 +90,15 @@ def check_no_code(names: Iterable[str]) -> None:
 
 
 def check_result(files: Mapping[str, FileEntry]) -> None:
-    """Raises ManifestError unless the files of a PEFT adapter, a whole transformers model or a user's own are there."""
+    """Raises ManifestError unless the files of a PEFT adapter, the one of diffusers, a whole transformers model or a
+    user's own are there."""
     if set(OWN_MODEL_FILES) <= set(files):
         return
     if any(name in files for name in ADAPTER_FILES):
         for name in ADAPTER_FILES:
             if name not in files:
                 raise ManifestError(f"{name} is missing")
-    elif CONFIG not in files:
+    elif CONFIG not in files and PIPELINE_ADAPTER not in files:
         raise ManifestError(
             "this version is neither an adapter on a base, nor a whole transformers model, nor a model as code"
         )
@@ -100,7 +109,7 @@ def kind_of(read: Callable[[str], bytes], files: Collection[str]) -> Kind:
     try:
         about = json.loads(read(DECLARATION)) if DECLARATION in files else {}
         declared = about.get("kind")
-        if declared not in (None, "adapter", "transformers", OWN_MODEL):
+        if declared not in (None, "adapter", "transformers", "diffusers-lora", OWN_MODEL):
             raise ManifestError(f"a result of kind {declared!r} is not served here")
         if declared == OWN_MODEL:
             if missing := sorted(set(OWN_MODEL_FILES) - set(files)):
@@ -108,6 +117,8 @@ def kind_of(read: Callable[[str], bytes], files: Collection[str]) -> Kind:
             return Kind.OWN_MODEL
         if code := sorted(name for name in files if name.endswith(SOURCE_SUFFIX)):
             raise ManifestError(f"{', '.join(code)} is refused: a result of kind {declared!r} holds no code")
+        if PIPELINE_ADAPTER in files:
+            return Kind.PIPELINE_ADAPTER
         if ADAPTER_FILES[0] not in files:
             return Kind.WHOLE
         task = json.loads(read(ADAPTER_FILES[0])).get("task_type")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from opentelemetry import trace
@@ -11,6 +12,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from services.inference import domain, metrics
 from services.inference.domain import Endpoint
+from services.inference.drawings import Drawing
 from services.inference.engine import Piece, Sampling
 from services.inference.samples import Samples
 from services.inference.tally import Tally
@@ -21,8 +23,8 @@ from sskai.events import v1 as events
 
 
 class Observation:
-    """From the request's arrival to the end of its answer. `operation`: "chat", "text_completion", "embeddings" or
-    "infer"."""
+    """From the request's arrival to the end of its answer. `operation`: "chat", "text_completion", "embeddings",
+    "infer" or "image_generation"."""
 
     def __init__(
         self,
@@ -96,6 +98,26 @@ class Observation:
         self._last[choice] = piece
         if choice == 0:
             self._output.append(piece.text)
+
+    def drew(self, drawing: Drawing, pieces: Sequence[Piece]) -> None:
+        """All pictures came, each a piece. They have no tokens, and nothing of them is sampled."""
+        self._span.set_attributes(
+            {
+                "gen_ai.output.type": "image",
+                "gen_ai.request.choice.count": len(pieces),
+                "gen_ai.request.seed": drawing.seed,
+                "sskai.image.width": drawing.width,
+                "sskai.image.height": drawing.height,
+                "sskai.image.steps": drawing.steps,
+                "sskai.queue_seconds": pieces[0].work.queue_seconds,
+            }
+        )
+        labels = self._labels
+        metrics.QUEUE_SECONDS.labels(**labels).observe(pieces[0].work.queue_seconds)
+        metrics.IMAGES.labels(**labels).inc(len(pieces))
+        for piece in pieces:
+            if piece.picture is not None:
+                metrics.IMAGE_SECONDS.labels(**labels).observe(piece.picture.seconds)
 
     @property
     def _labels(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ import structlog
 
 from services.inference.engine import (
     NOTHING_SAID,
+    DrawsNothing,
     EngineError,
     EngineFailedError,
     Generation,
@@ -89,7 +90,7 @@ class Model:
     capacity: int
 
 
-class RemoteEngine:
+class RemoteEngine(DrawsNothing):
     """See `engine.AnsweringEngine`."""
 
     def __init__(self, replicas: Replicas, patience: Patience = Patience()) -> None:

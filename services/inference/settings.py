@@ -41,6 +41,9 @@ class Settings(sskai.cluster.settings.Settings):
     prefill_chunk_tokens: int = Field(default=256, gt=0)
     default_output_tokens: int = Field(default=512, gt=0)
 
+    # Pictures that may wait for the one that a pipeline draws; a request asks for up to four.
+    max_waiting_pictures: int = Field(default=8, ge=3)
+
     # How long a request waits for an endpoint that is being loaded, for example after a restart.
     load_wait_seconds: float = Field(default=60.0, gt=0)
     # A serverless endpoint that nobody asked for so long gives its memory back.

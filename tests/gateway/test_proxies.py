@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import openai
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI, Request, Response
@@ -51,6 +53,16 @@ class Neighbours:
         @app.post("/v1/embeddings")
         async def embed(request: Request) -> Response:
             return JSONResponse({"object": "list", "asked": await request.json()})
+
+        @app.post("/v1/images/generations")
+        async def paint(request: Request) -> Response:
+            asked, tenant = await request.json(), request.headers["x-sskai-tenant"]
+            self.seen.append({"headers": dict(request.headers), "body": asked})
+            if asked["model"] == "support":
+                error = {"message": "draws no pictures", "type": "invalid_request_error", "param": "model", "code": "x"}
+                return JSONResponse({"error": error}, 400)
+            picture = base64.b64encode(tenant.encode() * 100_000).decode()
+            return JSONResponse({"created": 1, "data": [{"b64_json": picture}]})
 
         @app.api_route("/v2/models/{path:path}", methods=["GET", "POST"])
         async def classify(path: str, request: Request) -> Response:
@@ -121,6 +133,34 @@ async def test_embeddings_and_classifiers_are_passed_on_too(house: House, neighb
     for path in ("spam", "spam/ready"):
         answer = await house.ann.get(f"/v2/models/{path}")
         assert answer.json() == {"path": path, "method": "GET", "tenant": tenant_id, "body": ""}
+
+
+async def test_pictures_come_through_the_official_client(house: House, neighbours: Neighbours) -> None:
+    key = house.ann.headers["Authorization"].removeprefix("Bearer ")
+    async with openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key=key, max_retries=0) as client:
+        answer = await client.images.generate(model="painter", prompt="a cat", user="ann", extra_body={"seed": 3})
+        assert answer.data is not None
+        assert base64.b64decode(answer.data[0].b64_json or "") == (await tenant_of(house)).encode() * 100_000
+        (seen,) = neighbours.seen
+        assert seen["body"] == {"model": "painter", "prompt": "a cat", "user": "ann", "seed": 3}
+        assert len(seen["headers"]["x-sskai-session"]) == 32
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.images.generate(model="support", prompt="a cat")
+        assert refused.value.param == "model"
+    async with openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="sskai_nobodys", max_retries=0) as stranger:
+        with pytest.raises(openai.AuthenticationError):
+            await stranger.images.generate(model="painter", prompt="a cat")
+    unnamed = await house.ann.post("/v1/images/generations", json={"prompt": "a cat"})
+    assert (unnamed.status_code, unnamed.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+async def test_pictures_count_against_their_keys_limits(house: House, neighbours: Neighbours) -> None:
+    house.world.settings.request_burst_per_key, house.world.settings.requests_per_second_per_key = 1, 0.01
+    body = {"model": "painter", "prompt": "a cat"}
+    assert (await house.ann.post("/v1/images/generations", json=body)).status_code == 200
+    refused = await house.ann.post("/v1/images/generations", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert int(refused.headers["retry-after"]) > 1
 
 
 async def test_tokens_come_as_they_are_made(house: House, neighbours: Neighbours) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.inference.engine import (
     NOTHING_SAID,
+    DrawsNothing,
     Generation,
     GrammarError,
     NotLoadedError,
@@ -21,7 +22,7 @@ from services.inference.engine import (
 )
 
 
-class FakeEngine:
+class FakeEngine(DrawsNothing):
     """Says the last word of the prompt, as many times as there are tokens to give."""
 
     def __init__(self) -> None:

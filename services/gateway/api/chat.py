@@ -87,6 +87,12 @@ async def embeddings(request: Request, here: Here, caller: Caller) -> Response:
     return await pass_on(request, here, caller, "/v1/embeddings")
 
 
+@router.post("/images/generations", openapi_extra=_BODY)
+async def images(request: Request, here: Here, caller: Caller) -> Response:
+    """OpenAI's image generations; `model` is the name of an endpoint of a text-to-image model."""
+    return await pass_on(request, here, caller, "/v1/images/generations")
+
+
 async def pass_on(request: Request, here: World, caller: Principal, path: str) -> Response:
     """Inference's answer to this request, by its own method, within the key's limits; 503 when inference stays away."""
     clock = asyncio.get_running_loop().time

@@ -14,6 +14,9 @@ from services.gateway.library import Library
 from services.gateway.values import IMAGE_CLASSIFICATION, TEXT_TO_IMAGE, Model
 from sskai.events import v1 as events
 
+# Tasks whose answers no plan counts in tokens, in words.
+WITHOUT_TOKENS = {IMAGE_CLASSIFICATION: "an image classifier", TEXT_TO_IMAGE: "of a pipeline"}
+
 BaseIsRunning: TypeAlias = Callable[[str, str], Awaitable[bool]]  # of a tenant, by the base's id
 
 
@@ -91,8 +94,8 @@ async def code_of(model: Model, here: World, caller: Principal, library: Library
 async def require_servable(
     model: Model, here: World, caller: Principal, library: Library, field: str, *, planned: bool
 ) -> None:
-    """Raises JobFileError for a model as code that was not trained, and for a pipeline, trained or not: inference draws
-    no pictures. `planned`: with replicas, of which one is planned by the tokens that it answers."""
+    """Raises JobFileError for a model as code that was not trained. `planned`: with replicas, of which one is planned by
+    the tokens that it answers."""
     base: Model | None = model
     if model.artifact_uri:
         base = await library.model(caller.tenant_id, model.base_model_id, here.catalogue)
@@ -100,11 +103,9 @@ async def require_servable(
         return
     if base.origin == "code" and not model.artifact_uri:
         raise JobFileError(field, f"{model.id} is code: train it, and serve the version that comes of it")
-    if planned and (base.origin == "code" or base.task == IMAGE_CLASSIFICATION):
-        what = "code" if base.origin == "code" else "an image classifier"
+    what = "code" if base.origin == "code" else WITHOUT_TOKENS.get(base.task)
+    if planned and what:
         raise JobFileError(field, f"{model.id} is {what}: it is served without replicas, as kind adapter or serverless")
-    if base.task == TEXT_TO_IMAGE:
-        raise JobFileError(field, f"{model.id} is of a pipeline: it can be planned and trained, and not yet served")
 
 
 def require_weights(model: Model, here: World, field: str) -> None:

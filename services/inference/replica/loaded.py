@@ -16,7 +16,7 @@ from services.inference.artifacts import Artifacts, LoadError
 from services.inference.domain import FailureReason
 from services.inference.engine import AnsweringEngine, UnusableWeightsError
 from services.inference.loading import Names, Weights
-from services.inference.manifests import ADAPTER_FILES, WEIGHTS
+from services.inference.manifests import ADAPTER_FILES, PIPELINE, WEIGHTS
 from services.inference.replica.settings import ReplicaSettings
 from sskai.objects import Objects
 
@@ -46,6 +46,10 @@ def load(settings: ReplicaSettings) -> Loaded:
             settings.inference_cache_bytes,
         )
         weights = loading.fetch(artifacts, endpoint.base_uri, endpoint.artifact_uri, endpoint.manifest_sha256)
+        if (weights.folder / PIPELINE).exists():
+            raise LoadError(
+                FailureReason.UNSUPPORTED_KIND, "replicas draw no pictures: choose kind adapter or serverless"
+            )
         return _vllm(settings, weights) if endpoint.engine == "vllm" else _embedded(settings, weights)
 
 

@@ -22,6 +22,7 @@ from services.inference import sampling
 from services.inference.answers import Answer
 from services.inference.engine import (
     NOTHING_SAID,
+    DrawsNothing,
     EngineError,
     EngineFailedError,
     Generation,
@@ -58,7 +59,7 @@ class Step:
     cached_tokens: int = 0
 
 
-class VllmEngine:
+class VllmEngine(DrawsNothing):
     """See `engine.AnsweringEngine`. `base` is the served name; `capacity` answers may be under way or wait."""
 
     def __init__(self, url: str, base: str, folder: Path, context_tokens: int, capacity: int) -> None:
