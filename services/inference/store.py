@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -50,9 +51,18 @@ class Store:
         return endpoint_of(row) if row is not None and row.tenant_id == tenant_id else None
 
     async def visible_endpoints(self) -> list[Endpoint]:
-        """All that requests may name, oldest first."""
-        statement = select(EndpointRow).where(EndpointRow.state.in_(VISIBLE)).order_by(EndpointRow.order)
-        return [endpoint_of(row) for row in await self.session.scalars(statement)]
+        """All that requests may name, oldest first, each with the job that made its version."""
+        of_version = (
+            (ModelVersionRow.model_id == EndpointRow.model_id)
+            & (ModelVersionRow.version == EndpointRow.version)
+            & (ModelVersionRow.tenant_id == EndpointRow.tenant_id)
+        )
+        statement = select(EndpointRow, ModelVersionRow.job_id, ModelVersionRow.traceparent)
+        statement = statement.outerjoin(ModelVersionRow, of_version).where(EndpointRow.state.in_(VISIBLE))
+        return [
+            replace(endpoint_of(row), made_by=job_id or "", made_in=traceparent or "")
+            for row, job_id, traceparent in await self.session.execute(statement.order_by(EndpointRow.order))
+        ]
 
     async def add(self, endpoint: Endpoint) -> None:
         """Remember a new endpoint, due at once; one that is known already stays as it is."""

@@ -60,6 +60,7 @@ class ModelVersionRow(Base):
     artifact_uri: Mapped[str] = mapped_column(Text)
     manifest_sha256: Mapped[str] = mapped_column(Text)
     ready_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    traceparent: Mapped[str] = mapped_column(Text, server_default=text("''"))  # of the training's trace
 
 
 class RolloutRow(Claimable, Base):

@@ -84,7 +84,7 @@ class Reader:
                 except (OperationalError, InterfaceError):
                     raise  # the database is away, which is no fault of the message
                 except Exception as error:
-                    log.exception("an interruption message could not be handled", times=message.times)
+                    log.warning("an interruption message could not be handled", error=repr(error), times=message.times)
                     if message.times < MAX_TIMES:
                         continue
                     await desk.set_aside(source, message.raw, f"not handled {message.times} times: {error!r}"[:500])
