@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.inference.domain import VISIBLE, Endpoint, State
 from services.inference.tables import EndpointRow, ModelVersionRow
+from sskai import telemetry
 
 _FIELDS = (
     "endpoint_id",
@@ -67,6 +68,7 @@ class Store:
     async def add(self, endpoint: Endpoint) -> None:
         """Remember a new endpoint, due at once; one that is known already stays as it is."""
         values = {field: getattr(endpoint, field) for field in _FIELDS}
+        values["traceparent"] = telemetry.current_traceparent() or ""
         await self.session.execute(
             upsert(EndpointRow)
             .values(**values, state=endpoint.state)
