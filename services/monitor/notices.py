@@ -34,7 +34,8 @@ STRANGER_RETENTION = timedelta(hours=1)
 MAX_STRANGERS = 20_000
 # Longer than any machine of ours lives (services/scheduler/launching.py ends each after a month).
 MACHINE_RETENTION = timedelta(days=32)
-NOTICE_RETENTION = timedelta(days=14)
+# What was set aside waits for somebody to look; ids of messages are kept only to know them again.
+ASIDE_RETENTION, ID_RETENTION = timedelta(days=14), timedelta(days=1)
 SEEN_AGAIN_SECONDS = 3600.0  # so often a machine's row is told that it is still in use
 DUE_AT_ONCE = 200
 
@@ -147,7 +148,8 @@ class Desk:
 
     async def forget(self) -> None:
         """Messages past their time, strangers' machines, and those of ours that are long gone."""
-        await self.session.execute(delete(NoticeRow).where(NoticeRow.received_at < self.now - NOTICE_RETENTION))
+        read = NoticeRow.problem.is_(None) & (NoticeRow.received_at < self.now - ID_RETENTION)
+        await self.session.execute(delete(NoticeRow).where(read | (NoticeRow.received_at < self.now - ASIDE_RETENTION)))
         stranger = MachineRow.ours.is_(False)
         await self.session.execute(
             delete(MachineRow).where(stranger, MachineRow.seen_at < self.now - STRANGER_RETENTION)
