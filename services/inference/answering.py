@@ -158,7 +158,8 @@ async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tena
         sampling = _sampling(desk, asked, len(tokens), engine.context_tokens(target.base))
         if sampling.schema:
             await asyncio.to_thread(engine.check_schema, target.base, sampling.schema)
-        generations = engine.generate(target.base, target.adapter, tokens, sampling, asked.n or 1)
+        with seen.active():
+            generations = engine.generate(target.base, target.adapter, tokens, sampling, asked.n or 1)
     except PromptError as error:
         raise Refusal(400, str(error), param=where) from error
     except GrammarError as error:

@@ -107,6 +107,9 @@ class Endpoint:
     failure: str = ""
     canary_of: str = ""  # the endpoint whose new version this one serves while it is tried
     promotion_mode: str = ""  # what happens by itself with new versions (promotion.Mode); empty: nothing
+    # Which job made the version, and in which trace; only where requests are answered. Empty: a base, or not told yet.
+    made_by: str = ""
+    made_in: str = ""
 
     def to(self, state: State, **changes: Any) -> Self:
         """The endpoint in its next state. Raises ValueError: `endpoint end_1: failed -> ready`."""

@@ -20,7 +20,7 @@ from services.inference.router import Router
 from services.inference.samples import MAX_BATCH, Samples
 from services.inference.store import Store, endpoint_of
 from services.inference.tables import EndpointRow
-from sskai import claims
+from sskai import claims, telemetry
 from sskai.contract import timestamp
 from sskai.database import Database
 from sskai.delivery import tell
@@ -52,10 +52,11 @@ async def settle_endpoints(world: World) -> None:
     wanted = EndpointRow.state.in_([State.REQUESTED, State.LOADING, State.DELETING]) & here
     while rows := await claims.claim(world.database, EndpointRow, limit=1, lease_seconds=LEASE_SECONDS, where=wanted):
         endpoint = endpoint_of(rows[0])
-        if endpoint.state == State.DELETING:
-            await _delete(world, rows[0], endpoint)
-        else:
-            await _load(world, rows[0], endpoint)
+        with telemetry.within(rows[0].traceparent):
+            if endpoint.state == State.DELETING:
+                await _delete(world, rows[0], endpoint)
+            else:
+                await _load(world, rows[0], endpoint)
         await read_routes(world)
 
 
@@ -79,8 +80,15 @@ async def _load(world: World, row: EndpointRow, endpoint: Endpoint) -> None:
     async with world.database.transaction() as session:
         if not await Store(session).begin_loading(row, loading):
             return
+    attributes: dict[str, str | int] = {
+        "sskai.tenant": loading.tenant_id,
+        "sskai.endpoint": loading.told_as,
+        "sskai.model": loading.model_id,
+        "sskai.model.version": loading.version,
+    }
     try:
-        await world.fleet.load(loading, await _manifest_sha256(world, loading))
+        with telemetry.span_beside("load endpoint", attributes):
+            await world.fleet.load(loading, await _manifest_sha256(world, loading))
     except LoadError as error:
         await _record_failure(world, row, loading, error)
     else:

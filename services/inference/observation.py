@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -20,6 +22,8 @@ from services.inference.traffic import Asker
 from sskai import telemetry
 from sskai.contract import timestamp
 from sskai.events import v1 as events
+
+TRAINED_IN = "trained-in"  # the link from a request to the trace of the training that made its model version
 
 
 class Observation:
@@ -75,6 +79,10 @@ class Observation:
                 "sskai.model.version": endpoint.version,
             }
         )
+        if endpoint.made_by:
+            self._span.set_attribute("sskai.job", endpoint.made_by)
+        for link in telemetry.link_to(endpoint.made_in, TRAINED_IN):
+            self._span.add_link(link.context, link.attributes)
         if sampling is None:
             return
         self._span.set_attributes(
@@ -86,6 +94,10 @@ class Observation:
         )
         if sampling.seed is not None:
             self._span.set_attribute("gen_ai.request.seed", sampling.seed)
+
+    def active(self) -> AbstractContextManager[Any]:
+        """What is begun in here, a replica's part above all, belongs below this request."""
+        return trace.use_span(self._span, record_exception=False, set_status_on_exception=False)
 
     def piece(self, piece: Piece, choice: int = 0) -> None:
         """A part of one of the answers came."""

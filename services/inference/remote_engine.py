@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import httpx2
 import structlog
+from opentelemetry.trace import SpanKind
 
 from services.inference.engine import (
     NOTHING_SAID,
@@ -36,6 +37,7 @@ from services.inference.engine import (
 from services.inference.pictures import Pictures
 from services.inference.replica import wire
 from services.inference.replica.wire import DrainingError
+from sskai import telemetry
 
 log = structlog.get_logger()
 
@@ -199,8 +201,8 @@ class RemoteEngine(DrawsNothing):
                 return
             body = wire.generate_body(tokens, sampling, Said(tuple(told), logprob_sum))
             try:
-                with self._at(replica):
-                    async with aclosing(self._pieces(replica, body)) as pieces:
+                with self._at(replica), _asking(replica, len(told)) as headers:
+                    async with aclosing(self._pieces(replica, body, headers)) as pieces:
                         async for piece in pieces:
                             tries = 0
                             told += piece.tokens
@@ -229,11 +231,13 @@ class RemoteEngine(DrawsNothing):
             for answer in answers:
                 answer.feed(error)
 
-    async def _pieces(self, replica: Replica, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+    async def _pieces(
+        self, replica: Replica, body: dict[str, Any], headers: dict[str, str]
+    ) -> AsyncGenerator[Piece, None]:
         """One attempt at one replica. A line that the connection's end has cut counts for nothing."""
         stall_at = time.monotonic() + self._patience.stall
         async with self._stream_client().stream(
-            "POST", f"{replica.url}/engine/generate", json=body, headers=_headers(replica)
+            "POST", f"{replica.url}/engine/generate", json=body, headers=headers
         ) as response:
             if response.status_code != httpx2.codes.OK:
                 raise wire.error_of(_json(await response.aread()))
@@ -363,6 +367,14 @@ class _Answer(Generation):
 
 # What another replica may do better. Not here: what the request itself brings about.
 ELSEWHERE = (EngineFailedError, DrainingError, OverloadedError, httpx2.TransportError)
+
+
+@contextmanager
+def _asking(replica: Replica, said_tokens: int) -> Iterator[dict[str, str]]:
+    """The headers of a question to a replica, which is a span: an answer that outlives a replica has several."""
+    attributes: dict[str, str | int] = {"sskai.replica": replica.replica_id, "sskai.said_tokens": said_tokens}
+    with telemetry.span_beside("ask replica", attributes, SpanKind.CLIENT) as span:
+        yield _headers(replica) | telemetry.carried_by(span)
 
 
 def _headers(replica: Replica) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the monitor does by itself: receipts, the cloud's messages, reference texts, and forgetting."""
+"""What the monitor does by itself: receipts, reference texts, and forgetting. The cloud's messages: reading.py."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import delete
 
-from services.monitor import domain, drift, ledger, notices
+from services.monitor import domain, drift, ledger
 from services.monitor.metrics import RECEIPTS
 from services.monitor.span_store import DELETE_LIMIT, SpanStore
 from services.monitor.store import Store
-from services.monitor.tables import JobRow, NoticeRow, ReferenceRow
+from services.monitor.tables import JobRow, ReferenceRow
 from sskai import claims, telemetry
 from sskai.contract import timestamp
 from sskai.database import Database
@@ -30,7 +29,6 @@ RETRY_SECONDS = 2.0
 LAST_WORD_SECONDS = 600.0
 # Enough for 500 texts of almost any dataset; the sample is drawn from this beginning of the file.
 MAX_REFERENCE_BYTES = 32 * 1024 * 1024
-NOTICE_RETENTION = timedelta(days=14)
 
 
 async def issue_receipts(database: Database, settle_seconds: float) -> None:
@@ -82,30 +80,6 @@ def _receipt_issued(job: JobRow, receipt: ledger.Receipt, now: datetime) -> even
         saving_fraction=receipt.saving_fraction,
         issued_at=timestamp(now),
     )
-
-
-async def read_local_cloud(database: Database, cloud: notices.LocalCloud) -> None:
-    """Tell the simulated cloud's new messages. The cursor moves with what was told, or not at all."""
-    async with database.transaction() as session:
-        sequence = await notices.cursor(session, cloud.source)
-    messages = await cloud.after(sequence)
-    if not messages:
-        return
-    async with database.transaction() as session:
-        for _, raw in messages:
-            await notices.take(session, cloud.source, raw, datetime.now(UTC))
-        await notices.move_cursor(session, cloud.source, max(number for number, _ in messages))
-
-
-async def read_queue(database: Database, queue: notices.Queue) -> None:
-    """Tell an SQS queue's messages, and delete them once that is committed."""
-    messages = await asyncio.to_thread(queue.receive)
-    if not messages:
-        return
-    async with database.transaction() as session:
-        for _, raw in messages:
-            await notices.take(session, queue.source, raw, datetime.now(UTC))
-    await asyncio.to_thread(queue.delete, [handle for handle, _ in messages])
 
 
 async def fetch_references(database: Database, objects: Objects) -> None:
@@ -160,11 +134,9 @@ def _lines(objects: Objects, key: str) -> Iterator[bytes]:
 
 
 async def forget(database: Database, trace_retention_days: float, max_stored_spans: int) -> None:
-    """Delete traces, windows and dealt-with notices past their time or beyond the limit."""
+    """Delete traces and windows past their time or beyond the limit."""
     now = datetime.now(UTC)
     gone = DELETE_LIMIT
     while gone == DELETE_LIMIT:
         async with database.transaction() as session:
             gone = await SpanStore(session).forget(now, timedelta(days=trace_retention_days), max_stored_spans)
-    async with database.transaction() as session:
-        await session.execute(delete(NoticeRow).where(NoticeRow.received_at < now - NOTICE_RETENTION))

@@ -9,8 +9,9 @@ from services.monitor import api, loops, otlp
 from services.monitor.handlers import HANDLERS
 from services.monitor.ingest import Ingest, count_outcomes, take
 from services.monitor.metrics import SPANS
-from services.monitor.notices import LocalCloud, Queue
+from services.monitor.reading import Reader
 from services.monitor.settings import Settings
+from services.monitor.sources import LocalCloud, Queue
 from services.monitor.span_store import SpanStore
 from services.monitor.store import Store
 from sskai.contract import OTLP_TOPIC, UndecodableError
@@ -37,17 +38,19 @@ def build(settings: Settings) -> Service:
         every(0.5, partial(loops.fetch_references, database, objects)),
         every(60, partial(loops.forget, database, settings.trace_retention_days, settings.max_stored_spans)),
     ]
+    reader = Reader(database, settings.interruption_lead_seconds)
+    running += [every(5, reader.tell_due), every(60, reader.forget, name="forget_notices")]
     if settings.cloud_url:
         cloud = LocalCloud(settings.cloud_url, settings.cloud_token.get_secret_value())
-        running.append(every(settings.interruption_poll_seconds, partial(loops.read_local_cloud, database, cloud)))
-    if settings.interruption_queue_url:
-        queue = Queue(settings.interruption_queue_url)
-        running.append(every(settings.interruption_poll_seconds, partial(loops.read_queue, database, queue)))
+        running.append(every(settings.interruption_poll_seconds, partial(reader.read_local_cloud, cloud)))
+    for url in settings.queue_urls:
+        read = partial(reader.read_queue, Queue(url), settings.interruption_wait_seconds)
+        running.append(every(settings.interruption_poll_seconds, read))
     return Service(
         "monitor",
         settings,
         HANDLERS,
-        partial(Store, rules=settings.rules),
+        partial(Store, rules=settings.rules, lead_seconds=settings.interruption_lead_seconds),
         loops=running,
         api=api.build(database, Ingest(database), settings.internal_token.get_secret_value()),
         raw_topics={OTLP_TOPIC: take_spans},

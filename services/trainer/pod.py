@@ -72,7 +72,7 @@ def main() -> int:
         "sskai.attempt": settings.attempt,
         "sskai.machine": settings.machine_id,
     }
-    with telemetry.tracer().start_as_current_span(f"attempt {settings.attempt}", attributes=attributes):
+    with telemetry.span_beside("pod", attributes):
         progress = Progress(settings.kafka_bootstrap, settings.job_id, settings.tenant_id, settings.attempt, folder)
         if rank > 0:
             progress.silence()  # the first worker speaks for all

@@ -339,3 +339,14 @@ async def test_samples_wait_while_the_database_is_away(world: World, database: D
         await world.samples.tell(elsewhere)
     await elsewhere.close()
     assert await world.samples.tell(database) == 1
+
+
+async def test_what_becomes_of_an_endpoint_is_told_in_the_trace_of_its_request(
+    world: World, database: Database
+) -> None:
+    asked = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await handle(HANDLERS, database, Store, envelope(requested(), traceparent=asked))
+    await loops.settle_endpoints(world)
+    async with database.transaction() as session:
+        told_in = (await session.scalars(text("SELECT traceparent FROM inference.outbox"))).all()
+    assert [traceparent.split("-")[1] for traceparent in told_in] == [asked.split("-")[1]]
