@@ -6,16 +6,14 @@ import asyncio
 import json
 import random
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy import delete
 
 from services.monitor import domain, drift, ledger, notices
 from services.monitor.metrics import RECEIPTS
-from services.monitor.span_store import DELETE_LIMIT, SpanStore
 from services.monitor.store import Store
-from services.monitor.tables import JobRow, NoticeRow, ReferenceRow
+from services.monitor.tables import JobRow, ReferenceRow
 from sskai import claims, telemetry
 from sskai.contract import timestamp
 from sskai.database import Database
@@ -30,7 +28,6 @@ RETRY_SECONDS = 2.0
 LAST_WORD_SECONDS = 600.0
 # Enough for 500 texts of almost any dataset; the sample is drawn from this beginning of the file.
 MAX_REFERENCE_BYTES = 32 * 1024 * 1024
-NOTICE_RETENTION = timedelta(days=14)
 
 
 async def issue_receipts(database: Database, settle_seconds: float) -> None:
@@ -157,14 +154,3 @@ def _lines(objects: Objects, key: str) -> Iterator[bytes]:
         if read_bytes >= MAX_REFERENCE_BYTES:
             return
     yield rest
-
-
-async def forget(database: Database, trace_retention_days: float, max_stored_spans: int) -> None:
-    """Delete traces, windows and dealt-with notices past their time or beyond the limit."""
-    now = datetime.now(UTC)
-    gone = DELETE_LIMIT
-    while gone == DELETE_LIMIT:
-        async with database.transaction() as session:
-            gone = await SpanStore(session).forget(now, timedelta(days=trace_retention_days), max_stored_spans)
-    async with database.transaction() as session:
-        await session.execute(delete(NoticeRow).where(NoticeRow.received_at < now - NOTICE_RETENTION))

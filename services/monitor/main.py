@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from services.monitor import api, loops, otlp
+from services.monitor import api, housekeeping, loops, otlp
 from services.monitor.handlers import HANDLERS
-from services.monitor.ingest import Ingest, count_outcomes, take
+from services.monitor.ingest import Ingest, Sampler, count_outcomes, take
 from services.monitor.metrics import SPANS
 from services.monitor.notices import LocalCloud, Queue
+from services.monitor.sampling import Sampling
 from services.monitor.settings import Settings
 from services.monitor.span_store import SpanStore
 from services.monitor.store import Store
@@ -19,24 +20,39 @@ from sskai.objects import Objects
 from sskai.service import Service, every
 
 
-async def take_spans(value: bytes, store: Store, now: datetime) -> None:
+async def take_spans(sampler: Sampler, value: bytes, store: Store, now: datetime) -> None:
     """A record of the `otlp_spans` topic: an ExportTraceServiceRequest (the Collector's encoding `otlp_proto`)."""
     try:
         batch = otlp.read(value, otlp.PROTOBUF, now)
     except otlp.UnreadableError as error:
         raise UndecodableError(str(error)) from error
-    count_outcomes(await take(SpanStore(store.session), batch.spans))
+    count_outcomes(await take(SpanStore(store.session), batch.spans, sampler.sampling))
     SPANS.labels(outcome="rejected").inc(batch.rejected)
 
 
 def build(settings: Settings) -> Service:
     database = Database(settings.database_url.get_secret_value(), "monitor")
     objects = Objects.from_settings(settings)
+    sampler = Sampler(Sampling(settings.trace_sample_fraction, settings.trace_slow_seconds))
+    retention = settings.figures_retention
     running = [
         every(0.25, partial(loops.issue_receipts, database, settings.receipt_settle_seconds)),
         every(0.5, partial(loops.fetch_references, database, objects)),
-        every(60, partial(loops.forget, database, settings.trace_retention_days, settings.max_stored_spans)),
+        every(10, partial(housekeeping.roll_up, database, retention)),
+        every(
+            60,
+            partial(
+                housekeeping.forget,
+                database,
+                settings.trace_retention_days,
+                settings.max_stored_spans,
+                retention,
+            ),
+        ),
     ]
+    if not sampler.sampling.keeps_all:
+        running.append(every(60, partial(housekeeping.learn_usual_durations, database, sampler)))
+        running.append(every(5, partial(housekeeping.sample_traces, database, sampler, settings.trace_quiet_seconds)))
     if settings.cloud_url:
         cloud = LocalCloud(settings.cloud_url, settings.cloud_token.get_secret_value())
         running.append(every(settings.interruption_poll_seconds, partial(loops.read_local_cloud, database, cloud)))
@@ -49,8 +65,8 @@ def build(settings: Settings) -> Service:
         HANDLERS,
         partial(Store, rules=settings.rules),
         loops=running,
-        api=api.build(database, Ingest(database), settings.internal_token.get_secret_value()),
-        raw_topics={OTLP_TOPIC: take_spans},
+        api=api.build(database, Ingest(database, sampler), settings.internal_token.get_secret_value(), retention),
+        raw_topics={OTLP_TOPIC: partial(take_spans, sampler)},
         database=database,
     )
 
