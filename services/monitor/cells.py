@@ -7,7 +7,6 @@ windows what is not in an hour yet. So each span is in every answer exactly once
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.monitor.copying import NULL_FIELD, copy_in, json_field
 from services.monitor.counting import (
     FINEST_SECONDS,
     MAX_JOB_SERIES,
@@ -228,19 +228,12 @@ class Cells:
         ]
 
     async def _insert(self, cells: Mapping[_Place, Tally], window_seconds: int, *, rolled: bool) -> None:
-        connection = await self.session.connection()
-        driver = (await connection.get_raw_connection()).driver_connection
-        if driver is None:
-            raise RuntimeError("the session has no connection")
-        # Arrays of arrays of different lengths fit into no parameter of SQL: COPY takes each row as it is.
-        async with (
-            driver.cursor() as cursor,
-            cursor.copy(
-                "COPY monitor.cells (series_id, measure, window_seconds, window_start, rolled, spans, total, buckets, "
-                "counts, errors, exemplar_values, exemplar_trace_ids) FROM STDIN"
-            ) as copy,
-        ):
-            await copy.write("".join(_line(place, window_seconds, tally, rolled) for place, tally in cells.items()))
+        await copy_in(
+            self.session,
+            "monitor.cells (series_id, measure, window_seconds, window_start, rolled, spans, total, buckets, counts, "
+            "errors, exemplar_values, exemplar_trace_ids)",
+            (_line(place, window_seconds, tally, rolled) for place, tally in cells.items()),
+        )
 
     async def _series_ids(self, wanted: set[Series]) -> dict[Series, int]:
         """The id of each series. Beyond their limits a new one is counted with its service's other ones."""
@@ -287,7 +280,7 @@ def _into(cells: dict[_Place, Tally], place: _Place, tally: Tally) -> None:
 def _line(place: _Place, window_seconds: int, tally: Tally, rolled: bool) -> str:
     """A row in COPY's text format. Of its parts only the errors' kinds are somebody else's words."""
     series_id, measure, start = place
-    errors = json.dumps(tally.errors).replace("\\", "\\\\") if tally.errors else "\\N"
+    errors = json_field(tally.errors) if tally.errors else NULL_FIELD
     buckets, counts = ",".join(map(str, tally.counts)), ",".join(map(str, tally.counts.values()))
     sizes = ",".join(repr(value) for value, _ in tally.exemplars)
     trace_ids = ",".join(trace_id for _, trace_id in tally.exemplars)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, null, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.monitor.cells import Cells
+from services.monitor.copying import NULL_FIELD, copy_in, json_field
 from services.monitor.counting import count
 from services.monitor.sampling import Sampling
 from services.monitor.spans import MAX_SPANS_PER_TRACE, Span, TraceBook
@@ -129,16 +130,13 @@ class SpanStore:
         return {(trace_id, span_id) for trace_id, span_id in found}
 
     async def _insert_spans(self, spans: Sequence[Span], kept: Sequence[bool]) -> None:
-        await self.session.execute(
-            text(
-                "INSERT INTO monitor.spans (trace_id, span_id, body) "
-                "SELECT * FROM unnest(CAST(:traces AS text[]), CAST(:spans AS text[]), CAST(:bodies AS jsonb[]))"
+        await copy_in(
+            self.session,
+            "monitor.spans (trace_id, span_id, body)",
+            (
+                f"{span.trace_id}\t{span.span_id}\t{json_field(span.body) if keep else NULL_FIELD}\n"
+                for span, keep in zip(spans, kept, strict=True)
             ),
-            {
-                "traces": [span.trace_id for span in spans],
-                "spans": [span.span_id for span in spans],
-                "bodies": [json.dumps(asdict(span)) if keep else None for span, keep in zip(spans, kept, strict=True)],
-            },
         )
 
     async def _update_traces(self, books: dict[str, TraceBook], new: Sequence[Span]) -> None:

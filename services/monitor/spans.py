@@ -45,7 +45,15 @@ class Span:
 
     def text(self, *names: str) -> str:
         """The first of these attributes that the span has; empty if none."""
-        return next((str(self.attributes[name]) for name in names if name in self.attributes), "")
+        for name in names:
+            if name in self.attributes:
+                return str(self.attributes[name])
+        return ""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """Its fields, as they are stored: `Span(**body)` is the span again."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class TraceBook:
