@@ -33,7 +33,7 @@ import psutil
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from benchmarks.figures import Figure, figure, print_report
 from sskai.local.postgres import Postgres
@@ -91,7 +91,7 @@ class Sender:
                 attributes=attributes,
             )
             if failed:
-                span.status.code = 2
+                span.status.code = Status.STATUS_CODE_ERROR
             parent = parent or span.span_id
             spans.append(span)
         resource = Resource(attributes=[KeyValue(key="service.name", value=AnyValue(string_value="bench"))])

@@ -14,15 +14,17 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from services.monitor import otlp
+from services.monitor import objectives, otlp
 from services.monitor.cells import Cells
 from services.monitor.counting import RETENTION
 from services.monitor.figures import FigureQuery, exemplars
 from services.monitor.ingest import BusyError, Ingest
 from services.monitor.metrics import SPANS
+from services.monitor.objective_store import ObjectiveStore
 from services.monitor.span_store import SpanStore
 from services.monitor.spans import Node, nested, tree, visible_to
 from services.monitor.store import Store
+from services.monitor.tables import ObjectiveRow
 from sskai.database import Database
 from sskai.http import Problem, install_problem_handlers
 
@@ -158,6 +160,13 @@ def _add_reads(app: FastAPI, database: Database, retention: Mapping[int, timedel
             kept = await SpanStore(session).kept_among(exemplars(found))
         return query.answer(found, first, last, kept)
 
+    @app.get("/v1/objectives/{endpoint_id}")
+    async def promises(endpoint_id: str, tenant_id: Tenant) -> dict[str, Any]:
+        """What an endpoint promises, and how fast it spends its budgets of errors."""
+        async with database.transaction() as session:
+            rows = await ObjectiveStore(session).of_endpoint(endpoint_id, tenant_id)
+        return {"object": "list", "data": [_objective(row) for row in rows]}
+
     @app.get("/v1/receipts/{job_id}")
     async def receipt(job_id: str, tenant_id: Tenant) -> dict[str, Any]:
         """A job's receipt (null until it has one) and the rows of the ledger that it is the sum of."""
@@ -177,6 +186,21 @@ _ROW_FIELDS = (
     "interval", "attempt", "machine_id", "cloud", "region", "zone", "instance_type", "capacity_type", "started_at",
     "ended_at", "price_usd_per_hour", "amount_nano_usd", "on_demand_nano_usd",
 )  # fmt: skip
+
+
+def _objective(row: ObjectiveRow) -> dict[str, Any]:
+    spent = row.burn_rates.get(str(objectives.BUDGET_SECONDS))
+    return {
+        "object": "endpoint.objective",
+        "name": row.objective,
+        "target": row.target,
+        "at_most_seconds": row.at_most,
+        "severity": objectives.severity(row.breached) or None,
+        "breached_since": min(row.breached.values(), default=None),
+        "burn_rates": {f"{seconds}s": row.burn_rates.get(str(seconds)) for seconds in objectives.PERIODS_SECONDS},
+        "budget_left_fraction": None if spent is None else 1 - spent,
+        "set_at": row.set_at,
+    }
 
 
 def _node(node: Node) -> dict[str, Any]:

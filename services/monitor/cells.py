@@ -77,11 +77,12 @@ class Cells:
         *,
         group_by: Sequence[str],
         whole: bool = False,
-        labels: Mapping[str, str] | None = None,
+        labels: Mapping[str, str | Sequence[str]] | None = None,
         measures: Sequence[str] | None = None,
     ) -> dict[Group, Tally]:
         """What was counted in the windows that start in [since, until), by `group_by` and window (or `whole`: in all
-        of them together) and measure, of the series that have these labels. `tenant_id` empty: of all tenants.
+        of them together) and measure, of the series that have these labels (or one of several). `tenant_id` empty:
+        of all tenants.
 
         Rows of jobs' attempts are counted apart: they answer when `job_id` or `attempt` is asked for, and only then.
         """
@@ -90,7 +91,7 @@ class Cells:
         conditions = ["job_id <> ''" if by_job else "job_id = ''"]
         values: dict[str, Any] = {"window": window_seconds, "since": since, "until": until}
         for label, value in {**labels, **({"tenant_id": tenant_id} if tenant_id else {})}.items():
-            conditions.append(f"{label} = :{label}")
+            conditions.append(f"{label} = {f':{label}' if isinstance(value, str) else f'ANY(:{label})'}")
             values[label] = value
         if measures is not None:
             conditions.append("measure = ANY(:measures)")

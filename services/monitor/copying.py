@@ -1,5 +1,5 @@
-"""Many rows at once into PostgreSQL by COPY: a third of the work of parameters, whose arrays are escaped by regexes; and
-rows may hold arrays of different lengths, of which no parameter could be made.
+"""Many rows at once into PostgreSQL by COPY: a third of the work of parameters, whose arrays are escaped by regexes;
+and rows may hold arrays of different lengths, of which no parameter could be made.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from services.monitor.handlers import HANDLERS
 from services.monitor.ingest import Ingest, Sampler, count_outcomes, take
 from services.monitor.metrics import SPANS
 from services.monitor.notices import LocalCloud, Queue
+from services.monitor.objective_loop import watch_objectives
 from services.monitor.sampling import Sampling
 from services.monitor.settings import Settings
 from services.monitor.span_store import SpanStore
@@ -38,6 +39,7 @@ def build(settings: Settings) -> Service:
     running = [
         every(0.25, partial(loops.issue_receipts, database, settings.receipt_settle_seconds)),
         every(0.5, partial(loops.fetch_references, database, objects)),
+        every(settings.objectives_look_seconds, partial(watch_objectives, database)),
         every(10, partial(housekeeping.roll_up, database, retention)),
         every(
             60,
