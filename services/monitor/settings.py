@@ -34,6 +34,7 @@ class Settings(sskai.settings.Settings):
     figures_1d_retention_days: float = Field(730.0, gt=0)
 
     objectives_look_seconds: float = Field(15.0, gt=0)
+    metrics_look_seconds: float = Field(15.0, gt=0)  # what /metrics tells of figures is at most so old
 
     # Facts about the attempts of a job that failed or was cancelled may still be on their way when it ends.
     receipt_settle_seconds: float = Field(10.0, ge=0)
