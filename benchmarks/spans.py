@@ -157,7 +157,7 @@ async def _send(client: httpx2.AsyncClient, sender: Sender, senders: int, until:
 
 
 async def _watch(process: psutil.Process, peaks: list[int]) -> None:
-    while True:
+    while process.is_running():
         peaks.append(process.memory_info().rss)
         await asyncio.sleep(SAMPLE_SECONDS)
 

@@ -13,6 +13,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from psycopg.errors import QueryCanceled
+from sqlalchemy.exc import DBAPIError
 
 from services.monitor import objectives, otlp
 from services.monitor.cells import Cells
@@ -145,19 +147,24 @@ def _add_reads(app: FastAPI, database: Database, retention: Mapping[int, timedel
     async def figures(tenant_id: Tenant, query: Annotated[FigureQuery, Query()]) -> dict[str, Any]:
         """RED figures and values of the tenant's spans, by the time of their end."""
         first, last = query.span_of_time(datetime.now(UTC), retention)
-        async with database.transaction() as session:
-            # Several questions, one moment: windows may be rolled between them.
-            await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            found = await Cells(session).answer(
-                tenant_id,
-                query.step_seconds,
-                first,
-                last,
-                group_by=query.groups,
-                whole=query.whole,
-                labels=query.labels,
-            )
-            kept = await SpanStore(session).kept_among(exemplars(found))
+        try:
+            async with database.snapshot() as session:
+                found = await Cells(session).answer(
+                    tenant_id,
+                    query.step_seconds,
+                    first,
+                    last,
+                    group_by=query.groups,
+                    whole=query.whole,
+                    labels=query.labels,
+                    exemplars=True,
+                )
+                kept = await SpanStore(session).kept_among(exemplars(found))
+        except DBAPIError as error:
+            if not isinstance(error.orig, QueryCanceled):
+                raise
+            detail = "The database took too long: ask for a shorter time, longer windows or fewer labels"
+            raise Problem(503, "Too much was asked", detail) from error
         return query.answer(found, first, last, kept)
 
     @app.get("/v1/objectives/{endpoint_id}")

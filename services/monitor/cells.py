@@ -7,7 +7,7 @@ windows what is not in an hour yet. So each span is in every answer exactly once
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -25,7 +25,7 @@ from services.monitor.counting import (
     Series,
     window_start,
 )
-from services.monitor.sketches import Tally
+from services.monitor.sketches import MAX_EXEMPLARS, Tally
 
 ROLL_LAG = timedelta(seconds=60)  # spans come in batches: most of them are here by then, and so are rolled only once
 ROLL_LIMIT = 5_000  # rows in one transaction: some 5 MB
@@ -79,12 +79,14 @@ class Cells:
         whole: bool = False,
         labels: Mapping[str, str | Sequence[str]] | None = None,
         measures: Sequence[str] | None = None,
+        exemplars: bool = False,
     ) -> dict[Group, Tally]:
         """What was counted in the windows that start in [since, until), by `group_by` and window (or `whole`: in all
         of them together) and measure, of the series that have these labels (or one of several). `tenant_id` empty:
         of all tenants.
 
         Rows of jobs' attempts are counted apart: they answer when `job_id` or `attempt` is asked for, and only then.
+        Ask within one REPEATABLE READ transaction: counts, histograms and errors are read one after the other.
         """
         labels = labels or {}
         by_job = bool({"job_id", "attempt"} & {*group_by, *labels})
@@ -106,28 +108,29 @@ class Cells:
             "WHERE (window_seconds = :window OR (window_seconds < :window AND NOT rolled)) "
             f"AND window_start >= :since AND window_start < :until AND {' AND '.join(conditions)}) "
         )
-        found: dict[Group, Tally] = {}
-        totals = (
-            f"{picked} SELECT {groups}, start, sum(spans), sum(total), "  # noqa: S608
-            "jsonb_agg(errors) FILTER (WHERE errors IS NOT NULL), "
-            "jsonb_agg(jsonb_build_array(exemplar_values, exemplar_trace_ids)) "
-            "FILTER (WHERE cardinality(exemplar_values) > 0) "
-            f"FROM picked GROUP BY {groups}, start"
-        )
-        for *values_of, measure, begun, spans, total, errors, exemplars in await self._read(totals, values):
-            tally = Tally(int(spans), float(total))
-            for kinds in errors or ():
-                tally.merge(Tally(errors=kinds))
-            for sizes, trace_ids in exemplars or ():
-                tally.merge(Tally(exemplars=list(zip(sizes, trace_ids, strict=True))))
-            found[Group(tuple(values_of), measure, begun)] = tally
-        histograms = (
-            f"{picked} SELECT {groups}, start, bucket, sum(number) FROM picked, "  # noqa: S608
-            f"unnest(buckets, counts) AS counted (bucket, number) GROUP BY {groups}, start, bucket"
-        )
-        for *values_of, measure, begun, bucket, number in await self._read(histograms, values):
-            if group := found.get(Group(tuple(values_of), measure, begun)):
-                group.counts[bucket] = int(number)
+
+        async def sums(columns: str, source: str, by: str = "") -> AsyncIterator[tuple[Group, Any]]:
+            by = f"{groups}, start {by}"
+            statement = f"{picked} SELECT {groups}, start, {columns} FROM picked {source} GROUP BY {by}"  # noqa: S608
+            for row in await self._read(statement, values):
+                end = len(group_by)
+                yield Group(tuple(row[:end]), row[end], row[end + 1]), row[end + 2 :]
+
+        found = {
+            group: Tally(int(spans), float(total)) async for group, (spans, total) in sums("sum(spans), sum(total)", "")
+        }
+        counted = ", unnest(buckets, counts) AS counted (bucket, number)"
+        async for group, (bucket, number) in sums("bucket, sum(number)", counted, ", bucket"):
+            found[group].counts[bucket] = int(number)
+        failed = ", jsonb_each_text(errors) AS failed (kind, number)"
+        async for group, (kind, number) in sums("kind, sum(CAST(number AS bigint))", failed, ", kind"):
+            found[group].merge(Tally(errors={kind: int(number)}))
+        if exemplars:
+            largest = ", unnest(exemplar_values, exemplar_trace_ids) AS told (value, trace_id)"
+            order = f"(array_agg({{}} ORDER BY value DESC, trace_id DESC))[1:{MAX_EXEMPLARS}]"
+            columns = f"{order.format('value')}, {order.format('trace_id')}"
+            async for group, (sizes, trace_ids) in sums(columns, largest):
+                found[group].exemplars = list(zip(sizes, trace_ids, strict=True))
         return found
 
     async def roll_up(self, window_seconds: int, now: datetime, retention: Mapping[int, timedelta]) -> int:

@@ -67,7 +67,7 @@ _OF_MEASURE = {
 Samples: TypeAlias = dict[str, list[tuple[tuple[str, ...], float]]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Shown(Collector):
     """What a scrape gets: what the last look found."""
 
@@ -94,8 +94,7 @@ async def look(database: Database) -> None:
     """Count what is shown until the next look."""
     now = datetime.now(UTC)
     samples: Samples = {name: [] for name in FAMILIES}
-    async with database.transaction() as session:
-        await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    async with database.snapshot() as session:
         cells, since = Cells(session), now - PERIOD
         by_service = await cells.answer("", 60, since, now, group_by=("service",), whole=True, measures=(DURATION,))
         by_endpoint = await cells.answer(

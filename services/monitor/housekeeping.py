@@ -35,7 +35,7 @@ async def roll_up(database: Database, retention: Mapping[int, timedelta]) -> Non
 async def learn_usual_durations(database: Database, sampler: Sampler) -> None:
     """How long each series took in the last hour: what is beyond its p95 is slow."""
     now = datetime.now(UTC)
-    async with database.transaction() as session:
+    async with database.snapshot() as session:
         found = await Cells(session).answer(
             "",
             WINDOWS_SECONDS[1],

@@ -18,15 +18,15 @@ async def watch_objectives(database: Database) -> None:
     """Judge all objectives by what was counted until now. State and event commit together, so a breach is told once."""
     after = ("", "")
     while True:
-        async with database.transaction() as session:
+        async with database.snapshot() as session:
             now = datetime.now(UTC)
-            store = ObjectiveStore(session)
-            rows = await store.claim(after)
-            if not rows:
+            page = await ObjectiveStore(session).page(after)
+            if not page:
                 return
-            after = (rows[-1].endpoint_id, rows[-1].objective)
-            counted = await store.counted(rows, now)
-            for row in rows:
+            counted = await ObjectiveStore(session).counted(page, now)
+        after = (page[-1].endpoint_id, page[-1].objective)
+        async with database.transaction() as session:
+            for row in await ObjectiveStore(session).lock(page):
                 seen = observed(row, counted)
                 since = {rule: datetime.fromisoformat(at) for rule, at in row.breached.items()}
                 verdict = objectives.judge(row.target, seen, since, now)

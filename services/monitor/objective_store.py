@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.monitor.cells import Cells
@@ -20,7 +20,7 @@ from sskai.events import v1 as events
 ANSWERING_SERVICE = "inference"
 # Longer ones are summed of hours: so minutes need not be kept for three days.
 MINUTES_UP_TO_SECONDS = 6 * 3_600
-CLAIM_LIMIT = 200
+PAGE_LIMIT = 200
 
 # Tallies of one period, by tenant, endpoint id, name of the model asked for, and measure.
 Counted: TypeAlias = Mapping[tuple[str, str, str, str], Tally]
@@ -67,13 +67,17 @@ class ObjectiveStore:
             delete(ObjectiveRow).where(ObjectiveRow.endpoint_id == endpoint_id, ObjectiveRow.tenant_id == tenant_id)
         )
 
-    async def claim(self, after: tuple[str, str]) -> Sequence[ObjectiveRow]:
-        """The next objectives in the order of their keys, locked; those that another monitor looks at are left out."""
+    async def page(self, after: tuple[str, str]) -> Sequence[ObjectiveRow]:
+        """The next objectives in the order of their keys."""
         found = select(ObjectiveRow).order_by(ObjectiveRow.endpoint_id, ObjectiveRow.objective)
-        key = (ObjectiveRow.endpoint_id > after[0]) | (
-            (ObjectiveRow.endpoint_id == after[0]) & (ObjectiveRow.objective > after[1])
-        )
-        return (await self.session.scalars(found.where(key).limit(CLAIM_LIMIT).with_for_update(skip_locked=True))).all()
+        key = tuple_(ObjectiveRow.endpoint_id, ObjectiveRow.objective)
+        return (await self.session.scalars(found.where(key > after).limit(PAGE_LIMIT))).all()
+
+    async def lock(self, rows: Iterable[ObjectiveRow]) -> Sequence[ObjectiveRow]:
+        """Those of the objectives that are still there and that no other monitor looks at, as they are now."""
+        keys = [(row.endpoint_id, row.objective) for row in rows]
+        found = select(ObjectiveRow).where(tuple_(ObjectiveRow.endpoint_id, ObjectiveRow.objective).in_(keys))
+        return (await self.session.scalars(found.with_for_update(skip_locked=True))).all()
 
     async def counted(self, rows: Iterable[ObjectiveRow], now: datetime) -> dict[int, Counted]:
         """What the endpoints of these objectives answered, for each of PERIODS_SECONDS until now."""
