@@ -188,7 +188,10 @@ def _worst_error(rows: list[dict[str, Any]], truth: Truth) -> float:
     return worst
 
 
-async def measure(server: Postgres, minutes: float, series: int, senders: int) -> tuple[list[Figure], dict[str, Any]]:
+async def measure(
+    server: Postgres, minutes: float, series: int = 1_000, senders: int = 4
+) -> tuple[list[Figure], dict[str, Any]]:
+    """The figures, and what was sent."""
     truth = Truth([array("d") for _ in range(series)])
     (port,) = free_ports(1)
     async with fresh_database(server.url, "monitor") as database:

@@ -7,6 +7,7 @@ windows what is not in an hour yet. So each span is in every answer exactly once
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -258,9 +259,9 @@ class Cells:
         await self.session.execute(
             text(
                 f"INSERT INTO monitor.series ({_ALL_LABELS}) "  # noqa: S608
-                f"SELECT * FROM {_UNNEST_LABELS} ON CONFLICT DO NOTHING"
+                f"SELECT {_ALL_LABELS} FROM {_ASKED} ON CONFLICT DO NOTHING"
             ),
-            _columns(made),
+            {"asked": _records(made)},
         )
         found = await self._find_series(set(made))
         return known | {series: found[stand_in] for series, stand_in in stands_for.items()}
@@ -269,9 +270,9 @@ class Cells:
         rows = await self.session.execute(
             text(
                 f"SELECT series_id, {_ALL_LABELS} FROM monitor.series "  # noqa: S608
-                f"JOIN {_UNNEST_LABELS} AS asked ({_ALL_LABELS}) USING ({_ALL_LABELS})"
+                f"JOIN {_ASKED} USING ({_ALL_LABELS})"
             ),
-            _columns(sorted(wanted)),
+            {"asked": _records(wanted)},
         )
         return {Series(*labels): series_id for series_id, *labels in rows}
 
@@ -295,8 +296,11 @@ def _line(place: _Place, window_seconds: int, tally: Tally, rolled: bool) -> str
 
 
 _ALL_LABELS = ", ".join(("tenant_id", *LABELS))
-_UNNEST_LABELS = "unnest({})".format(", ".join(f"CAST(:{label} AS text[])" for label in ("tenant_id", *LABELS)))
+# One JSON text: a quarter of the work of an array for each label.
+_ASKED = "jsonb_to_recordset(CAST(:asked AS jsonb)) AS asked ({})".format(
+    ", ".join(f"{label} text" for label in ("tenant_id", *LABELS))
+)
 
 
-def _columns(series: Sequence[Series]) -> dict[str, list[str]]:
-    return {label: [getattr(one, label) for one in series] for label in ("tenant_id", *LABELS)}
+def _records(series: Iterable[Series]) -> str:
+    return json.dumps([{label: getattr(one, label) for label in ("tenant_id", *LABELS)} for one in series])

@@ -122,10 +122,10 @@ class SpanStore:
         found = await self.session.execute(
             text(
                 "SELECT trace_id, span_id FROM monitor.spans "
-                "JOIN unnest(CAST(:traces AS text[]), CAST(:spans AS text[])) AS asked (trace_id, span_id) "
+                "JOIN unnest(string_to_array(:traces, ','), string_to_array(:spans, ',')) AS asked (trace_id, span_id) "
                 "USING (trace_id, span_id)"
             ),
-            {"traces": [trace for trace, _ in keys], "spans": [span for _, span in keys]},
+            {"traces": ",".join(trace for trace, _ in keys), "spans": ",".join(span for _, span in keys)},
         )
         return {(trace_id, span_id) for trace_id, span_id in found}
 
@@ -146,12 +146,15 @@ class SpanStore:
         await self.session.execute(
             text(
                 "UPDATE monitor.traces SET names = told.names, spans = spans + told.added "
-                "FROM unnest(CAST(:ids AS text[]), CAST(:names AS jsonb[]), CAST(:added AS int[])) "
-                "AS told (trace_id, names, added) WHERE traces.trace_id = told.trace_id"
+                "FROM jsonb_to_recordset(CAST(:told AS jsonb)) AS told (trace_id text, names jsonb, added int) "
+                "WHERE traces.trace_id = told.trace_id"
             ),
             {
-                "ids": list(added),
-                "names": [json.dumps(books[trace_id].names) for trace_id in added],
-                "added": list(added.values()),
+                "told": json.dumps(
+                    [
+                        {"trace_id": trace_id, "names": books[trace_id].names, "added": number}
+                        for trace_id, number in added.items()
+                    ]
+                )
             },
         )
