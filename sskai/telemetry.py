@@ -47,8 +47,13 @@ class OwnIds(IdGenerator):
         return True
 
 
-def setup(service_name: str, otlp_url: str | None, log_level: str = "INFO") -> None:
-    """Logs to standard output as JSON; spans to `otlp_url` + /v1/traces (None: nowhere). Call once per process."""
+def setup(
+    service_name: str, otlp_url: str | None, log_level: str = "INFO", attributes: Mapping[str, str | int] | None = None
+) -> None:
+    """Logs to standard output as JSON; spans to `otlp_url` + /v1/traces (None: nowhere). Call once per process.
+
+    `attributes`: of the process, and so of all its spans, e.g. the job that it works for.
+    """
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -64,7 +69,9 @@ def setup(service_name: str, otlp_url: str | None, log_level: str = "INFO") -> N
     )
     structlog.contextvars.bind_contextvars(service=service_name)
     logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
-    provider = TracerProvider(resource=Resource.create({"service.name": service_name}), id_generator=OwnIds())
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service_name, **(attributes or {})}), id_generator=OwnIds()
+    )
     if otlp_url:
         exporter = OTLPSpanExporter(endpoint=otlp_url.rstrip("/") + "/v1/traces", timeout=5)
         provider.add_span_processor(

@@ -17,10 +17,12 @@ from services.gateway.api import (
     endpoints,
     events,
     feedback,
+    figures,
     infer,
     jobs,
     keys,
     models,
+    objectives,
     plans,
     receipts,
     replays,
@@ -34,7 +36,8 @@ from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
 RESOURCES = (
-    datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, infer, feedback, keys,
+    datasets, models, jobs, plans, replays, endpoints, objectives, receipts, events, traces, figures, chat, infer,
+    feedback, keys,
 )  # fmt: skip
 
 

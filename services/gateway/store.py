@@ -328,6 +328,15 @@ class Store:
         query = select(EndpointRow).where(EndpointRow.tenant_id == tenant_id, EndpointRow.endpoint_id == endpoint_id)
         return await self.session.scalar(query.with_for_update() if lock else query)
 
+    async def endpoint_called(self, tenant_id: str, id_or_name: str) -> EndpointRow | None:
+        """The endpoint with this id, or the living one that clients mean by this name."""
+        gone = (EndpointState.DELETING, EndpointState.DELETED)
+        named = (EndpointRow.name == id_or_name) & EndpointRow.state.not_in(gone)
+        query = select(EndpointRow).where(
+            EndpointRow.tenant_id == tenant_id, (EndpointRow.endpoint_id == id_or_name) | named
+        )
+        return (await self.session.scalars(query.order_by(desc(EndpointRow.endpoint_id)))).first()
+
     async def endpoints(self, tenant_id: str, after: str | None, limit: int) -> list[EndpointRow]:
         """Newest first, without those that are deleted."""
         query = select(EndpointRow).where(

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hmac
-from datetime import UTC, datetime
-from typing import Annotated, Any
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from psycopg.errors import QueryCanceled
+from sqlalchemy.exc import DBAPIError
 
-from services.monitor import otlp
-from services.monitor.figures import FigureQuery
+from services.monitor import objectives, otlp
+from services.monitor.cells import Cells
+from services.monitor.counting import RETENTION
+from services.monitor.figures import FigureQuery, exemplars
 from services.monitor.ingest import BusyError, Ingest
 from services.monitor.metrics import SPANS
+from services.monitor.objective_store import ObjectiveStore
 from services.monitor.span_store import SpanStore
-from services.monitor.spans import Node, tree, visible_to
+from services.monitor.spans import Node, nested, tree, visible_to
 from services.monitor.store import Store
+from services.monitor.tables import ObjectiveRow
 from sskai.database import Database
 from sskai.http import Problem, install_problem_handlers
 
@@ -29,13 +37,18 @@ RETRY_AFTER_SECONDS = "1"
 _INVALID_ARGUMENT, _RESOURCE_EXHAUSTED = 3, 8
 
 
-def build(database: Database, ingest: Ingest, internal_token: str) -> FastAPI:
-    """The app. Reading needs the internal token and a tenant, which only the gateway sends; OTLP needs neither."""
+def build(
+    database: Database, ingest: Ingest, internal_token: str, retention: Mapping[int, timedelta] | None = None
+) -> FastAPI:
+    """The app. Reading needs the internal token and a tenant, which only the gateway sends; OTLP needs neither.
+
+    `retention`: how long windows of figures are kept, by their seconds; as the settings say unless it is given.
+    """
     app = FastAPI(title="SSKAI monitor", openapi_url=None)
     app.state.internal_token = internal_token
     install_problem_handlers(app)
     _add_otlp(app, ingest)
-    _add_reads(app, database)
+    _add_reads(app, database, retention or RETENTION)
     return app
 
 
@@ -106,10 +119,13 @@ def _tenant(
 Tenant = Annotated[str, Depends(_tenant)]
 
 
-def _add_reads(app: FastAPI, database: Database) -> None:
+def _add_reads(app: FastAPI, database: Database, retention: Mapping[int, timedelta]) -> None:
     @app.get("/v1/traces/{trace_id}")
-    async def trace(trace_id: str, tenant_id: Tenant) -> dict[str, Any]:
-        """A trace in tree order: parents before children, each span with its depth, start offset and duration."""
+    async def trace(trace_id: str, tenant_id: Tenant, shape: Literal["list", "tree"] = "list") -> Response:
+        """A trace in tree order: parents before children, each span with its depth, start offset and duration.
+
+        With `shape=tree` each span holds its `children`.
+        """
         async with database.transaction() as session:
             spans, counted_only = await SpanStore(session).trace(trace_id.lower())
         nodes = tree(visible_to(tenant_id, spans))
@@ -117,22 +133,46 @@ def _add_reads(app: FastAPI, database: Database) -> None:
             raise Problem(404, "No such trace", f"{trace_id} is not known, not yours, or past its retention")
         first = min(node.span.started_ns for node in nodes)
         last = max(node.span.ended_ns for node in nodes)
-        return {
+        told = {
             "trace_id": trace_id.lower(),
-            "started_at": datetime.fromtimestamp(first / 1e9, UTC),
+            "started_at": datetime.fromtimestamp(first / 1e9, UTC).isoformat(),
             "duration_seconds": (last - first) / 1e9,
             "services": sorted({node.span.service for node in nodes}),
             "spans_counted_only": counted_only,
-            "spans": [_node(node) for node in nodes],
+            "spans": nested(nodes, _node) if shape == "tree" else [_node(node) for node in nodes],
         }
+        return Response(json.dumps(told, separators=(",", ":")), media_type="application/json")
 
     @app.get("/v1/figures")
     async def figures(tenant_id: Tenant, query: Annotated[FigureQuery, Query()]) -> dict[str, Any]:
-        """RED figures of the tenant's spans, by the time of their end."""
-        first, until = query.span_of_time(datetime.now(UTC))
+        """RED figures and values of the tenant's spans, by the time of their end."""
+        first, last = query.span_of_time(datetime.now(UTC), retention)
+        try:
+            async with database.snapshot() as session:
+                found = await Cells(session).answer(
+                    tenant_id,
+                    query.step_seconds,
+                    first,
+                    last,
+                    group_by=query.groups,
+                    whole=query.whole,
+                    labels=query.labels,
+                    exemplars=True,
+                )
+                kept = await SpanStore(session).kept_among(exemplars(found))
+        except DBAPIError as error:
+            if not isinstance(error.orig, QueryCanceled):
+                raise
+            detail = "The database took too long: ask for a shorter time, longer windows or fewer labels"
+            raise Problem(503, "Too much was asked", detail) from error
+        return query.answer(found, first, last, kept)
+
+    @app.get("/v1/objectives/{endpoint_id}")
+    async def promises(endpoint_id: str, tenant_id: Tenant) -> dict[str, Any]:
+        """What an endpoint promises, and how fast it spends its budgets of errors."""
         async with database.transaction() as session:
-            cells = await SpanStore(session).cells(tenant_id, query.step_seconds, first, until, **query.labels)
-        return query.answer(cells, first, until)
+            rows = await ObjectiveStore(session).of_endpoint(endpoint_id, tenant_id)
+        return {"object": "list", "data": [_objective(row) for row in rows]}
 
     @app.get("/v1/receipts/{job_id}")
     async def receipt(job_id: str, tenant_id: Tenant) -> dict[str, Any]:
@@ -153,6 +193,21 @@ _ROW_FIELDS = (
     "interval", "attempt", "machine_id", "cloud", "region", "zone", "instance_type", "capacity_type", "started_at",
     "ended_at", "price_usd_per_hour", "amount_nano_usd", "on_demand_nano_usd",
 )  # fmt: skip
+
+
+def _objective(row: ObjectiveRow) -> dict[str, Any]:
+    spent = row.burn_rates.get(str(objectives.BUDGET_SECONDS))
+    return {
+        "object": "endpoint.objective",
+        "name": row.objective,
+        "target": row.target,
+        "at_most_seconds": row.at_most,
+        "severity": objectives.severity(row.breached) or None,
+        "breached_since": min(row.breached.values(), default=None),
+        "burn_rates": {f"{seconds}s": row.burn_rates.get(str(seconds)) for seconds in objectives.PERIODS_SECONDS},
+        "budget_left_fraction": None if spent is None else 1 - spent,
+        "set_at": row.set_at,
+    }
 
 
 def _node(node: Node) -> dict[str, Any]:

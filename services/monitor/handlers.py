@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from services.monitor import domain, drift
 from services.monitor.domain import NANO_USD_PER_USD, Endpoint
 from services.monitor.metrics import DRIFT_DETECTIONS, DRIFT_P_VALUE, RETRAIN_DECISIONS
+from services.monitor.objective_store import ObjectiveStore
 from services.monitor.store import Store
 from services.monitor.tables import JobRow
 from sskai import telemetry
@@ -178,6 +179,12 @@ async def watch_endpoint(event: events.EndpointReady, store: Store, _now: dateti
 async def leave_endpoint(event: events.EndpointDeleted, store: Store, _now: datetime) -> list[Message]:
     endpoint = await store.endpoint(event.endpoint_id) or Endpoint(event.endpoint_id, event.tenant_id)
     await store.save_endpoint(replace(endpoint, deleted=True))
+    await ObjectiveStore(store.session).drop(event.endpoint_id, event.tenant_id)
+    return []
+
+
+async def set_objectives(event: events.EndpointObjectivesSet, store: Store, _now: datetime) -> list[Message]:
+    await ObjectiveStore(store.session).set(event)
     return []
 
 
@@ -273,6 +280,7 @@ HANDLERS: Handlers = {
     events.ModelVersionReady: remember_version,
     events.EndpointReady: watch_endpoint,
     events.EndpointDeleted: leave_endpoint,
+    events.EndpointObjectivesSet: set_objectives,
     events.InferenceSampled: test_for_drift,
     events.DriftDetected: decide_retraining,
 }

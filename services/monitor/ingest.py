@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from services.monitor.metrics import INGEST_SECONDS, SPANS
+from services.monitor.sampling import Sampling
 from services.monitor.span_store import SpanStore, Taken
 from services.monitor.spans import Span
 from sskai.database import Database
@@ -28,11 +29,19 @@ class _Ticket:
     error: Exception | None = None
 
 
+@dataclass(slots=True)
+class Sampler:
+    """What is known now of which traces to keep; the loops learn, whoever stores spans asks. One per process."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+
+
 class Ingest:
     """Writes spans in batches. One per process."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sampler: Sampler | None = None) -> None:
         self._database = database
+        self._sampler = sampler or Sampler()
         self._lock = asyncio.Lock()
         self._waiting: list[_Ticket] = []
 
@@ -58,7 +67,8 @@ class Ingest:
         error: Exception | None = RuntimeError("the writer was stopped")
         try:
             async with self._database.transaction() as session:
-                taken = await take(SpanStore(session), [span for ticket in batch for span in ticket.spans])
+                spans = [span for ticket in batch for span in ticket.spans]
+                taken = await take(SpanStore(session), spans, self._sampler.sampling)
             count_outcomes(taken)
             error = None
         except Exception as reason:
@@ -68,10 +78,10 @@ class Ingest:
                 ticket.done, ticket.error = True, error
 
 
-async def take(store: SpanStore, spans: Sequence[Span]) -> Taken:
+async def take(store: SpanStore, spans: Sequence[Span], sampling: Sampling) -> Taken:
     """Store spans in the running transaction, timed."""
     started = time.perf_counter()
-    taken = await store.add(spans, datetime.now(UTC))
+    taken = await store.add(spans, datetime.now(UTC), sampling)
     INGEST_SECONDS.observe(time.perf_counter() - started)
     return taken
 

@@ -6,13 +6,12 @@ import asyncio
 import json
 import random
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 
 from services.monitor import domain, drift, ledger
 from services.monitor.metrics import RECEIPTS
-from services.monitor.span_store import DELETE_LIMIT, SpanStore
 from services.monitor.store import Store
 from services.monitor.tables import JobRow, ReferenceRow
 from sskai import claims, telemetry
@@ -131,12 +130,3 @@ def _lines(objects: Objects, key: str) -> Iterator[bytes]:
         if read_bytes >= MAX_REFERENCE_BYTES:
             return
     yield rest
-
-
-async def forget(database: Database, trace_retention_days: float, max_stored_spans: int) -> None:
-    """Delete traces and windows past their time or beyond the limit."""
-    now = datetime.now(UTC)
-    gone = DELETE_LIMIT
-    while gone == DELETE_LIMIT:
-        async with database.transaction() as session:
-            gone = await SpanStore(session).forget(now, timedelta(days=trace_retention_days), max_stored_spans)

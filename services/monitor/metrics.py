@@ -26,3 +26,4 @@ DRIFT_P_VALUE = Histogram(
 )
 DRIFT_DETECTIONS = Counter("sskai_drift_detections", "Drifts detected", ["signal"])
 RETRAIN_DECISIONS = Counter("sskai_retrain_decisions", "Decisions on drifted models", ["rule"])
+OBJECTIVE_BREACHES = Counter("sskai_objective_breaches", "Broken promises told", ["objective", "severity"])

@@ -26,6 +26,8 @@ from services.monitor.spans import Attribute, Scalar, Span
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 
+OUR_PREFIX = "sskai."
+
 MAX_TEXT_CHARACTERS = 1_000
 MAX_NAME_CHARACTERS = 200
 MAX_ATTRIBUTES = 64
@@ -84,21 +86,23 @@ def read(data: bytes, content_type: str, now: datetime) -> Batch:
     now_ns = int(now.timestamp() * 1e9)
     spans: list[Span] = []
     rejected, reason = 0, ""
-    for service, span in _each(request):
+    for service, ours, span in _each(request):
         if fault := _fault(span, now_ns):
             rejected, reason = rejected + 1, fault
         else:
-            spans.append(_span(service, span))
+            spans.append(_span(service, ours, span))
     return Batch(spans, rejected, reason)
 
 
-def _each(request: ExportTraceServiceRequest) -> Iterator[tuple[str, trace_pb2.Span]]:
+def _each(request: ExportTraceServiceRequest) -> Iterator[tuple[str, dict[str, Attribute], trace_pb2.Span]]:
+    """Each span with its service, and what its process says of all its spans: tenant, job and attempt."""
     for resource_spans in request.resource_spans:
         attributes = resource_spans.resource.attributes
         service = next((item.value.string_value for item in attributes if item.key == "service.name"), "")
+        ours = _attributes([item for item in attributes if item.key.startswith(OUR_PREFIX)])
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
-                yield service[:MAX_NAME_CHARACTERS] or "unknown_service", span
+                yield service[:MAX_NAME_CHARACTERS] or "unknown_service", ours, span
 
 
 def _fault(span: trace_pb2.Span, now_ns: int) -> str:
@@ -113,7 +117,7 @@ def _fault(span: trace_pb2.Span, now_ns: int) -> str:
     return ""
 
 
-def _span(service: str, span: trace_pb2.Span) -> Span:
+def _span(service: str, ours: dict[str, Attribute], span: trace_pb2.Span) -> Span:
     return Span(
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
@@ -125,7 +129,7 @@ def _span(service: str, span: trace_pb2.Span) -> Span:
         ended_ns=span.end_time_unix_nano,
         failed=span.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
         status_message=_clean(span.status.message)[:MAX_TEXT_CHARACTERS],
-        attributes=_attributes(span.attributes),
+        attributes=ours | _attributes(span.attributes),
         events=[
             {
                 "name": _clean(event.name)[:MAX_NAME_CHARACTERS],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pydantic import Field
 
 import sskai.settings
@@ -26,6 +28,19 @@ class Settings(sskai.settings.Settings):
 
     trace_retention_days: float = Field(7.0, gt=0)
     max_stored_spans: int = Field(2_000_000, gt=0)
+    # Of traces in which nothing failed, nothing was slow and no job worked, this share is kept. Figures count all.
+    trace_sample_fraction: float = Field(1.0, ge=0, le=1)
+    trace_quiet_seconds: float = Field(10.0, gt=0)  # after its last span a trace is judged
+    trace_slow_seconds: float | None = Field(None, gt=0)  # beside each series' own p95 of the last hour
+
+    figures_10s_retention_hours: float = Field(2.0, ge=0.1)
+    figures_1m_retention_days: float = Field(2.0, gt=0)
+    figures_1h_retention_days: float = Field(90.0, gt=0)
+    figures_1d_retention_days: float = Field(730.0, gt=0)
+
+    objectives_look_seconds: float = Field(15.0, gt=0)
+    metrics_look_seconds: float = Field(15.0, gt=0)  # what /metrics tells of figures is at most so old
+
     # Facts about the attempts of a job that failed or was cancelled may still be on their way when it ends.
     receipt_settle_seconds: float = Field(10.0, ge=0)
 
@@ -42,3 +57,13 @@ class Settings(sskai.settings.Settings):
             retrain_cooldown_seconds=self.retrain_cooldown_seconds,
             retrain_budget_usd_per_30_days=self.retrain_budget_usd_per_30_days,
         )
+
+    @property
+    def figures_retention(self) -> dict[int, timedelta]:
+        """How long windows of each length are kept."""
+        return {
+            10: timedelta(hours=self.figures_10s_retention_hours),
+            60: timedelta(days=self.figures_1m_retention_days),
+            3600: timedelta(days=self.figures_1h_retention_days),
+            86_400: timedelta(days=self.figures_1d_retention_days),
+        }

@@ -1,29 +1,22 @@
-"""Spans and figures in PostgreSQL: a batch of any size in at most nine statements, every span counted exactly once."""
+"""Spans in PostgreSQL: a batch of any size in a few statements, every span counted exactly once."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, null, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.monitor.sketches import Cell
-from services.monitor.spans import (
-    HOUR_SECONDS,
-    MAX_SERIES,
-    MINUTE_SECONDS,
-    Series,
-    Span,
-    TraceBook,
-    count,
-)
-from services.monitor.tables import CellRow, SeriesRow, SpanRow, TraceRow
+from services.monitor.cells import Cells
+from services.monitor.copying import NULL_FIELD, copy_in, json_field
+from services.monitor.counting import count
+from services.monitor.sampling import Sampling
+from services.monitor.spans import MAX_SPANS_PER_TRACE, Span, TraceBook
+from services.monitor.tables import SpanRow, TraceRow
 
-WINDOW_RETENTION = {MINUTE_SECONDS: timedelta(days=2), HOUR_SECONDS: timedelta(days=90)}
 DELETE_LIMIT = 500  # traces in one transaction: each may have thousands of spans
 
 
@@ -42,13 +35,15 @@ class SpanStore:
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
 
-    async def add(self, spans: Iterable[Span], now: datetime) -> Taken:
+    async def add(self, spans: Iterable[Span], now: datetime, sampling: Sampling | None = None) -> Taken:
         """Store and count the spans that are new. A span is its (trace id, span id): the first one told stands."""
         batch = list(spans)
         if not batch:
             return Taken(0, 0, 0)
+        sampling = sampling or Sampling()
         distinct = {(span.trace_id, span.span_id): span for span in reversed(batch)}
-        books = await self._lock_traces(sorted({span.trace_id for span in batch}), now)
+        notable = {span.trace_id for span in batch if sampling.notable(span)}
+        books = await self._lock_traces(sorted({span.trace_id for span in batch}), notable, now)
         known = await self._known(list(distinct))
         new = [span for key, span in distinct.items() if key not in known]
         new.sort(key=lambda span: (span.started_ns, span.span_id))
@@ -56,7 +51,7 @@ class SpanStore:
         if new:
             await self._insert_spans(new, kept)
             await self._update_traces(books, new)
-            await self._count(new)
+            await Cells(self.session).add(count(new))
         return Taken(sum(kept), len(new) - sum(kept), len(batch) - len(new))
 
     async def trace(self, trace_id: str) -> tuple[list[Span], int]:
@@ -65,32 +60,30 @@ class SpanStore:
         kept = [Span(**body) for body in bodies if body is not None]
         return kept, len(bodies) - len(kept)
 
-    async def cells(
-        self, tenant_id: str, window_seconds: int, since: datetime, until: datetime, **labels: str
-    ) -> list[tuple[Series, datetime, int, Cell]]:
-        """A tenant's counters in the windows that start in [since, until), of the series that have these labels."""
-        statement = (
-            select(SeriesRow, CellRow)
-            .join(CellRow, CellRow.series_id == SeriesRow.series_id)
-            .where(
-                CellRow.window_seconds == window_seconds, CellRow.window_start >= since, CellRow.window_start < until
-            )
-            .filter(SeriesRow.tenant_id == tenant_id)
-            .filter(*(getattr(SeriesRow, label) == value for label, value in labels.items()))
-            .order_by(CellRow.window_start)
+    async def kept_among(self, trace_ids: Sequence[str]) -> set[str]:
+        """Those of the traces that can still be shown."""
+        there = select(TraceRow.trace_id).where(TraceRow.trace_id.in_(trace_ids), TraceRow.kept.isnot(False))
+        return set(await self.session.scalars(there))
+
+    async def sample(self, sampling: Sampling, quiet_since: datetime) -> int:
+        """Decide on traces that got nothing since then, or are as long as they may be. Returns how many.
+
+        Of a trace that is not kept the spans' ids stay, so that none of them is counted twice.
+        """
+        whole = TraceRow.spans >= MAX_SPANS_PER_TRACE
+        undecided = select(TraceRow).where(TraceRow.kept.is_(None), (TraceRow.last_received_at < quiet_since) | whole)
+        undecided = undecided.order_by(TraceRow.last_received_at).limit(DELETE_LIMIT)
+        rows = (await self.session.scalars(undecided.with_for_update(skip_locked=True))).all()
+        for row in rows:
+            row.kept = sampling.keeps(row.trace_id, notable=row.notable)
+        dropped = [row.trace_id for row in rows if not row.kept]
+        await self.session.execute(
+            update(SpanRow).where(SpanRow.trace_id.in_(dropped), SpanRow.body.isnot(None)).values(body=null())
         )
-        return [
-            (
-                Series(row.tenant_id, row.service, row.name, row.model, row.model_version, row.endpoint_id),
-                cell.window_start,
-                cell.bucket,
-                Cell(cell.spans, cell.errors, cell.seconds),
-            )
-            for row, cell in await self.session.execute(statement)
-        ]
+        return len(rows)
 
     async def forget(self, now: datetime, retention: timedelta, max_spans: int) -> int:
-        """Delete some traces past their time, or the oldest while there are more than `max_spans`; and old windows.
+        """Delete some traces past their time, or the oldest while there are more than `max_spans`.
 
         Returns the number of traces; call again until it is below DELETE_LIMIT.
         """
@@ -103,50 +96,47 @@ class SpanStore:
         idle = select(TraceRow.trace_id).where(TraceRow.trace_id.in_(select(doomed.c.trace_id)))
         idle = idle.with_for_update(skip_locked=True)
         gone = await self.session.execute(delete(TraceRow).where(TraceRow.trace_id.in_(idle)))
-        for window_seconds, kept_for in WINDOW_RETENTION.items():
-            await self.session.execute(
-                delete(CellRow).filter_by(window_seconds=window_seconds).where(CellRow.window_start < now - kept_for)
-            )
         return int(gone.rowcount)  # type: ignore[attr-defined]
 
-    async def _lock_traces(self, trace_ids: Sequence[str], now: datetime) -> dict[str, TraceBook]:
+    async def _lock_traces(self, trace_ids: Sequence[str], notable: set[str], now: datetime) -> dict[str, TraceBook]:
         """Make or lock the traces' rows, in one order for everybody: no two batches ever wait for each other.
 
-        One statement, so that no trace is forgotten between being found and being locked.
+        One statement, so that no trace is forgotten between being found and being locked. A trace that was not kept
+        and gets notable is kept from then on.
         """
         found = await self.session.execute(
             text(
-                "INSERT INTO monitor.traces (trace_id, names, spans, last_received_at) "
-                "SELECT id, '{}', 0, :now FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id "
-                "ON CONFLICT (trace_id) DO UPDATE SET last_received_at = excluded.last_received_at "
-                "RETURNING trace_id, names"
+                "INSERT INTO monitor.traces AS known (trace_id, names, spans, last_received_at, notable) "
+                "SELECT id, '{}', 0, :now, notable "
+                "FROM unnest(CAST(:ids AS text[]), CAST(:notable AS bool[])) AS told (id, notable) ORDER BY id "
+                "ON CONFLICT (trace_id) DO UPDATE SET last_received_at = excluded.last_received_at, "
+                "notable = known.notable OR excluded.notable, "
+                "kept = CASE WHEN known.kept OR NOT excluded.notable THEN known.kept END "
+                "RETURNING trace_id, names, kept"
             ),
-            {"ids": list(trace_ids), "now": now},
+            {"ids": list(trace_ids), "notable": [trace_id in notable for trace_id in trace_ids], "now": now},
         )
-        return {trace_id: TraceBook(names) for trace_id, names in found}
+        return {trace_id: TraceBook(names, closed=kept is False) for trace_id, names, kept in found}
 
     async def _known(self, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         found = await self.session.execute(
             text(
                 "SELECT trace_id, span_id FROM monitor.spans "
-                "JOIN unnest(CAST(:traces AS text[]), CAST(:spans AS text[])) AS asked (trace_id, span_id) "
+                "JOIN unnest(string_to_array(:traces, ','), string_to_array(:spans, ',')) AS asked (trace_id, span_id) "
                 "USING (trace_id, span_id)"
             ),
-            {"traces": [trace for trace, _ in keys], "spans": [span for _, span in keys]},
+            {"traces": ",".join(trace for trace, _ in keys), "spans": ",".join(span for _, span in keys)},
         )
         return {(trace_id, span_id) for trace_id, span_id in found}
 
     async def _insert_spans(self, spans: Sequence[Span], kept: Sequence[bool]) -> None:
-        await self.session.execute(
-            text(
-                "INSERT INTO monitor.spans (trace_id, span_id, body) "
-                "SELECT * FROM unnest(CAST(:traces AS text[]), CAST(:spans AS text[]), CAST(:bodies AS jsonb[]))"
+        await copy_in(
+            self.session,
+            "monitor.spans (trace_id, span_id, body)",
+            (
+                f"{span.trace_id}\t{span.span_id}\t{json_field(span.body) if keep else NULL_FIELD}\n"
+                for span, keep in zip(spans, kept, strict=True)
             ),
-            {
-                "traces": [span.trace_id for span in spans],
-                "spans": [span.span_id for span in spans],
-                "bodies": [json.dumps(asdict(span)) if keep else None for span, keep in zip(spans, kept, strict=True)],
-            },
         )
 
     async def _update_traces(self, books: dict[str, TraceBook], new: Sequence[Span]) -> None:
@@ -156,94 +146,15 @@ class SpanStore:
         await self.session.execute(
             text(
                 "UPDATE monitor.traces SET names = told.names, spans = spans + told.added "
-                "FROM unnest(CAST(:ids AS text[]), CAST(:names AS jsonb[]), CAST(:added AS int[])) "
-                "AS told (trace_id, names, added) WHERE traces.trace_id = told.trace_id"
+                "FROM jsonb_to_recordset(CAST(:told AS jsonb)) AS told (trace_id text, names jsonb, added int) "
+                "WHERE traces.trace_id = told.trace_id"
             ),
             {
-                "ids": list(added),
-                "names": [json.dumps(books[trace_id].names) for trace_id in added],
-                "added": list(added.values()),
+                "told": json.dumps(
+                    [
+                        {"trace_id": trace_id, "names": books[trace_id].names, "added": number}
+                        for trace_id, number in added.items()
+                    ]
+                )
             },
         )
-
-    async def _count(self, new: Sequence[Span]) -> None:
-        cells = count(new)
-        ids = await self._series_ids({key.series for key in cells})
-        sums: dict[tuple[int, int, datetime, int], Cell] = {}
-        for key, cell in cells.items():
-            place = (ids[key.series], key.window_seconds, key.window_start, key.bucket)
-            sums[place] = sums[place] + cell if place in sums else cell
-        # One order for everybody here, too: two batches that meet in several counters never wait for each other.
-        places = sorted(sums)
-        columns: dict[str, Any] = {
-            "series": [place[0] for place in places],
-            "windows": [place[1] for place in places],
-            "starts": [place[2] for place in places],
-            "buckets": [place[3] for place in places],
-            "spans": [sums[place].spans for place in places],
-            "errors": [sums[place].errors for place in places],
-            "seconds": [sums[place].seconds for place in places],
-        }
-        await self.session.execute(
-            text(
-                "INSERT INTO monitor.cells AS cell "
-                "(series_id, window_seconds, window_start, bucket, spans, errors, seconds) SELECT * FROM unnest("
-                "CAST(:series AS bigint[]), CAST(:windows AS int[]), CAST(:starts AS timestamptz[]), "
-                "CAST(:buckets AS int[]), CAST(:spans AS bigint[]), CAST(:errors AS bigint[]), "
-                "CAST(:seconds AS float8[])) "
-                "ON CONFLICT (series_id, window_seconds, window_start, bucket) DO UPDATE SET "
-                "spans = cell.spans + excluded.spans, errors = cell.errors + excluded.errors, "
-                "seconds = cell.seconds + excluded.seconds"
-            ),
-            columns,
-        )
-
-    async def _series_ids(self, wanted: set[Series]) -> dict[Series, int]:
-        """The id of each series. Beyond MAX_SERIES a new one is counted with its service's other ones."""
-        known = await self._find_series(wanted)
-        missing = wanted - known.keys()
-        if not missing:
-            return known
-        room = MAX_SERIES - int(await self.session.scalar(select(func.count()).select_from(SeriesRow)) or 0)
-        stands_for = {
-            series: series if place < room else series.collapsed for place, series in enumerate(sorted(missing))
-        }
-        made = sorted(set(stands_for.values()))
-        await self.session.execute(
-            text(
-                "INSERT INTO monitor.series (tenant_id, service, name, model, model_version, endpoint_id) "  # noqa: S608
-                f"SELECT * FROM {_UNNEST_LABELS} ON CONFLICT DO NOTHING"
-            ),
-            _labels(made),
-        )
-        found = await self._find_series(set(made))
-        return known | {series: found[stand_in] for series, stand_in in stands_for.items()}
-
-    async def _find_series(self, wanted: set[Series]) -> dict[Series, int]:
-        rows = await self.session.execute(
-            text(
-                "SELECT series_id, tenant_id, service, name, model, model_version, endpoint_id "  # noqa: S608
-                f"FROM monitor.series JOIN {_UNNEST_LABELS} AS asked "
-                "(tenant_id, service, name, model, model_version, endpoint_id) "
-                "USING (tenant_id, service, name, model, model_version, endpoint_id)"
-            ),
-            _labels(sorted(wanted)),
-        )
-        return {Series(*labels): series_id for series_id, *labels in rows}
-
-
-_UNNEST_LABELS = (
-    "unnest(CAST(:tenants AS text[]), CAST(:services AS text[]), CAST(:names AS text[]), CAST(:models AS text[]), "
-    "CAST(:versions AS text[]), CAST(:endpoints AS text[]))"
-)
-
-
-def _labels(series: Sequence[Series]) -> dict[str, list[str]]:
-    return {
-        "tenants": [one.tenant_id for one in series],
-        "services": [one.service for one in series],
-        "names": [one.name for one in series],
-        "models": [one.model for one in series],
-        "versions": [one.model_version for one in series],
-        "endpoints": [one.endpoint_id for one in series],
-    }

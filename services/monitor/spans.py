@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, TypeAlias
-
-from services.monitor.sketches import Cell, bucket_of
 
 Scalar: TypeAlias = str | int | float | bool
 Attribute: TypeAlias = Scalar | list[Scalar]
@@ -17,12 +14,8 @@ Attribute: TypeAlias = Scalar | list[Scalar]
 MAX_SPANS_PER_TRACE = 5_000
 MAX_SPANS_PER_NAME = 200
 
-MINUTE_SECONDS, HOUR_SECONDS = 60, 3600
-WINDOWS_SECONDS = (MINUTE_SECONDS, HOUR_SECONDS)
-
-# Names come from outside. More different ones than this are counted under OTHER, so that no table grows without end.
-MAX_SERIES = 5_000
-OTHER = "(other)"
+# Deeper spans of a nested trace stand under their ancestor at this depth: readers of JSON have their limits.
+MAX_NESTED_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,74 +42,33 @@ class Span:
 
     @property
     def tenant_id(self) -> str:
-        return self._text("sskai.tenant")
+        return self.text("sskai.tenant")
 
-    def _text(self, *names: str) -> str:
-        return next((str(self.attributes[name]) for name in names if name in self.attributes), "")
-
-    @property
-    def series(self) -> Series:
-        return Series(
-            tenant_id=self.tenant_id,
-            service=self.service,
-            name=self.name,
-            model=self._text("sskai.model", "gen_ai.request.model"),
-            model_version=self._text("sskai.model.version"),
-            endpoint_id=self._text("sskai.endpoint"),
-        )
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Series:
-    """Whose durations are counted together."""
-
-    tenant_id: str
-    service: str
-    name: str
-    model: str = ""
-    model_version: str = ""
-    endpoint_id: str = ""
+    def text(self, *names: str) -> str:
+        """The first of these attributes that the span has; empty if none."""
+        for name in names:
+            if name in self.attributes:
+                return str(self.attributes[name])
+        return ""
 
     @property
-    def collapsed(self) -> Series:
-        """Where it is counted when there are too many series: by tenant and service only."""
-        return Series(self.tenant_id, self.service, OTHER)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class CellKey:
-    """One counter: a series, a window of time, a bucket of durations."""
-
-    series: Series
-    window_seconds: int
-    window_start: datetime
-    bucket: int
-
-
-def count(spans: Iterable[Span]) -> dict[CellKey, Cell]:
-    """What the spans add to the figures, by the time at which they ended, in every window length."""
-    cells: dict[CellKey, Cell] = {}
-    for span in spans:
-        ended_at = span.ended_ns // 1_000_000_000
-        cell = Cell(1, int(span.failed), span.seconds)
-        for window_seconds in WINDOWS_SECONDS:
-            start = datetime.fromtimestamp(ended_at - ended_at % window_seconds, UTC)
-            key = CellKey(span.series, window_seconds, start, bucket_of(span.seconds))
-            cells[key] = cells[key] + cell if key in cells else cell
-    return cells
+    def body(self) -> dict[str, Any]:
+        """Its fields, as they are stored: `Span(**body)` is the span again."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class TraceBook:
     """How many spans of each kind a trace holds, and which of the next ones still find room."""
 
-    def __init__(self, names: Mapping[str, int] | None = None) -> None:
+    def __init__(self, names: Mapping[str, int] | None = None, *, closed: bool = False) -> None:
         self.names = dict(names or {})
         self._total = sum(self.names.values())
+        self._closed = closed  # it was decided that the trace is not kept
 
     def takes(self, span: Span) -> bool:
-        """Count the span in and say True, or say False: there are enough of its kind, or of all kinds."""
+        """Count the span in and say True, or say False: there are enough of its kind, or of all, or none is kept."""
         kind = f"{span.service} {span.name}"
-        if self._total >= MAX_SPANS_PER_TRACE or self.names.get(kind, 0) >= MAX_SPANS_PER_NAME:
+        if self._closed or self._total >= MAX_SPANS_PER_TRACE or self.names.get(kind, 0) >= MAX_SPANS_PER_NAME:
             return False
         self.names[kind] = self.names.get(kind, 0) + 1
         self._total += 1
@@ -176,3 +128,16 @@ def tree(spans: Sequence[Span]) -> list[Node]:
             nodes.append(Node(span, depth, (span.started_ns - first) / 1e9))
             stack.extend((child, depth + 1) for child in reversed(children.get(span.span_id, [])))
     return nodes
+
+
+def nested(nodes: Iterable[Node], shown: Callable[[Node], dict[str, Any]]) -> list[dict[str, Any]]:
+    """A trace's nodes, in tree order, as roots that hold their `children`; `shown` says what is told of each."""
+    roots: list[dict[str, Any]] = []
+    path: list[list[dict[str, Any]]] = [roots]  # where a span of each depth goes
+    for node in nodes:
+        depth = min(node.depth, MAX_NESTED_DEPTH)
+        del path[depth + 1 :]
+        told = {**shown(node), "children": []}
+        path[depth].append(told)
+        path.append(told["children"])
+    return roots

@@ -5,8 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, false
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    false,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sskai.claims import Claimable
@@ -146,7 +157,7 @@ class DriftTestRow(Base):
 
 
 class TraceRow(Base):
-    """How many spans a trace holds. Whose it is, its spans say."""
+    """How many spans a trace holds, and whether they are to be kept. Whose it is, its spans say."""
 
     __tablename__ = "traces"
 
@@ -154,6 +165,8 @@ class TraceRow(Base):
     names: Mapped[dict[str, int]] = mapped_column(JSONB, default=dict)  # kept spans by "service name"
     spans: Mapped[int] = mapped_column(default=0)  # all of them, kept or only counted
     last_received_at: Mapped[datetime] = mapped_column(index=True)
+    notable: Mapped[bool] = mapped_column(server_default=false())  # a span of it failed, was slow, or is of a job
+    kept: Mapped[bool | None]  # what the sampling decided; None: it has not yet
 
 
 class SpanRow(Base):
@@ -167,12 +180,20 @@ class SpanRow(Base):
 
 
 class SeriesRow(Base):
-    """Whose durations are counted together."""
+    """Whose spans are counted together."""
 
     __tablename__ = "series"
     __table_args__ = (
         UniqueConstraint(
-            "tenant_id", "service", "name", "model", "model_version", "endpoint_id", name="uq_series_labels"
+            "tenant_id",
+            "service",
+            "name",
+            "model",
+            "model_version",
+            "endpoint_id",
+            "job_id",
+            "attempt",
+            name="uq_series_labels",
         ),
     )
 
@@ -183,21 +204,54 @@ class SeriesRow(Base):
     model: Mapped[str]
     model_version: Mapped[str]
     endpoint_id: Mapped[str]
+    job_id: Mapped[str] = mapped_column(server_default="")
+    attempt: Mapped[str] = mapped_column(server_default="")
 
 
 class CellRow(Base):
-    """A bucket of a series' histogram in one window. Figures are sums over these."""
+    """What was counted of a series' measure in one window. Figures are sums over these, in which each span is once.
+
+    There may be several rows of one window: each batch of spans adds its own, and none is ever waited for. `rolled`:
+    what is in it is in a row of the next longer windows, too. No foreign key: checking it for each row would cost more
+    than writing the row, and rows of a series that is gone are seen by nobody.
+    """
 
     __tablename__ = "cells"
-    __table_args__ = (Index(None, "window_seconds", "window_start"),)
+    __table_args__ = (
+        Index(None, "window_seconds", "rolled", "window_start"),
+        Index(None, "series_id", "window_seconds", "window_start"),
+    )
 
-    series_id: Mapped[int] = mapped_column(BigInteger, ForeignKey(SeriesRow.series_id), primary_key=True)
-    window_seconds: Mapped[int] = mapped_column(primary_key=True)
-    window_start: Mapped[datetime] = mapped_column(primary_key=True)
-    bucket: Mapped[int] = mapped_column(primary_key=True)
+    cell_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    series_id: Mapped[int] = mapped_column(BigInteger)
+    measure: Mapped[str]
+    window_seconds: Mapped[int]
+    window_start: Mapped[datetime]
+    rolled: Mapped[bool]
     spans: Mapped[int] = mapped_column(BigInteger)
-    errors: Mapped[int] = mapped_column(BigInteger)
-    seconds: Mapped[float]
+    total: Mapped[float]
+    buckets: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    counts: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    errors: Mapped[dict[str, int] | None] = mapped_column(JSONB)  # by kind; None: none
+    exemplar_values: Mapped[list[float]] = mapped_column(ARRAY(Double))
+    exemplar_trace_ids: Mapped[list[str]] = mapped_column(ARRAY(Text))
+
+
+class ObjectiveRow(Base):
+    """What an endpoint promises, and whether it keeps it now."""
+
+    __tablename__ = "objectives"
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    objective: Mapped[str] = mapped_column(primary_key=True)  # e.g. "availability"
+    tenant_id: Mapped[str]
+    endpoint_name: Mapped[str]
+    measure: Mapped[str | None]  # of which values up to `at_most` are good; None: answers without server error are
+    at_most: Mapped[float | None]
+    target: Mapped[float]  # the share of good ones that is promised
+    breached: Mapped[dict[str, str]] = mapped_column(JSONB, server_default="{}")  # rule to since when, ISO 8601
+    burn_rates: Mapped[dict[str, float]] = mapped_column(JSONB, server_default="{}")  # by window, at the last look
+    set_at: Mapped[datetime]
 
 
 class CursorRow(Base):

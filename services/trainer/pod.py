@@ -60,18 +60,18 @@ def main() -> int:
 
         return agent.main(settings)
     rank = members.rank()
-    telemetry.setup("trainer", settings.otlp_url, settings.log_level)
-    structlog.contextvars.bind_contextvars(job_id=settings.job_id, attempt=settings.attempt)
-    structlog.get_logger().info("started", started_at=STARTED_AT)
-    otel_context.attach(telemetry.context_from(os.environ.get("TRACEPARENT")))
-    folder = settings.work_dir if settings.work_dir and rank == 0 else Path(tempfile.mkdtemp(prefix="sskai-"))
-    folder.mkdir(parents=True, exist_ok=True)
     attributes: dict[str, str | int] = {
         "sskai.job": settings.job_id,
         "sskai.tenant": settings.tenant_id,
         "sskai.attempt": settings.attempt,
         "sskai.machine": settings.machine_id,
     }
+    telemetry.setup("trainer", settings.otlp_url, settings.log_level, attributes)
+    structlog.contextvars.bind_contextvars(job_id=settings.job_id, attempt=settings.attempt)
+    structlog.get_logger().info("started", started_at=STARTED_AT)
+    otel_context.attach(telemetry.context_from(os.environ.get("TRACEPARENT")))
+    folder = settings.work_dir if settings.work_dir and rank == 0 else Path(tempfile.mkdtemp(prefix="sskai-"))
+    folder.mkdir(parents=True, exist_ok=True)
     with telemetry.span_beside("pod", attributes):
         progress = Progress(settings.kafka_bootstrap, settings.job_id, settings.tenant_id, settings.attempt, folder)
         if rank > 0:

@@ -75,7 +75,14 @@ class Neighbours:
         async def trace(trace_id: str, request: Request) -> Response:
             if request.headers["x-sskai-tenant"] != self.tenants_trace:
                 return Response(status_code=404)
-            return JSONResponse({"trace_id": trace_id, "internal": request.headers["x-sskai-internal"]})
+            told = {"trace_id": trace_id, "internal": request.headers["x-sskai-internal"]}
+            return JSONResponse({**told, "shape": request.query_params["shape"]})
+
+        @app.get("/v1/figures")
+        async def figures(request: Request) -> Response:
+            if request.query_params.get("window") == "5m":
+                return JSONResponse({"title": "Not such a window", "status": 422}, 422)
+            return JSONResponse({"asked": dict(request.query_params), "tenant": request.headers["x-sskai-tenant"]})
 
         return app
 
@@ -222,8 +229,22 @@ async def test_errors_have_openais_shape(house: House, neighbours: Neighbours) -
 async def test_a_trace_is_the_monitors_to_show(house: House, neighbours: Neighbours) -> None:
     neighbours.tenants_trace = await tenant_of(house)
     answer = await house.ann.get(f"/v1/traces/{TRACE}")
-    assert answer.json() == {"trace_id": TRACE, "internal": "internal"}
+    assert answer.json() == {"trace_id": TRACE, "internal": "internal", "shape": "list"}
+    assert (await house.ann.get(f"/v1/traces/{TRACE}?shape=tree")).json()["shape"] == "tree"
+    assert (await house.ann.get(f"/v1/traces/{TRACE}?shape=star")).status_code == 422
     assert (await house.bob.get(f"/v1/traces/{TRACE}")).status_code == 404
     assert (await house.ann.get("/v1/traces/not-a-trace")).status_code == 404
     house.world.settings.otlp_url = "http://127.0.0.1:9"
     assert (await house.ann.get(f"/v1/traces/{TRACE}")).status_code == 503
+
+
+async def test_figures_are_the_monitors_to_tell(house: House, neighbours: Neighbours) -> None:
+    answer = await house.ann.get("/v1/figures?window=1h&group_by=endpoint_id&whole=true")
+    assert answer.json() == {
+        "asked": {"window": "1h", "group_by": "endpoint_id", "whole": "true"},
+        "tenant": await tenant_of(house),
+    }
+    refused = await house.ann.get("/v1/figures?window=5m")
+    assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
+    house.world.settings.otlp_url = "http://127.0.0.1:9"
+    assert (await house.ann.get("/v1/figures")).status_code == 503

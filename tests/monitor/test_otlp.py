@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,8 +30,10 @@ from opentelemetry.sdk.resources import Resource as SdkResource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import StatusCode, format_trace_id
+from sqlalchemy import text
 
-from services.monitor import api, loops
+from services.monitor import api, housekeeping
+from services.monitor.counting import RETENTION
 from services.monitor.ingest import Ingest
 from services.monitor.span_store import SpanStore
 from services.monitor.spans import MAX_SPANS_PER_NAME
@@ -62,14 +64,25 @@ def gateway(tenant: str = "A") -> dict[str, str]:
     return {"X-SSKAI-Tenant": tenant, "X-SSKAI-Internal": TOKEN}
 
 
-def attribute(key: str, value: str) -> KeyValue:
-    return KeyValue(key=key, value=AnyValue(string_value=value))
+def attribute(key: str, value: str | float) -> KeyValue:
+    if isinstance(value, str):
+        return KeyValue(key=key, value=AnyValue(string_value=value))
+    return KeyValue(key=key, value=AnyValue(double_value=value))
 
 
 def span(
-    number: int, *, trace: int = 1, parent: int = 0, name: str = "work", seconds: float = 0.1, failed: bool = False
+    number: int,
+    *,
+    trace: int = 1,
+    parent: int = 0,
+    name: str = "work",
+    seconds: float = 0.1,
+    failed: bool = False,
+    skew_seconds: float = 0.0,
+    attributes: Mapping[str, str | float] | None = None,
 ) -> Span:
-    end = time.time_ns()
+    end = time.time_ns() + int(skew_seconds * 1e9)
+    told = {"sskai.tenant": "A", **(attributes or {})}
     return Span(
         trace_id=trace.to_bytes(16, "big"),
         span_id=number.to_bytes(8, "big"),
@@ -78,7 +91,7 @@ def span(
         kind=Span.SPAN_KIND_SERVER,
         start_time_unix_nano=end - int(seconds * 1e9),
         end_time_unix_nano=end,
-        attributes=[attribute("sskai.tenant", "A")],
+        attributes=[attribute(key, value) for key, value in told.items()],
         status=SpanStatus(code=SpanStatus.STATUS_CODE_ERROR if failed else SpanStatus.STATUS_CODE_UNSET),
     )
 
@@ -218,6 +231,62 @@ async def test_a_trace_keeps_some_of_each_kind_and_counts_all(monitor: httpx2.As
     assert [row["spans"] for row in await figures(monitor, name="heartbeat")] == [MAX_SPANS_PER_NAME + extra]
 
 
+async def test_a_trace_is_shown_nested_too(monitor: httpx2.AsyncClient) -> None:
+    await send(monitor, span(1), span(2, parent=1), span(3, parent=2))
+    told = (await monitor.get("/v1/traces/" + "00" * 15 + "01?shape=tree", headers=gateway())).json()
+    [root] = told["spans"]
+    [child] = root["children"]
+    [grandchild] = child["children"]
+    assert [one["depth"] for one in (root, child, grandchild)] == [0, 1, 2]
+    assert grandchild["children"] == []
+
+
+async def test_an_answers_tokens_and_waits_are_told_beside_its_duration(monitor: httpx2.AsyncClient) -> None:
+    def answer(number: int, first_token: float, tokens: float) -> Span:
+        attributes: dict[str, str | float] = {
+            "gen_ai.operation.name": "chat",
+            "sskai.endpoint": "endpoint_1",
+            "gen_ai.usage.output_tokens": tokens,
+            "gen_ai.server.time_to_first_token": first_token,
+        }
+        return span(number, name="chat", seconds=1, attributes=attributes)
+
+    await send(monitor, *(answer(number, number / 100, number) for number in range(1, 101)))
+    [row] = await figures(monitor, group_by="endpoint_id", endpoint_id="endpoint_1")
+    assert sorted(row["values"]) == ["output_tokens", "time_to_first_token_seconds"]
+    assert (row["spans"], row["values"]["output_tokens"]["total"]) == (100, 5050)
+    assert row["values"]["time_to_first_token_seconds"]["p95"] == pytest.approx(0.95, rel=0.02)
+
+
+async def test_figures_of_an_attempt_are_counted_by_what_its_process_says_of_itself(
+    monitor: httpx2.AsyncClient,
+) -> None:
+    told = request(span(1, name="train"), span(2, name="load"), service="trainer")
+    told.resource_spans[0].resource.attributes.extend([attribute("sskai.job", "job_1"), attribute("sskai.attempt", 2)])
+    await monitor.post("/v1/traces", content=told.SerializeToString(), headers=PROTOBUF)
+    rows = await figures(monitor, group_by="job_id,attempt,name")
+    assert [(row["job_id"], row["attempt"], row["name"], row["spans"]) for row in rows] == [
+        ("job_1", "2.0", "load", 1),
+        ("job_1", "2.0", "train", 1),
+    ]
+    assert [row["spans"] for row in await figures(monitor, group_by="service")] == [2]
+
+
+async def test_the_slowest_span_leads_to_its_trace_as_long_as_that_is_kept(
+    monitor: httpx2.AsyncClient, database: Database
+) -> None:
+    await send(monitor, *(span(1, trace=trace, seconds=trace) for trace in (1, 2, 3)))
+    [row] = await figures(monitor)
+    assert row["exemplar_trace_id"] == f"{3:032x}"
+    async with database.transaction() as session:
+        await session.execute(text("DELETE FROM monitor.traces WHERE trace_id = :id"), {"id": f"{3:032x}"})
+    [row] = await figures(monitor)
+    assert row["exemplar_trace_id"] is None  # a window remembers one of a batch: the next one has its own
+    await send(monitor, span(2, trace=2, seconds=2.5))
+    [row] = await figures(monitor)
+    assert row["exemplar_trace_id"] == f"{2:032x}"
+
+
 async def test_a_tenant_reads_only_what_is_its_own(monitor: httpx2.AsyncClient) -> None:
     await send(monitor, span(1))
     path = "/v1/traces/" + "00" * 15 + "01"
@@ -244,6 +313,7 @@ async def test_without_a_token_nobody_reads(database: Database) -> None:
         {"until": "2020-01-01T00:00:00Z", "since": "2020-01-02T00:00:00Z"},
         {"group_by": "tenant_id"},
         {"window": "5m"},
+        {"window": "10s", "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:01:00Z"},
         {"unknown": "1"},
     ],
 )
@@ -267,7 +337,7 @@ async def test_old_and_surplus_traces_are_forgotten(monitor: httpx2.AsyncClient,
                 found.append(len(spans))
         return found
 
-    await loops.forget(database, trace_retention_days=1, max_stored_spans=25)
+    await housekeeping.forget(database, 1, 25, RETENTION)
     assert await left() == [0, 10, 10]
     async with database.transaction() as session:
         assert await SpanStore(session).forget(datetime.now(UTC) + timedelta(days=2), timedelta(days=1), 10**9) == 2

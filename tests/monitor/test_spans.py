@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitor.sketches import Cell
+from services.monitor.counting import DURATION, count, error_kind, series_of
 from services.monitor.spans import (
+    MAX_NESTED_DEPTH,
     MAX_SPANS_PER_NAME,
     MAX_SPANS_PER_TRACE,
     Span,
     TraceBook,
-    count,
+    nested,
     owner,
     tree,
     visible_to,
@@ -100,17 +101,102 @@ def test_repeated_spans_leave_room_for_the_rest_of_the_story() -> None:
     assert not TraceBook({"gateway a": MAX_SPANS_PER_TRACE}).takes(span("x", name="deploy"))
 
 
-def test_spans_are_counted_by_minute_and_hour_of_their_end() -> None:
-    end = datetime(2026, 11, 1, 12, 59, 59, 900_000, UTC).timestamp()
-    told = [span("a", start=end - 0.5, end=end), span("b", start=end - 0.5, end=end, name="a", failed=True)]
-    cells = count(told)
-    assert {(key.window_seconds, key.window_start.strftime("%H:%M")): cell for key, cell in cells.items()} == {
-        (60, "12:59"): Cell(2, 1, pytest.approx(1.0)),
-        (3600, "12:00"): Cell(2, 1, pytest.approx(1.0)),
+def test_a_nested_trace_holds_every_span_under_its_parent() -> None:
+    told = [
+        span("late", "root", 5, 6),
+        span("root", "", 1, 9),
+        span("leaf", "early", 3, 4),
+        span("early", "root", 2, 4),
+    ]
+    [root] = nested(tree(told), lambda node: {"id": node.span.span_id})
+    assert root == {
+        "id": "root",
+        "children": [
+            {"id": "early", "children": [{"id": "leaf", "children": []}]},
+            {"id": "late", "children": []},
+        ],
     }
+
+
+def test_a_very_deep_trace_is_nested_only_so_far() -> None:
+    [root] = nested(tree([span(str(n), str(n - 1)) for n in range(5000)]), lambda node: {"id": node.span.span_id})
+    for _ in range(MAX_NESTED_DEPTH - 1):
+        [root] = root["children"]
+    assert len(root["children"]) == 5000 - MAX_NESTED_DEPTH
+
+
+def test_a_trace_that_is_not_kept_takes_nothing() -> None:
+    assert not TraceBook(closed=True).takes(span("a"))
+
+
+def test_spans_are_counted_in_the_window_of_their_end() -> None:
+    end = datetime(2026, 11, 1, 12, 59, 59, 900_000, UTC).timestamp()
+    told = [
+        span("a", start=end - 0.5, end=end),
+        span("b", start=end - 0.7, end=end, name="a", failed=True, trace_id="slow"),
+    ]
+    [(key, tally)] = count(told).items()
+    assert (key.measure, key.window_start) == (DURATION, datetime(2026, 11, 1, 12, 59, 50, tzinfo=UTC))
+    assert (tally.spans, tally.errors) == (2, {"error": 1})
+    assert tally.total == pytest.approx(1.2)
+    [(longest, trace_id)] = tally.exemplars
+    assert longest == pytest.approx(0.7)
+    assert trace_id == "slow"
 
 
 def test_a_span_is_counted_under_its_model_and_endpoint() -> None:
     attributes = {"sskai.tenant": "A", "gen_ai.request.model": "m", "sskai.model.version": 3, "sskai.endpoint": "e"}
-    series = span("a", attributes=attributes).series
+    [series] = series_of(span("a", attributes=attributes))
     assert (series.tenant_id, series.model, series.model_version, series.endpoint_id) == ("A", "m", "3", "e")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "job", "attempt"),
+    [
+        ({"sskai.job": "job_1", "sskai.attempt": 2}, "job_1", "2"),
+        ({"sskai.subject": "job_1"}, "job_1", ""),
+        ({"sskai.subject": "endpoint_1"}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_what_works_for_a_job_is_counted_for_its_attempt_too(
+    attributes: dict[str, Any], job: str | None, attempt: str | None
+) -> None:
+    of_service, *of_job = series_of(span("a", attributes=attributes))
+    assert (of_service.job_id, of_service.attempt) == ("", "")
+    assert [(one.job_id, one.attempt) for one in of_job] == ([(job, attempt)] if job else [])
+
+
+def test_what_an_answer_took_is_counted_beside_its_duration() -> None:
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.usage.input_tokens": 12,
+        "gen_ai.usage.output_tokens": 3,
+        "gen_ai.usage.cache_read.input_tokens": 0,
+        "gen_ai.server.time_to_first_token": 0.25,
+        "sskai.queue_seconds": "no number",
+        "sskai.batch_size": True,
+    }
+    counted = {key.measure: tally.total for key, tally in count([span("a", attributes=attributes)]).items()}
+    assert counted == {
+        DURATION: 1.0,
+        "input_tokens": 12,
+        "output_tokens": 3,
+        "cached_tokens": 0,
+        "time_to_first_token_seconds": 0.25,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({}, ""),
+        ({"attributes": {"error.type": "timeout"}}, ""),
+        ({"failed": True}, "error"),
+        ({"failed": True, "attributes": {"error.type": "timeout", "http.response.status_code": 504}}, "timeout"),
+        ({"failed": True, "attributes": {"http.response.status_code": 502}}, "502"),
+        ({"failed": True, "events": [{"name": "x", "attributes": {"exception.type": "ValueError"}}]}, "ValueError"),
+    ],
+)
+def test_an_errors_kind_is_the_first_word_that_says_it(fields: dict[str, Any], kind: str) -> None:
+    assert error_kind(span("a", **fields)) == kind

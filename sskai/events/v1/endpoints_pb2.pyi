@@ -176,3 +176,26 @@ class EndpointTrafficRequested(_message.Message):
     rules: EndpointTrafficRequested.Rules
     requested_at: _timestamp_pb2.Timestamp
     def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., action: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., rules: _Optional[_Union[EndpointTrafficRequested.Rules, _Mapping]] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class EndpointObjectivesSet(_message.Message):
+    __slots__ = ("endpoint_id", "tenant_id", "name", "objectives", "set_at")
+    class Objective(_message.Message):
+        __slots__ = ("name", "target", "at_most_seconds")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        TARGET_FIELD_NUMBER: _ClassVar[int]
+        AT_MOST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        target: float
+        at_most_seconds: float
+        def __init__(self, name: _Optional[str] = ..., target: _Optional[float] = ..., at_most_seconds: _Optional[float] = ...) -> None: ...
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVES_FIELD_NUMBER: _ClassVar[int]
+    SET_AT_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    tenant_id: str
+    name: str
+    objectives: _containers.RepeatedCompositeFieldContainer[EndpointObjectivesSet.Objective]
+    set_at: _timestamp_pb2.Timestamp
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[EndpointObjectivesSet.Objective, _Mapping]]] = ..., set_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -35,7 +35,7 @@ class DriftDetected(_message.Message):
     def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., signal: _Optional[str] = ..., test: _Optional[str] = ..., statistic: _Optional[float] = ..., threshold: _Optional[float] = ..., sample_size: _Optional[int] = ..., reference_size: _Optional[int] = ..., detected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ObjectiveBreached(_message.Message):
-    __slots__ = ("endpoint_id", "tenant_id", "objective", "value", "target", "window_seconds", "breached_at")
+    __slots__ = ("endpoint_id", "tenant_id", "objective", "value", "target", "window_seconds", "breached_at", "severity", "rule", "burn_rate", "answers")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,10 @@ class ObjectiveBreached(_message.Message):
     TARGET_FIELD_NUMBER: _ClassVar[int]
     WINDOW_SECONDS_FIELD_NUMBER: _ClassVar[int]
     BREACHED_AT_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    BURN_RATE_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     tenant_id: str
     objective: str
@@ -50,7 +54,25 @@ class ObjectiveBreached(_message.Message):
     target: float
     window_seconds: float
     breached_at: _timestamp_pb2.Timestamp
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., objective: _Optional[str] = ..., value: _Optional[float] = ..., target: _Optional[float] = ..., window_seconds: _Optional[float] = ..., breached_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    severity: str
+    rule: str
+    burn_rate: float
+    answers: int
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., objective: _Optional[str] = ..., value: _Optional[float] = ..., target: _Optional[float] = ..., window_seconds: _Optional[float] = ..., breached_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., severity: _Optional[str] = ..., rule: _Optional[str] = ..., burn_rate: _Optional[float] = ..., answers: _Optional[int] = ...) -> None: ...
+
+class ObjectiveRecovered(_message.Message):
+    __slots__ = ("endpoint_id", "tenant_id", "objective", "breached_at", "recovered_at")
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    BREACHED_AT_FIELD_NUMBER: _ClassVar[int]
+    RECOVERED_AT_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    tenant_id: str
+    objective: str
+    breached_at: _timestamp_pb2.Timestamp
+    recovered_at: _timestamp_pb2.Timestamp
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., objective: _Optional[str] = ..., breached_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recovered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class RetrainRequested(_message.Message):
     __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "model_id", "version", "parent_job_id", "reason", "budget_usd", "requested_at")
