@@ -81,9 +81,14 @@ def test_how_a_result_is_served(files: dict[str, bytes], kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"), [("diffusers-lora", "'diffusers-lora' is not served"), ("own-model", "data.py, model.py, ")]
+    ("kind", "says"),
+    [
+        ("onnx", "'onnx' is not served"),
+        ("diffusers-lora", "pytorch_lora_weights.safetensors is missing"),
+        ("own-model", "data.py, model.py, "),
+    ],
 )
-def test_a_result_of_another_kind_is_refused_by_its_name(kind: str, says: str) -> None:
+def test_a_result_that_is_not_what_it_says_is_refused_by_name(kind: str, says: str) -> None:
     files = {"config.json": b"{}", "sskai.json": json.dumps({"kind": kind}).encode()}
     with pytest.raises(ManifestError, match=says):
         manifests.kind_of(files.__getitem__, files)
