@@ -27,7 +27,10 @@ PIPELINE = "model_index.json"  # of diffusers; the pipeline's parts lie in folde
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 PIPELINE_ADAPTER = "pytorch_lora_weights.safetensors"  # diffusers' name for it
 OF_A_PIPELINE = "diffusers-lora"
-DECLARED_FILES = {OWN_MODEL: OWN_MODEL_FILES, OF_A_PIPELINE: (PIPELINE_ADAPTER,)}  # what such a result must have
+DECLARED_FILES: dict[str | None, tuple[str, ...]] = {
+    OWN_MODEL: OWN_MODEL_FILES,
+    OF_A_PIPELINE: (PIPELINE_ADAPTER,),
+}  # what such a result must have
 
 
 class Kind(StrEnum):
