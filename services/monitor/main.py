@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from services.monitor import api, loops, otlp
+from services.monitor import api, loops, otlp, spend_loops
 from services.monitor.handlers import HANDLERS
 from services.monitor.ingest import Ingest, count_outcomes, take
 from services.monitor.metrics import SPANS
@@ -35,6 +35,8 @@ def build(settings: Settings) -> Service:
     running = [
         every(0.25, partial(loops.issue_receipts, database, settings.receipt_settle_seconds)),
         every(0.5, partial(loops.fetch_references, database, objects)),
+        every(60, partial(spend_loops.meter_things, database, settings.rules)),
+        every(2, partial(spend_loops.answer_waiting, database), name="answer_reserve_requests"),
         every(60, partial(loops.forget, database, settings.trace_retention_days, settings.max_stored_spans)),
     ]
     if settings.cloud_url:

@@ -11,9 +11,9 @@ from services.monitor import budgets, storage
 from services.monitor.budget_store import BudgetStore, owner_of
 from services.monitor.budgets import Account, Budget, Owner
 from services.monitor.domain import NANO_USD_PER_USD
-from services.monitor.spend_store import EGRESS, SpendStore
+from services.monitor.spend_store import SpendStore
 from services.monitor.spend_tables import ReserveRow
-from services.monitor.storage import Item
+from services.monitor.storage import EGRESS, Item
 from services.monitor.store import Store
 from sskai.contract import moment, timestamp
 from sskai.delivery import Handlers

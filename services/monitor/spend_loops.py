@@ -10,9 +10,9 @@ from services.monitor import storage
 from services.monitor.budget_store import BudgetStore
 from services.monitor.domain import Rules
 from services.monitor.spend_handlers import answer
-from services.monitor.spend_store import EGRESS, STORAGE, SpendStore
+from services.monitor.spend_store import SpendStore
 from services.monitor.spend_tables import MeterRow
-from services.monitor.storage import Fetch, Item, Meter, Row
+from services.monitor.storage import EGRESS, STORAGE, Fetch, Item, Meter, Row
 from services.monitor.tables import AttemptRow, JobRow
 from sskai import claims
 from sskai.contract import timestamp
@@ -41,7 +41,7 @@ async def meter_things(database: Database, rules: Rules, now: datetime | None = 
                     continue
                 if over and row.kind == STORAGE:
                     await spends.forget_items(row.thing_id)
-                await tell(session, *(_spend(row, one) for one in rows))
+                await tell(session, *(_spend(row, one, rules.objects_region) for one in rows))
 
 
 async def _advance(spends: SpendStore, row: MeterRow, rules: Rules, now: datetime) -> tuple[Meter, list[Row]]:
@@ -74,11 +74,12 @@ async def _moves(spends: SpendStore, job_id: str, checkpoints: list[Item], rules
     return storage.moves(fetches, checkpoints, weights + (job.dataset_bytes if job else 0))
 
 
-def _spend(row: MeterRow, one: Row) -> events.SpendRecorded:
+def _spend(row: MeterRow, one: Row, region: str) -> events.SpendRecorded:
     return events.SpendRecorded(
         job_id=row.thing_id,
         tenant_id=row.tenant_id,
         interval=one.interval,
+        placement=events.Placement(cloud="aws" if region else "local", region=region),
         started_at=timestamp(one.started_at),
         ended_at=timestamp(one.ended_at),
         amount_nano_usd=one.amount_nano_usd,

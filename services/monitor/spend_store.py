@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -11,30 +10,17 @@ from sqlalchemy import Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.monitor.costs import Total
 from services.monitor.spend_tables import DayRow, ItemRow, MeterRow, OwnerRow
-from services.monitor.storage import Item, next_midnight
+from services.monitor.storage import COMPUTE, STORAGE, Item, next_midnight
 from services.monitor.tables import Base, SpendRow
 from sskai.contract import moment
 from sskai.events import v1 as events
 
-COMPUTE, STORAGE, EGRESS = "compute", "storage", "egress"
 _MICROSECOND = timedelta(microseconds=1)
 _SUMMED = (
     "amount_nano_usd", "on_demand_nano_usd", "machine_microseconds", "input_tokens", "output_tokens", "rows",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """Sums of the ledger's rows of one group. `group`: the values of what was grouped by."""
-
-    group: tuple[Any, ...]
-    amount_nano_usd: int
-    on_demand_nano_usd: int
-    machine_microseconds: int
-    input_tokens: int
-    output_tokens: int
-    rows: int
 
 
 class SpendStore:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
+COMPUTE, STORAGE, EGRESS = "compute", "storage", "egress"  # kinds of the ledger's rows
 GB = 10**9
 SECONDS_PER_MONTH = 730 * 3600
 NANO = 10**9

@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.monitor.domain import NANO_USD_PER_USD, Endpoint, Rules
 from services.monitor.drift import Martingale, Reference
 from services.monitor.ledger import AttemptLog, Receipt, Row
-from services.monitor.spend_store import COMPUTE, SpendStore
+from services.monitor.spend_store import SpendStore
+from services.monitor.storage import COMPUTE
 from services.monitor.tables import (
     AttemptRow,
     Base,
