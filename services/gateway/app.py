@@ -11,7 +11,9 @@ from fastapi import Depends, FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
 from services.gateway.api import (
+    budgets,
     chat,
+    costs,
     datasets,
     docs,
     endpoints,
@@ -35,6 +37,7 @@ from sskai.http import install_problem_handlers
 
 RESOURCES = (
     datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, infer, feedback, keys,
+    costs, budgets,
 )  # fmt: skip
 
 

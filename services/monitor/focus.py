@@ -154,7 +154,7 @@ def _column(name: str, type_: Type, nullable: bool, level: str, value: Callable[
 _M, _C, _R, _X = "Mandatory", "Conditional", "Recommended", "Custom"
 _S, _D, _T, _J = Type.STRING, Type.DECIMAL, Type.TIME, Type.JSON
 
-# (name, type, may be null, level, value). "Column Naming and Ordering" leaves the order free: by name, custom ones last.
+# (name, type, may be null, level, value). "Column Naming and Ordering" leaves the order free: by name, `x_` ones last.
 COLUMNS: tuple[Column, ...] = tuple(
     _column(*one)
     for one in (
