@@ -12,7 +12,7 @@ from services.monitor.domain import Rules
 from services.monitor.spend_handlers import answer
 from services.monitor.spend_store import SpendStore
 from services.monitor.spend_tables import MeterRow
-from services.monitor.storage import EGRESS, STORAGE, Fetch, Item, Meter, Row
+from services.monitor.storage import EGRESS, Fetch, Item, Meter, Row
 from services.monitor.tables import AttemptRow, JobRow
 from sskai import claims
 from sskai.contract import timestamp
@@ -39,7 +39,7 @@ async def meter_things(database: Database, rules: Rules, now: datetime | None = 
                 told = {"rows": meter.rows, "told_amount": meter.told_amount, "told_nano_usd": meter.told_nano_usd}
                 if not await claims.release(session, row, due_in_seconds=due, since=meter.since, **told):
                     continue
-                if over and row.kind == STORAGE:
+                if over:
                     await spends.forget_items(row.thing_id)
                 await tell(session, *(_spend(row, one, rules.objects_region) for one in rows))
 

@@ -132,7 +132,9 @@ class SpendStore:
         return [Item(row.step, row.at, row.bytes, row.attempt) for row in rows]
 
     async def forget_items(self, thing_id: str) -> None:
-        await self.session.execute(delete(ItemRow).where(ItemRow.thing_id == thing_id))
+        """Once nothing of the thing is metered any more: egress counts a job's checkpoints, too."""
+        metered = select(MeterRow.thing_id).where(MeterRow.thing_id == thing_id, MeterRow.due_at.is_not(None))
+        await self.session.execute(delete(ItemRow).where(ItemRow.thing_id == thing_id, ~metered.exists()))
 
     async def _insert(self, table: type[Base], values: dict[str, Any]) -> bool:
         statement = upsert(table).values(**values).on_conflict_do_nothing().returning(*table.__table__.primary_key)

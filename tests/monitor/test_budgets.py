@@ -167,6 +167,7 @@ async def test_what_an_ended_job_did_not_spend_goes_to_who_waits_longest(databas
     assert limits(await tell(database, ask("job_1", 1, 80))) == [("job_1", 80)]
     assert not limits(await tell(database, ask("job_2", 1, 40), ask("job_3", 1, 40)))
     await tell(database, spend("job_1", 1, 30))
+    await told_by(database)
     await spend_loops.answer_waiting(database)
     assert not limits(await told_by(database)), "50 of it may still be spent"
     ended = events.JobCancelled(job_id="job_1", tenant_id="A", metered_intervals=1, ended_at=timestamp(NOW))
