@@ -17,6 +17,7 @@ import time
 
 import httpx2
 
+from benchmarks import ledger
 from services.monitor import api
 from services.monitor.drift import Martingale, Reference, p_value
 from services.monitor.ingest import Ingest
@@ -107,9 +108,14 @@ def drift(usual: str, new: str, new_share: float) -> dict[str, object]:
 def main() -> None:
     with Postgres.start(durable=True) as server:
         ingested = asyncio.run(ingest(server.url))
+        balanced = asyncio.run(ledger.measure(server.url))
     topics = [("trivia", "jokes"), ("trivia", "psychology"), ("coding", "ai"), ("trivia", "trivia")]
     drifts = [drift(usual, new, share) for usual, new in topics for share in ((1.0, 0.5) if usual != new else (1.0,))]
-    print(json.dumps({"benchmark": "monitor", "ingest": ingested, "drift_alpha": ALPHA, "drift": drifts}))
+    print(
+        json.dumps(
+            {"benchmark": "monitor", "ingest": ingested, "ledger": balanced, "drift_alpha": ALPHA, "drift": drifts}
+        )
+    )
 
 
 if __name__ == "__main__":

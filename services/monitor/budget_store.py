@@ -91,7 +91,7 @@ class BudgetStore:
 
     async def spent_by(self, row: ReserveRow) -> int:
         """By an owner in its whole life, as the ledger knows it."""
-        return await self.spends.spent_nano_usd(row.owner_id, endpoint=bool(row.endpoint_id))
+        return await self.spends.spent_nano_usd(row.owner_id)
 
     async def reserve(self, event: events.SpendReserveRequested) -> ReserveRow:
         """The owner's reserve, locked; a new one of nothing if it never asked."""

@@ -100,6 +100,10 @@ async def take_request(event: events.SpendReserveRequested, store: Store, now: d
     if row.release_at is not None or event.number <= row.number or row.tenant_id != event.tenant_id:
         return []
     row.number, row.project, row.asked_at = event.number, event.project, moment(event.requested_at)
+    if event.wanted_nano_usd <= event.spent_nano_usd:
+        # It wants no more than it has spent: what was reserved beyond that is free.
+        row.limit_nano_usd, row.wanted_nano_usd, row.minimum_nano_usd = event.wanted_nano_usd, None, None
+        return [_reserved(row, now)]
     row.minimum_nano_usd, row.wanted_nano_usd = event.minimum_nano_usd, event.wanted_nano_usd
     return [await answer(of, row, known, now)]
 
@@ -122,11 +126,15 @@ async def answer(of: BudgetStore, row: ReserveRow, known: Iterable[Budget], now:
             declined_at=timestamp(now),
         )
     row.limit_nano_usd, row.minimum_nano_usd, row.wanted_nano_usd = found.limit, None, None
+    return _reserved(row, now)
+
+
+def _reserved(row: ReserveRow, now: datetime) -> events.SpendReserved:
     return events.SpendReserved(
         job_id=row.owner_id,
         tenant_id=row.tenant_id,
         number=row.number,
-        limit_nano_usd=found.limit,
+        limit_nano_usd=row.limit_nano_usd,
         reserved_at=timestamp(now),
     )
 

@@ -53,10 +53,10 @@ class SpendStore:
         )
         return True
 
-    async def spent_nano_usd(self, owner_id: str, *, endpoint: bool = False) -> int:
-        """By machines, in an owner's whole life: a job's, or an endpoint's replicas'."""
-        whose = DayRow.endpoint_id == owner_id if endpoint else (DayRow.job_id == owner_id) & (DayRow.endpoint_id == "")
-        total = await self.session.scalar(select(func.sum(DayRow.amount_nano_usd)).where(whose, DayRow.kind == COMPUTE))
+    async def spent_nano_usd(self, owner_id: str) -> int:
+        """By machines, in the whole life of a job, or of an endpoint's replicas."""
+        of_owner = (DayRow.job_id == owner_id) & (DayRow.kind == COMPUTE)
+        total = await self.session.scalar(select(func.sum(DayRow.amount_nano_usd)).where(of_owner))
         return int(total or 0)
 
     async def totals(

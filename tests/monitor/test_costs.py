@@ -168,7 +168,7 @@ async def test_the_csv_has_every_row_once_and_is_valid(ask: Any) -> None:
             _check(column, one[column.name])
         _check_prices(one)
     assert sum(Decimal(one["BilledCost"]) for one in rows) == Decimal(PAID) / NANO
-    egress, storage_day, first, *_ = rows
+    storage_day, egress, first, *_ = rows
     assert (egress["ServiceCategory"], egress["PricingUnit"], egress["PricingQuantity"]) == ("Networking", "GB", "3")
     assert (storage_day["ServiceCategory"], storage_day["PricingUnit"]) == ("Storage", "GB-Months")
     assert (first["PricingCategory"], first["ListCost"], first["BilledCost"]) == ("Dynamic", "0.018", "0.006")
