@@ -44,7 +44,7 @@ METERING_SECONDS = 300.0  # between rows; fewer than the scheduler writes, so th
 SKEW_SECONDS = 300
 START = datetime(2026, 11, 2, tzinfo=UTC)
 ON_DEMAND_USD_PER_HOUR = 1.006
-TENANTS, JOBS_PER_TENANT, TICK_SECONDS = 10, 20, 30.0
+TENANTS, JOBS_PER_TENANT, TICK_SECONDS = 10, 12, 60.0
 
 
 @dataclass
@@ -149,6 +149,8 @@ def _attempt(
     if money.must_stop_for_budget(story.job, METERING_SECONDS):
         return saved, _stop(story, dice)
     story.meter(dice.uniform(20, 200))  # start-up
+    if money.must_stop_for_budget(story.job, METERING_SECONDS):
+        return saved, _stop(story, dice)
     lasts = dice.expovariate(1 / (steps * step_seconds))
     step, lived, every = saved, 0.0, max(1, steps // 8)
     resumed_from = saved
@@ -343,7 +345,7 @@ class _Run:
             else:
                 self.job, told = asked
                 self._keep(told)
-                self.over = now - START > timedelta(hours=12)  # nothing comes free any more
+                self.over = now - START > timedelta(hours=4)  # nothing comes free any more
             return
         self.job, _ = money.meter(self.job, min(now, self.ends_at))
         if now >= self.ends_at:

@@ -117,7 +117,7 @@ async def test_a_job_has_a_project_and_may_get_a_budget(house: House, monitor: M
     assert (await house.ann.delete(f"/v1/budgets/{answer.json()['id']}")).status_code == 204
 
 
-def test_a_project_is_a_name() -> None:
+async def test_a_project_is_a_name() -> None:
     with pytest.raises(ValueError, match="project"):
         JobFile.model_validate({"kind": "finetune", **job_file(project="no spaces")})
 
