@@ -14,7 +14,7 @@ import json
 import random
 import statistics
 
-from benchmarks import spans
+from benchmarks import ledger, spans
 from services.monitor.drift import Martingale, Reference, p_value
 from sskai.local.postgres import Postgres
 from tests.monitor.texts import jokes, questions
@@ -64,6 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with Postgres.start(durable=True) as server:
         figures, more = asyncio.run(spans.measure(server, arguments.minutes))
+        more["ledger"] = asyncio.run(ledger.measure(server.url))
     topics = [("trivia", "jokes"), ("trivia", "psychology"), ("coding", "ai"), ("trivia", "trivia")]
     drifts = [drift(usual, new, share) for usual, new in topics for share in ((1.0, 0.5) if usual != new else (1.0,))]
     print(

@@ -11,7 +11,9 @@ from fastapi import Depends, FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
 from services.gateway.api import (
+    budgets,
     chat,
+    costs,
     datasets,
     docs,
     endpoints,
@@ -37,7 +39,7 @@ from sskai.http import install_problem_handlers
 
 RESOURCES = (
     datasets, models, jobs, plans, replays, endpoints, objectives, receipts, events, traces, figures, chat, infer,
-    feedback, keys,
+    feedback, keys, costs, budgets,
 )  # fmt: skip
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
@@ -16,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from psycopg.errors import QueryCanceled
 from sqlalchemy.exc import DBAPIError
 
-from services.monitor import objectives, otlp
+from services.monitor import money_api, objectives, otlp
+from services.monitor.callers import Tenant
 from services.monitor.cells import Cells
 from services.monitor.counting import RETENTION
 from services.monitor.figures import FigureQuery, exemplars
@@ -49,6 +49,7 @@ def build(
     install_problem_handlers(app)
     _add_otlp(app, ingest)
     _add_reads(app, database, retention or RETENTION)
+    money_api.add(app, database)
     return app
 
 
@@ -102,21 +103,6 @@ def _answer(status: int, message: Message, content_type: str) -> Response:
     if content_type == otlp.JSON:
         return Response(json_format.MessageToJson(message, indent=None), status, media_type=otlp.JSON)
     return Response(message.SerializeToString(), status, media_type=otlp.PROTOBUF)
-
-
-def _tenant(
-    request: Request, x_sskai_tenant: Annotated[str, Header()] = "", x_sskai_internal: Annotated[str, Header()] = ""
-) -> str:
-    token: str = request.app.state.internal_token
-    # Without a token set nobody is the gateway: an empty one must not open the door to everybody.
-    if not token or not hmac.compare_digest(x_sskai_internal.encode(), token.encode()):
-        raise Problem(403, "Only the gateway may ask", "X-SSKAI-Internal is missing or wrong")
-    if not x_sskai_tenant:
-        raise Problem(400, "No tenant", "X-SSKAI-Tenant says whose data is asked for")
-    return x_sskai_tenant
-
-
-Tenant = Annotated[str, Depends(_tenant)]
 
 
 def _add_reads(app: FastAPI, database: Database, retention: Mapping[int, timedelta]) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from sskai.events import v1 as events
+
 NANO_USD_PER_USD = 1_000_000_000
 
 BUDGET_FRACTIONS = (0.5, 0.8, 1.0)
@@ -26,6 +28,10 @@ class Rules:
     drift_min_samples: int = 20
     retrain_enabled: bool = True
     retrain_cooldown_seconds: float = 3600.0
+    objects_region: str = ""  # where data and checkpoints are; empty: nobody said, and no traffic is metered
+    checkpoint_retention_hours: float = 24.0  # after a job's end, as the trainer's service has it
+    usd_per_gb_month: float = 0.023  # kept in the object store; storage.py says where from
+    usd_per_gb_between_regions: float = 0.02
     retrain_budget_usd_per_30_days: float | None = None  # per endpoint; None: the jobs' own budgets are the limit
 
     @property
@@ -101,6 +107,15 @@ def thresholds_reached(spent_nano_usd: int, budget_nano_usd: int | None, told: f
     if not budget_nano_usd:
         return []
     return [part for part in BUDGET_FRACTIONS if part > told and spent_nano_usd >= part * budget_nano_usd]
+
+
+def naive_choice(candidate: events.Candidate) -> dict[str, Any]:
+    """What a receipt says of the choice of somebody who does not plan, as it was predicted."""
+    return {
+        "instance_type": candidate.placement.instance_type,
+        "nano_usd": nano_usd(candidate.total_usd.expected),
+        "seconds": 3600 * candidate.hours.expected,
+    }
 
 
 def nano_usd(usd: float) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.monitor import domain, drift
+from services.monitor import domain, drift, spend_handlers
 from services.monitor.domain import NANO_USD_PER_USD, Endpoint
 from services.monitor.metrics import DRIFT_DETECTIONS, DRIFT_P_VALUE, RETRAIN_DECISIONS
 from services.monitor.objective_store import ObjectiveStore
@@ -27,6 +27,9 @@ async def open_account(event: events.JobSubmitted, store: Store, now: datetime) 
     job.submitted_at = moment(event.submitted_at)
     if event.spec.HasField("budget_usd"):
         job.budget_nano_usd = domain.nano_usd(event.spec.budget_usd)
+    job.dataset_bytes = event.spec.dataset.bytes
+    job.weights_are_ours = event.spec.model.uri.startswith("s3://")
+    await spend_handlers.know_job(event, store)
     if event.spec.HasField("retrain_of"):
         job.retrain_endpoint_id = event.spec.retrain_of.endpoint_id
         endpoint = await store.endpoint(job.retrain_endpoint_id)
@@ -38,14 +41,11 @@ async def open_account(event: events.JobSubmitted, store: Store, now: datetime) 
 async def record_spend(event: events.SpendRecorded, store: Store, now: datetime) -> list[Message]:
     if event.machine_id:
         await store.cloud(now).is_ours([event.machine_id], event.tenant_id)
-    if event.endpoint_id:
-        # Of a replica: there is no job with a budget of its own.
-        await store.add_spend(event)
-        return []
+    is_new, told = await spend_handlers.record(event, store, now)
+    if not is_new or event.endpoint_id or event.kind not in ("", "compute"):
+        return told  # of no job's machine: there is no job's own budget
     job = await store.job(event.job_id, event.tenant_id)
-    if not await store.add_spend(event):
-        return []
-    return await _thresholds(job, store, now)
+    return told + await _thresholds(job, store, now)
 
 
 async def _thresholds(job: JobRow, store: Store, now: datetime) -> list[Message]:
@@ -71,6 +71,19 @@ async def note_attempt(event: events.AttemptStarted, store: Store, now: datetime
     await store.attempt(event.job_id, event.tenant_id, event.attempt)
     machine_ids = {*event.member_ids, event.machine_id} - {""}
     await store.cloud(now).is_ours(machine_ids, event.tenant_id)
+    await store.place_attempt(event)
+    await spend_handlers.begin_egress(event, store)
+    return []
+
+
+async def note_plan(event: events.PlanProposed, store: Store, _now: datetime) -> list[Message]:
+    """What somebody would have taken who does not plan: by the job's first plan."""
+    if event.preview or event.after_attempt:
+        return []
+    job = await store.job(event.job_id, event.tenant_id)
+    job.planned, job.weight_bytes = True, event.profile.weight_bytes
+    if event.HasField("naive"):
+        job.naive = domain.naive_choice(event.naive)
     return []
 
 
@@ -83,6 +96,7 @@ async def note_progress(event: events.AttemptProgressed, store: Store, _now: dat
 async def note_step(event: events.CheckpointCommitted, store: Store, _now: datetime) -> list[Message]:
     log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
     await store.save_attempt(event.job_id, log.stepped(event.step, moment(event.at)))
+    await spend_handlers.keep_checkpoint(event, store)
     return []
 
 
@@ -143,6 +157,9 @@ async def _close(
     job.ended_at = moment(event.ended_at)
     job.closed_at = job.due_at = now  # the receipt is due
     job.traceparent = telemetry.current_traceparent()
+    if job.submitted_at is None and event.HasField("submitted_at"):
+        job.submitted_at = moment(event.submitted_at)
+    await spend_handlers.end_job(job.job_id, job.ended_at, store)
     if job.retrain_endpoint_id and (endpoint := await store.endpoint(job.retrain_endpoint_id)):
         await store.save_endpoint(endpoint.retrain_ended(job.job_id, now))
     return []
@@ -164,6 +181,7 @@ async def note_end_of_machine(
 
 async def remember_version(event: events.ModelVersionReady, store: Store, _now: datetime) -> list[Message]:
     await store.add_model_version(event)
+    await spend_handlers.keep_version(event, store)
     return []
 
 
@@ -176,10 +194,11 @@ async def watch_endpoint(event: events.EndpointReady, store: Store, _now: dateti
     return []
 
 
-async def leave_endpoint(event: events.EndpointDeleted, store: Store, _now: datetime) -> list[Message]:
+async def leave_endpoint(event: events.EndpointDeleted, store: Store, now: datetime) -> list[Message]:
     endpoint = await store.endpoint(event.endpoint_id) or Endpoint(event.endpoint_id, event.tenant_id)
     await store.save_endpoint(replace(endpoint, deleted=True))
     await ObjectiveStore(store.session).drop(event.endpoint_id, event.tenant_id)
+    await spend_handlers.leave_endpoint(event, store, now)
     return []
 
 
@@ -264,6 +283,7 @@ async def decide_retraining(event: events.DriftDetected, store: Store, now: date
 HANDLERS: Handlers = {
     events.JobSubmitted: open_account,
     events.SpendRecorded: record_spend,
+    events.PlanProposed: note_plan,
     events.AttemptStarted: note_attempt,
     events.AttemptProgressed: note_progress,
     events.CheckpointCommitted: note_step,
@@ -283,4 +303,5 @@ HANDLERS: Handlers = {
     events.EndpointObjectivesSet: set_objectives,
     events.InferenceSampled: test_for_drift,
     events.DriftDetected: decide_retraining,
+    **spend_handlers.HANDLERS,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from services.monitor import api, exposition, housekeeping, loops, otlp
+from services.monitor import api, exposition, housekeeping, loops, otlp, spend_loops
 from services.monitor.handlers import HANDLERS
 from services.monitor.ingest import Ingest, Sampler, count_outcomes, take
 from services.monitor.metrics import SPANS
@@ -40,6 +40,8 @@ def build(settings: Settings) -> Service:
     running = [
         every(0.25, partial(loops.issue_receipts, database, settings.receipt_settle_seconds)),
         every(0.5, partial(loops.fetch_references, database, objects)),
+        every(60, partial(spend_loops.meter_things, database, settings.rules)),
+        every(2, partial(spend_loops.answer_waiting, database), name="answer_reserve_requests"),
         every(settings.objectives_look_seconds, partial(watch_objectives, database)),
         every(settings.metrics_look_seconds, partial(exposition.look, database), name="show_figures"),
         every(10, partial(housekeeping.roll_up, database, retention)),

@@ -9,6 +9,7 @@ from pydantic import Field
 import sskai.settings
 from services.monitor.domain import Rules
 from services.monitor.notices import LEAD_SECONDS
+from services.monitor.storage import USD_PER_GB_BETWEEN_REGIONS, USD_PER_GB_MONTH
 
 
 class Settings(sskai.settings.Settings):
@@ -44,6 +45,13 @@ class Settings(sskai.settings.Settings):
     # Facts about the attempts of a job that failed or was cancelled may still be on their way when it ends.
     receipt_settle_seconds: float = Field(10.0, ge=0)
 
+    # As the trainer's service and the optimizer have them, by the same names.
+    checkpoint_retention_hours: float = Field(default=24.0, ge=0)
+    objects_region: str = ""  # where data and checkpoints are; empty: traffic between regions is not metered
+    # List prices (storage.py says where from); 0: not metered.
+    storage_usd_per_gb_month: float = Field(USD_PER_GB_MONTH, ge=0)
+    egress_usd_per_gb: float = Field(USD_PER_GB_BETWEEN_REGIONS, ge=0)
+
     @property
     def queue_urls(self) -> list[str]:
         return [url.strip() for url in (self.interruption_queue_url or "").split(",") if url.strip()]
@@ -56,6 +64,10 @@ class Settings(sskai.settings.Settings):
             retrain_enabled=self.retrain_enabled,
             retrain_cooldown_seconds=self.retrain_cooldown_seconds,
             retrain_budget_usd_per_30_days=self.retrain_budget_usd_per_30_days,
+            objects_region=self.objects_region,
+            checkpoint_retention_hours=self.checkpoint_retention_hours,
+            usd_per_gb_month=self.storage_usd_per_gb_month,
+            usd_per_gb_between_regions=self.egress_usd_per_gb,
         )
 
     @property

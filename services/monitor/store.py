@@ -17,6 +17,8 @@ from services.monitor.domain import NANO_USD_PER_USD, Endpoint, Rules
 from services.monitor.drift import Martingale, Reference
 from services.monitor.ledger import AttemptLog, Receipt, Row
 from services.monitor.notices import LEAD_SECONDS, Desk
+from services.monitor.spend_store import SpendStore
+from services.monitor.storage import COMPUTE
 from services.monitor.tables import (
     AttemptRow,
     Base,
@@ -59,37 +61,22 @@ class Store:
 
     async def job(self, job_id: str, tenant_id: str) -> JobRow:
         """The job's account, locked; a new one if this is the first that is heard of the job."""
-        await self._insert(JobRow, job_id=job_id, tenant_id=tenant_id, budget_fraction_told=0.0, due_at=None)
+        values = {
+            "budget_fraction_told": 0.0,
+            "planned": False,
+            "dataset_bytes": 0,
+            "weight_bytes": 0,
+            "weights_are_ours": False,
+        }
+        await self._insert(JobRow, job_id=job_id, tenant_id=tenant_id, due_at=None, **values)
         return (await self.session.scalars(select(JobRow).filter_by(job_id=job_id).with_for_update())).one()
 
-    async def add_spend(self, event: events.SpendRecorded) -> bool:
-        """Write a row of the ledger; False if this interval of the job was written before."""
-        spot = event.placement.capacity_type == events.CAPACITY_TYPE_SPOT
-        return await self._insert(
-            SpendRow,
-            job_id=event.job_id,
-            interval=event.interval,
-            tenant_id=event.tenant_id,
-            attempt=event.attempt,
-            machine_id=event.machine_id,
-            cloud=event.placement.cloud,
-            region=event.placement.region,
-            zone=event.placement.zone,
-            instance_type=event.placement.instance_type,
-            capacity_type="spot" if spot else "on-demand",
-            started_at=moment(event.started_at),
-            ended_at=moment(event.ended_at),
-            price_usd_per_hour=event.price_usd_per_hour,
-            amount_nano_usd=event.amount_nano_usd,
-            on_demand_nano_usd=event.on_demand_nano_usd,
-        )
-
     async def spent_nano_usd(self, job_id: str) -> int:
-        total = await self.session.scalar(select(func.sum(SpendRow.amount_nano_usd)).filter_by(job_id=job_id))
-        return int(total or 0)
+        """By the job's machines."""
+        return await SpendStore(self.session).spent_nano_usd(job_id)
 
     async def ledger_rows(self, job_id: str) -> list[Row]:
-        rows = await self.session.scalars(select(SpendRow).filter_by(job_id=job_id))
+        rows = await self.session.scalars(select(SpendRow).filter_by(job_id=job_id, kind=COMPUTE, endpoint_id=""))
         return [
             Row(row.interval, row.attempt, row.started_at, row.ended_at, row.amount_nano_usd, row.on_demand_nano_usd)
             for row in rows
@@ -103,7 +90,9 @@ class Store:
         return (await self.session.scalars(select(ReceiptRow).filter_by(job_id=job_id, tenant_id=tenant_id))).first()
 
     async def spend(self, job_id: str, tenant_id: str) -> Sequence[SpendRow]:
-        statement = select(SpendRow).filter_by(job_id=job_id, tenant_id=tenant_id).order_by(SpendRow.interval)
+        """Rows of a job's machines, in order."""
+        statement = select(SpendRow).filter_by(job_id=job_id, tenant_id=tenant_id, kind=COMPUTE, endpoint_id="")
+        statement = statement.order_by(SpendRow.interval)
         return (await self.session.scalars(statement)).all()
 
     # Attempts
@@ -118,8 +107,16 @@ class Store:
             stopped=False,
             requeued=False,
             finished=False,
+            cloud="",
+            region="",
         )
         return _log(await self._attempt_row(job_id, attempt))
+
+    async def place_attempt(self, event: events.AttemptStarted) -> None:
+        """Where an attempt runs, and since when."""
+        row = await self._attempt_row(event.job_id, event.attempt)
+        row.cloud, row.region = event.placement.cloud, event.placement.region
+        row.started_at = moment(event.started_at)
 
     async def attempts(self, job_id: str) -> list[AttemptLog]:
         rows = await self.session.scalars(select(AttemptRow).filter_by(job_id=job_id).order_by(AttemptRow.attempt))

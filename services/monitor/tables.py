@@ -46,15 +46,25 @@ class JobRow(Claimable, Base):
     ended_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]  # when the monitor heard of the end
     traceparent: Mapped[str | None]  # of that event: the receipt belongs to the same journey
+    # Of the first plan: what somebody would have taken who does not plan.
+    planned: Mapped[bool] = mapped_column(default=False)
+    naive: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    # What every attempt fetches, where it is known.
+    dataset_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    weight_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    weights_are_ours: Mapped[bool] = mapped_column(default=False)  # they lie in the object store
 
 
 class SpendRow(Base):
-    """The ledger: one metered interval of a machine at one price."""
+    """The ledger: one metered interval of machines at one price, or a day of storage or egress."""
 
     __tablename__ = "spend"
+    __table_args__ = (Index("ix_spend_of_tenant", "tenant_id", "started_at", "job_id", "kind", "interval"),)
 
     job_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)  # "compute" | "storage" | "egress"
     interval: Mapped[int] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[str]  # that a replica's machine is paid for; empty: none
     tenant_id: Mapped[str]
     attempt: Mapped[int]
     machine_id: Mapped[str]
@@ -68,6 +78,11 @@ class SpendRow(Base):
     price_usd_per_hour: Mapped[float]
     amount_nano_usd: Mapped[int] = mapped_column(BigInteger)
     on_demand_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    machines: Mapped[int]
+    quantity: Mapped[float]
+    unit: Mapped[str]
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
 
 
 class AttemptRow(Base):
@@ -89,6 +104,9 @@ class AttemptRow(Base):
     stopped: Mapped[bool] = mapped_column(default=False)
     requeued: Mapped[bool] = mapped_column(default=False)
     finished: Mapped[bool] = mapped_column(default=False)
+    cloud: Mapped[str] = mapped_column(default="")
+    region: Mapped[str] = mapped_column(default="")
+    started_at: Mapped[datetime | None]
 
 
 class ReceiptRow(Base):
@@ -301,3 +319,7 @@ class NoticeRow(Base):
     problem: Mapped[str | None]
     body: Mapped[str | None]
     received_at: Mapped[datetime] = mapped_column(index=True)
+
+
+# The tables of money, so that whoever asks for the metadata here sees all of them.
+from services.monitor import spend_tables  # noqa: E402, F401

@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.optimizer import memory, prices, throughput, work
+from services.optimizer import memory, prices, replay, throughput, work
 from services.optimizer.completion import Range
 from services.optimizer.domain import PLANNER_VERSION
 from services.optimizer.snapshot import Inputs, Market
@@ -149,7 +149,16 @@ def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> eve
         throughput_version=throughput.version(inputs.history.measured),
         point_of_no_return=_moment(plan.point_of_no_return),
         fitting=plan.fitting,
+        naive=_naive(inputs, market),
     )
+
+
+def _naive(inputs: Inputs, market: Market) -> events.Candidate | None:
+    """What somebody takes who does not plan; None: the work does not fit there, or it is not offered."""
+    if all(offer.instance_type != replay.NAIVE_TYPE for offer in market.offers):
+        return None
+    found = replay.chosen(replay.POLICIES["naive"](inputs, market))
+    return candidate(found, inputs.now, inputs.assumptions) if found is not None else None
 
 
 def refused(refusal: Refusal, now: datetime, **identity: Any) -> events.PlanRefused:
