@@ -57,7 +57,7 @@ MANDATORY = {
     "ServiceName": (Type.STRING, False),
 }
 # Columns with a closed list of values, "Content Constraints" of each.
-ALLOWED = {
+ALLOWED: dict[str, set[str | None]] = {
     "ChargeCategory": {"Usage", "Purchase", "Tax", "Credit", "Adjustment"},
     "ChargeClass": {None, "Correction"},
     "ChargeFrequency": {"One-Time", "Recurring", "Usage-Based"},
