@@ -13,6 +13,7 @@ from sskai.cluster.metering import interval_nano_usd
 # An answer takes a second; a broker that is away for a minute stops nobody.
 ANSWER_SECONDS = 60.0
 AHEAD_SECONDS = 3600.0
+LATE_SECONDS = 10.0  # by which a turn, or the end of a machine, may come late
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def look(purse: Purse, running_usd_per_hour: float, new_usd_per_hour: float, ter
     if not purse.asking and (purse.limit_nano_usd is None or purse.left < needed + soon):
         wanted = purse.spent_nano_usd + needed + interval_nano_usd(price, AHEAD_SECONDS)
         ask = purse.spent_nano_usd + needed + soon, wanted
-    last = interval_nano_usd(running_usd_per_hour, 2 * terms.metering_seconds + terms.drain_seconds)
+    last = interval_nano_usd(running_usd_per_hour, 2 * terms.metering_seconds + terms.drain_seconds + LATE_SECONDS)
     return Verdict(
         may_launch=purse.limit_nano_usd is not None and purse.left >= needed,
         # Not before the first answer: the budget may just have been set.

@@ -1,4 +1,4 @@
-"""Totals for who looks at costs: by day, kind, job, endpoint and project, and of a month to date. Pure."""
+"""Totals for who looks at costs: by day, kind, job, endpoint and project, and of a month to date."""
 
 from __future__ import annotations
 

@@ -95,3 +95,16 @@ def stop_within_budget(job: Job, now: datetime) -> Job:
         return job
     stop_by = max(now, paid_until)
     return replace(job, stop_by=stop_by, due_at=stop_by)
+
+
+def committed_nano_usd(job: Job) -> int:
+    """What the job will have cost in the end, as its newest plan expects of its cheapest way."""
+    cheapest = min((one.total_usd.expected for one in job.plan.candidates), default=0.0) if job.plan else 0.0
+    return job.spent_nano_usd + round(share_left(job) * cheapest * NANO)
+
+
+def share_left(job: Job) -> float:
+    """Of the work of its newest plan, by what it has saved."""
+    profile = job.plan.profile if job.plan else events.WorkProfile()
+    planned_steps = profile.steps_left or profile.total_steps
+    return min(1.0, max(0, profile.total_steps - job.steps_saved) / planned_steps) if planned_steps else 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from services.scheduler import money
 from services.scheduler.admission import Holder, Limits, Priority, Size, Waiting
 from services.scheduler.domain import NANO, Job
 from services.scheduler.places import UNKNOWN, Span
@@ -65,26 +66,13 @@ def measure(row: QueueRow, job: Job) -> None:
     row.machines = machines
     row.accelerators = machines * best.placement.accelerator_count
     row.vcpus = machines * best.placement.vcpus
-    hours, share = best.hours, _share_left(job)
+    hours, share = best.hours, money.share_left(job)
     row.total_steps = job.plan.profile.total_steps if job.plan else 0
     row.seconds_expected = 3600 * share * hours.expected
     row.seconds_low = 3600 * share * (hours.low or USUAL_RATIOS[0] * hours.expected)
     row.seconds_high = 3600 * share * (hours.high or USUAL_RATIOS[1] * hours.expected)
-    row.committed_nano_usd = committed_nano_usd(job)
+    row.committed_nano_usd = money.committed_nano_usd(job)
     row.budget_nano_usd = job.budget_nano_usd
-
-
-def committed_nano_usd(job: Job) -> int:
-    """What the job will have cost in the end, as its newest plan expects of its cheapest way."""
-    cheapest = min((one.total_usd.expected for one in job.plan.candidates), default=0.0) if job.plan else 0.0
-    return job.spent_nano_usd + round(_share_left(job) * cheapest * NANO)
-
-
-def _share_left(job: Job) -> float:
-    """Of the work of its newest plan, by what it has saved."""
-    profile = job.plan.profile if job.plan else events.WorkProfile()
-    planned_steps = profile.steps_left or profile.total_steps
-    return min(1.0, max(0, profile.total_steps - job.steps_saved) / planned_steps) if planned_steps else 1.0
 
 
 def waiting_of(row: Any) -> Waiting:

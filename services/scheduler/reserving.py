@@ -14,7 +14,6 @@ from google.protobuf.message import Message
 
 from services.scheduler import money
 from services.scheduler.domain import Job, State
-from services.scheduler.queue_values import committed_nano_usd
 from sskai.cluster.metering import interval_nano_usd
 from sskai.events import v1 as events
 
@@ -41,7 +40,7 @@ def ask_to_launch(
     first = _first_stretch(_price(best), metering_seconds)
     if job.limit_nano_usd is not None and job.limit_nano_usd >= job.spent_nano_usd + first:
         return None
-    expected = max(committed_nano_usd(job) + first, job.spent_nano_usd + 2 * first)
+    expected = max(money.committed_nano_usd(job) + first, job.spent_nano_usd + 2 * first)
     # A job that has run already needs no more than its next stretch to be worth going on with.
     minimum = expected if job.limit_nano_usd is None else job.spent_nano_usd + first
     return _ask(job, minimum, expected, now)
@@ -55,7 +54,9 @@ def ask_while_running(job: Job, metering_seconds: float, now: datetime) -> tuple
     first = _first_stretch(price, metering_seconds)
     limit = job.limit_nano_usd
     if limit is None:  # the budget was set while it ran
-        return _ask(job, job.spent_nano_usd + first, max(committed_nano_usd(job), job.spent_nano_usd) + first, now)
+        return _ask(
+            job, job.spent_nano_usd + first, max(money.committed_nano_usd(job), job.spent_nano_usd) + first, now
+        )
     if limit - job.spent_nano_usd > first + interval_nano_usd(price, 2 * metering_seconds):
         return job, []
     stretch = interval_nano_usd(price, STRETCH_SECONDS)
