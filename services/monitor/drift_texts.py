@@ -1,0 +1,225 @@
+"""What texts are like: their words, how new they are against others, which topic they are of, which words are new.
+
+Novelty. A text becomes a vector of hashed character n-grams; its novelty is one minus its mean cosine similarity to the
+nearest few texts of a reference's first half. It is asked twice: with all n-grams weighing alike, since how somebody
+asks tells as much as what about (style: trivia against chatter), and with rare ones weighing more, as search engines
+weigh them (subject: two manuals of one publisher). Neither sees what the other does; `benchmarks/monitor.py` has both.
+
+Topics. The same first half falls into a few clusters (spherical k-means, I. S. Dhillon, D. S. Modha, 2001); a text is of
+the nearest one. Novelty cannot see that everybody now asks about one known topic; the topics' shares can.
+
+All of it is learnt from a reference's first half only, and the second half is what samples are ranked among: else the
+reference's own texts would look less new than others like them, and ranks would mean nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+DIMENSIONS = 4096
+NEIGHBOURS = 5
+MAX_CHARACTERS = 2_000
+# The first half must hold neighbours, the second must leave room for small p-values.
+MIN_REFERENCE_TEXTS = 24
+MAX_TOPICS = 6
+TEXTS_PER_TOPIC = 8  # fewer make no topic
+KMEANS_ROUNDS = 12
+TOLD_WORDS = 8
+
+_MASKED = re.compile(r"\S+@\S+|\[[a-z_ -]+\]|<[a-z_ -]+>|\d+")
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text's first MAX_CHARACTERS, in lower case.
+
+    Numbers, addresses and the masks that redaction leaves are taken out first: they differ between a dataset and a
+    request for reasons that are not drift.
+    """
+    return _WORD.findall(_MASKED.sub(" ", text[:MAX_CHARACTERS].lower()))
+
+
+def features(text: str) -> dict[int, float]:
+    """Hashed character 3- to 5-grams of a text's words: {dimension: 1 + ln(count)}."""
+    counts: Counter[int] = Counter()
+    for word in words(text):
+        padded = f" {word} "
+        for size in (3, 4, 5):
+            counts.update(_hash(padded[start : start + size]) for start in range(len(padded) - size + 1))
+    return {dimension: 1 + math.log(count) for dimension, count in counts.items()}
+
+
+def _hash(token: str) -> int:
+    return zlib.crc32(token.encode()) % DIMENSIONS  # the same in every process, unlike hash()
+
+
+def vector(text: str) -> Vector:
+    """The text's features as a unit vector; of a text without words, zeros."""
+    found = np.zeros(DIMENSIONS, np.float32)
+    if counts := features(text):
+        found[list(counts)] = list(counts.values())
+        found /= np.linalg.norm(found)
+    return found
+
+
+def script(text: str) -> str:
+    """The script of most of a text's letters, as Unicode names it ("LATIN", "CYRILLIC", "CJK"); "" without letters."""
+    letters = Counter(unicodedata.name(sign, "").partition(" ")[0] for sign in text[:MAX_CHARACTERS] if sign.isalpha())
+    return max(letters, key=lambda name: (letters[name], name)) if letters else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A fitted reference. `fit` one; immutable."""
+
+    neighbours: Vector  # (texts, DIMENSIONS), unit rows
+    rarity: Vector  # (DIMENSIONS,): inverse document frequencies
+    weighed_lengths: Vector  # (texts,): of the neighbours weighed by rarity
+    topics: Vector  # (topics, DIMENSIONS), unit rows
+    topic_words: tuple[str, ...]  # what each is about
+    novelties: tuple[float, ...]  # of the texts that are no neighbours
+    content_novelties: tuple[float, ...]
+    topic_counts: tuple[int, ...]  # the topics of those texts
+    document_counts: Counter[str]  # in how many texts each word stands
+    word_counts: tuple[int, ...]  # of each text
+    script: str  # of most of them
+    foreign: tuple[bool, ...]  # of each text of the second half: whether it is of another script than the first half
+
+    @classmethod
+    def fit(cls, texts: Sequence[str]) -> Texts:
+        """The reference of at least MIN_REFERENCE_TEXTS texts (ValueError of fewer), in an order that means nothing."""
+        if len(texts) < MIN_REFERENCE_TEXTS:
+            raise ValueError(f"{len(texts)} reference texts; at least {MIN_REFERENCE_TEXTS} are needed")
+        half = len(texts) // 2
+        neighbours = np.stack([vector(text) for text in texts[:half]])
+        others = [vector(text) for text in texts[half:]]
+        rarity = np.log((1 + half) / (1 + np.count_nonzero(neighbours, axis=0))).astype(np.float32)
+        weighed = neighbours * rarity
+        lengths = np.maximum(np.linalg.norm(weighed, axis=1), 1e-9).astype(np.float32)
+        topics, nearest = _cluster(weighed / lengths[:, None])
+        counts = Counter(_topic(one, rarity, topics) for one in others)
+        scripts = Counter(found for text in texts[:half] if (found := script(text)))
+        main = scripts.most_common(1)[0][0] if scripts else ""
+        return cls(
+            neighbours=neighbours,
+            rarity=rarity,
+            weighed_lengths=lengths,
+            topics=topics,
+            topic_words=tuple(
+                _about(texts[:half], [place == topic for place in nearest]) for topic in range(len(topics))
+            ),
+            novelties=tuple(_novelty(neighbours @ one) for one in others),
+            content_novelties=tuple(_content_novelty(one, neighbours, rarity, lengths) for one in others),
+            topic_counts=tuple(counts[topic] for topic in range(len(topics))),
+            document_counts=_document_counts(texts),
+            word_counts=tuple(len(words(text)) for text in texts),
+            script=main,
+            foreign=tuple(script(text) not in ("", main) for text in texts[half:]),
+        )
+
+    @property
+    def size(self) -> int:
+        return len(self.word_counts)
+
+    def is_foreign(self, text: str) -> bool:
+        """Whether most of its letters are of another script; a text without letters is of none."""
+        return script(text) not in ("", self.script)
+
+    def novelty(self, of: Vector) -> float:
+        """0: like a few texts of the reference; 1: nothing in common with any. A text without words is 1."""
+        return _novelty(self.neighbours @ of)
+
+    def content_novelty(self, of: Vector) -> float:
+        """The same with rare features weighing more."""
+        return _content_novelty(of, self.neighbours, self.rarity, self.weighed_lengths)
+
+    def topic(self, of: Vector) -> int:
+        return _topic(of, self.rarity, self.topics)
+
+    def new_words(self, recent: Sequence[str]) -> list[NewWord]:
+        """Words that stand in more of the recent texts than in the reference's, most telling first."""
+        if not recent:
+            return []
+        found = [
+            NewWord(word, count / len(recent), self.document_counts[word] / self.size)
+            for word, count in _document_counts(recent).items()
+            if count >= 2 and len(word) > 2
+        ]
+        risen = [word for word in found if word.share > 2 * word.share_before]
+        return sorted(risen, key=lambda word: (word.share_before - word.share, word.word))[:TOLD_WORDS]
+
+
+@dataclass(frozen=True, slots=True)
+class NewWord:
+    """In which share of the texts a word stands, and stood."""
+
+    word: str
+    share: float
+    share_before: float
+
+    def __str__(self) -> str:
+        return f"{self.word} ({self.share:.0%}, was {self.share_before:.0%})"
+
+
+def _content_novelty(of: Vector, neighbours: Vector, rarity: Vector, lengths: Vector) -> float:
+    weighed = of * rarity
+    length = max(float(np.linalg.norm(weighed)), 1e-9)
+    # One product with the plain rows: the weighed ones would be as many megabytes again.
+    return _novelty(neighbours @ (weighed * rarity) / (lengths * length))
+
+
+def _novelty(similarities: Vector) -> float:
+    return 1.0 - float(np.mean(np.partition(similarities, -NEIGHBOURS)[-NEIGHBOURS:]))
+
+
+def _topic(of: Vector, rarity: Vector, topics: Vector) -> int:
+    return int(np.argmax(topics @ (of * rarity)))
+
+
+def _document_counts(texts: Sequence[str]) -> Counter[str]:
+    return Counter(word for text in texts for word in set(words(text)))
+
+
+def _about(texts: Sequence[str], chosen: Sequence[bool]) -> str:
+    """The three words that tell these texts best from the others."""
+    inside = _document_counts([text for text, is_in in zip(texts, chosen, strict=True) if is_in])
+    everywhere = _document_counts(texts)
+    weighed = {
+        word: count * math.log((1 + len(texts)) / everywhere[word]) for word, count in inside.items() if len(word) > 2
+    }
+    return ", ".join(sorted(weighed, key=lambda word: (-weighed[word], word))[:3])
+
+
+def _rows_of_length_one(rows: Vector) -> Vector:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    found: Vector = rows / np.maximum(lengths, 1e-9)
+    return found
+
+
+def _cluster(rows: Vector) -> tuple[Vector, NDArray[np.intp]]:
+    """Centres as unit rows, and the nearest of each row. The first centres are rows far from each other, so that the
+    same rows give the same clusters."""
+    wanted = max(1, min(MAX_TOPICS, len(rows) // TEXTS_PER_TOPIC))
+    chosen = [int(np.argmax(rows @ rows.mean(axis=0)))]
+    while len(chosen) < wanted:
+        chosen.append(int(np.argmin((rows @ rows[chosen].T).max(axis=1))))
+    centres = rows[chosen]
+    nearest = np.argmax(rows @ centres.T, axis=1)
+    for _ in range(KMEANS_ROUNDS):
+        sums = np.stack([rows[nearest == topic].sum(axis=0) for topic in range(wanted)])
+        # A centre that nobody is nearest to stays where it is.
+        empty = np.linalg.norm(sums, axis=1, keepdims=True) == 0
+        centres = np.where(empty, centres, _rows_of_length_one(sums)).astype(np.float32)
+        nearest = np.argmax(rows @ centres.T, axis=1)
+    return centres, nearest

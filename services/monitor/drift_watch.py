@@ -1,0 +1,258 @@
+"""The tests of one version on one endpoint: which stand, what each sample does to them, and which alarm. Pure.
+
+A version's watch begins with its first sample. Tests against the training data begin as soon as those are fetched; the
+healthy window takes the first samples, and begins anew if a test against the training data alarms before it is full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from services.monitor.drift import Beginning, Counts, Scale, Test, tie_break
+from services.monitor.drift_streams import (
+    LABELLED,
+    STREAMS,
+    Reference,
+    Sample,
+    Stream,
+    Window,
+    input_reference,
+    input_values,
+    output_reference,
+    output_values,
+    plain_values,
+)
+from services.monitor.drift_texts import Texts, vector
+
+# A window in which more than this share of requests failed or was empty is no picture of health.
+MAX_FAULTS = 0.5
+FAULTS = ("input-empty", "output-error", "output-empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How sure an alarm must be, and how much is looked at."""
+
+    alpha: float = 0.01
+    min_samples: int = 20
+    window_samples: int = 200
+    window_labels: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A test that reached its threshold. `member`: which topic or class, else ""."""
+
+    stream: Stream
+    reference: Reference
+    test: Test
+    threshold: float
+    alpha: float
+    member: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """`tests` by "stream@reference" (of shares: "stream/number@reference"); `collecting`: values of windows that fill."""
+
+    tests: Mapping[str, Test] = field(default_factory=dict)
+    collecting: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    samples: int = 0
+    window_samples: int = 0  # of the present try
+    window_ready: bool = False
+
+    def has(self, reference: Reference) -> bool:
+        """Whether tests of the samples' texts against this reference stand."""
+        return _key("input-vocabulary", reference) in self.tests
+
+    def window_full(self, rules: Rules) -> bool:
+        return not self.window_ready and self.window_samples >= rules.window_samples
+
+    def against_training(self, fitted: Texts) -> Watch:
+        """With tests against the training data."""
+        values = {**input_reference(fitted), "input-length": fitted.word_counts}
+        return self._with(Reference.TRAINING, values)
+
+    def healthy(self) -> bool:
+        """Whether the window that is full may be a reference."""
+        shares = [np.mean(values) for name in FAULTS if (values := self.collecting.get(name))]
+        return all(share <= MAX_FAULTS for share in shares)
+
+    def window_anew(self) -> Watch:
+        """With a window of samples that begins again; labels are kept."""
+        kept = {name: values for name, values in self.collecting.items() if name in LABELLED}
+        return replace(self, collecting=kept, window_samples=0)
+
+    def against_window(self, window: Window) -> Watch:
+        """With tests against the window that is full."""
+        collected = {name: values for name, values in self.collecting.items() if name not in LABELLED}
+        values: dict[str, Sequence[float]] = {**collected, **output_reference(window)}
+        if window.inputs:
+            values |= input_reference(window.inputs)
+        kept = {name: values for name, values in self.collecting.items() if name in LABELLED}
+        return replace(self._with(Reference.WINDOW, values), collecting=kept, window_ready=True)
+
+    def _with(self, reference: Reference, values: Mapping[str, Sequence[float]]) -> Watch:
+        begun = {}
+        for name, of in values.items():
+            stream = STREAMS[_family(name)]
+            if reference in stream.shares and len(of):
+                begun[_key(name, reference)] = Test.start(stream.scale, stream.sides, [float(value) for value in of])
+        return replace(self, tests={**self.tests, **begun})
+
+    def observe(
+        self, sample: Sample, at_seconds: float, training: Texts | None, window: Window | None, rules: Rules
+    ) -> tuple[Watch, list[Alarm]]:
+        """One sample through every test that stands. `training`, `window`: what those tests were begun from."""
+        plain = plain_values(sample)
+        values = {_key(name, reference): value for name, value in plain.items() for reference in Reference}
+        request = vector(sample.input_text)
+        for reference, fitted in ((Reference.TRAINING, training), (Reference.WINDOW, window and window.inputs)):
+            if fitted:
+                counted = input_values(sample.input_text, request, fitted)
+                values |= {_key(name, reference): value for name, value in counted.items()}
+        if window and not sample.error:
+            counted = output_values(sample.output_text, vector(sample.output_text), window)
+            values |= {_key(name, Reference.WINDOW): value for name, value in counted.items()}
+        watch, alarms = self._observe(values, sample.inference_id, at_seconds, rules)
+        watch = replace(watch, samples=self.samples + 1)
+        if watch.window_ready:
+            return watch, alarms
+        if any(alarm.reference is Reference.TRAINING for alarm in alarms):
+            return watch.window_anew(), alarms
+        collecting = dict(watch.collecting)
+        for name, value in plain.items():
+            collecting[name] = (*collecting.get(name, ()), float(value))
+        return replace(watch, collecting=collecting, window_samples=watch.window_samples + 1), alarms
+
+    def observe_label(
+        self, values: Mapping[str, float], inference_id: str, at_seconds: float, rules: Rules
+    ) -> tuple[Watch, list[Alarm]]:
+        """What a user said of an answer, through its tests; the first `window_labels` of a stream are its reference."""
+        collecting, begun = dict(self.collecting), {}
+        for name, value in values.items():
+            if _key(name, Reference.WINDOW) in self.tests:
+                continue
+            collected = (*collecting.get(name, ()), value)
+            if len(collected) < rules.window_labels:
+                collecting[name] = collected
+            else:
+                collecting.pop(name, None)
+                begun[name] = collected
+        seen = {_key(name, Reference.WINDOW): value for name, value in values.items()}
+        watch, alarms = self._observe(seen, inference_id, at_seconds, rules)
+        return replace(watch, collecting=collecting)._with(Reference.WINDOW, begun), alarms
+
+    def _observe(
+        self, values: Mapping[str, float], inference_id: str, at_seconds: float, rules: Rules
+    ) -> tuple[Watch, list[Alarm]]:
+        tests, alarms = dict(self.tests), []
+        for key, value in values.items():
+            if key in tests:
+                die = tie_break(f"{key}/{inference_id}")
+                tests[key] = tests[key].observe(float(value), die, at_seconds)
+        for key in values:
+            if key in tests and (alarm := _alarm(key, tests, rules)):
+                alarms.append(alarm)
+                # One topic's gain is the others' loss: all of them begin anew, or one drift would be told many times.
+                for other in _members(_family(alarm.stream.name), alarm.reference, tests):
+                    tests[other] = tests[other].anew()
+        return replace(self, tests=tests), alarms
+
+
+def _alarm(key: str, tests: Mapping[str, Test], rules: Rules) -> Alarm | None:
+    test, (name, reference) = tests[key], _parts(key)
+    stream = STREAMS[_family(name)]
+    alpha = rules.alpha * stream.shares[reference] / len(_members(stream.name, reference, tests))
+    if not test.alarming(1 / alpha, rules.min_samples):
+        return None
+    return Alarm(stream, reference, test, 1 / alpha, alpha, name.partition("/")[2])
+
+
+def threshold(key: str, tests: Mapping[str, Test], alpha: float) -> float:
+    """The capital at which a test alarms."""
+    name, reference = _parts(key)
+    stream = STREAMS[_family(name)]
+    return len(_members(stream.name, reference, tests)) / (alpha * stream.shares[reference])
+
+
+def _members(family: str, reference: Reference, tests: Mapping[str, Test]) -> list[str]:
+    return [key for key in tests if _parts(key)[1] is reference and _family(_parts(key)[0]) == family]
+
+
+def _key(name: str, reference: Reference) -> str:
+    return f"{name}@{reference}"
+
+
+def _parts(key: str) -> tuple[str, Reference]:
+    name, _, reference = key.partition("@")
+    return name, Reference(reference)
+
+
+def _family(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def to_json(watch: Watch) -> dict[str, Any]:
+    """The watch as JSON; counts are pairs of bin and number."""
+    return {
+        "samples": watch.samples,
+        "window_samples": watch.window_samples,
+        "window_ready": watch.window_ready,
+        "collecting": {name: list(values) for name, values in watch.collecting.items()},
+        "tests": {
+            key: {
+                "reference": _pairs(test.reference),
+                "reference_mean": test.reference_mean,
+                "seen": _pairs(test.pool - test.reference),
+                "samples": test.samples,
+                "stakes": list(test.stakes),
+                "beginnings": [[one.luck, one.sample, one.at_seconds, one.total] for one in test.beginnings],
+                "alarms": test.alarms,
+            }
+            for key, test in watch.tests.items()
+        },
+    }
+
+
+def from_json(body: Mapping[str, Any]) -> Watch:
+    """The inverse of `to_json`. A test of a stream that is no more is left out."""
+    tests = {key: _test(key, one) for key, one in body["tests"].items() if _family(_parts(key)[0]) in STREAMS}
+    return Watch(
+        tests=tests,
+        collecting={name: tuple(values) for name, values in body["collecting"].items()},
+        samples=body["samples"],
+        window_samples=body["window_samples"],
+        window_ready=body["window_ready"],
+    )
+
+
+def _test(key: str, body: Mapping[str, Any]) -> Test:
+    stream = STREAMS[_family(_parts(key)[0])]
+    reference = _counts(body["reference"], stream.scale)
+    return Test(
+        scale=stream.scale,
+        sides=stream.sides,
+        reference=reference,
+        reference_mean=body["reference_mean"],
+        pool=reference + _counts(body["seen"], stream.scale),
+        samples=body["samples"],
+        stakes=tuple(body["stakes"]),
+        beginnings=tuple(Beginning(*one) for one in body["beginnings"]),
+        alarms=body["alarms"],
+    )
+
+
+def _pairs(counts: Counts) -> list[int]:
+    places = np.flatnonzero(counts)
+    return np.stack([places, counts[places]], axis=1).ravel().tolist() if len(places) else []
+
+
+def _counts(pairs: Sequence[int], scale: Scale) -> Counts:
+    counts = np.zeros(scale.bins, np.int64)
+    counts[list(pairs[::2])] = list(pairs[1::2])
+    return counts
