@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from services.monitor.drift_watch import Rules as DriftRules
+
 NANO_USD_PER_USD = 1_000_000_000
 
 BUDGET_FRACTIONS = (0.5, 0.8, 1.0)
@@ -22,15 +24,10 @@ SUBMISSION_LIMIT_SECONDS = 600.0
 class Rules:
     """What the operator set."""
 
-    drift_alpha: float = 0.01  # the chance of ever crying wolf in one test
-    drift_min_samples: int = 20
+    drift: DriftRules = DriftRules()
     retrain_enabled: bool = True
     retrain_cooldown_seconds: float = 3600.0
     retrain_budget_usd_per_30_days: float | None = None  # per endpoint; None: the jobs' own budgets are the limit
-
-    @property
-    def drift_threshold(self) -> float:
-        return 1 / self.drift_alpha
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,18 +81,26 @@ def p_value(place: int, pool: Counts, die: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
-    """Where the present run of luck of one gambler began, and what was seen since."""
+class Beginnings:
+    """Where each gambler's present run of luck began, and what was seen since: arrays (gamblers,)."""
 
-    luck: float = 0.0  # natural logarithm of what it made of 1 since then
-    sample: int = 0
-    at_seconds: float = 0.0  # Unix time of that sample
-    total: float = 0.0  # of the values since
+    luck: Floats  # natural logarithm of what the gambler made of 1 since then
+    sample: Floats
+    at_seconds: Floats  # Unix time of that sample
+    total: Floats  # of the values since
 
-    def after(self, bet: float, value: float, sample: int, at_seconds: float) -> Beginning:
-        if self.luck <= 0:
-            return Beginning(math.log(bet), sample, at_seconds, value)
-        return replace(self, luck=self.luck + math.log(bet), total=self.total + value)
+    @classmethod
+    def none(cls, gamblers: int) -> Beginnings:
+        return cls(*(np.zeros(gamblers) for _ in range(4)))
+
+    def after(self, bets: Floats, value: float, sample: int, at_seconds: float) -> Beginnings:
+        over = self.luck <= 0
+        return Beginnings(
+            np.where(over, 0.0, self.luck) + np.log(bets),
+            np.where(over, sample, self.sample),
+            np.where(over, at_seconds, self.at_seconds),
+            np.where(over, 0.0, self.total) + value,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +115,8 @@ class Test:
     reference_mean: float
     pool: Counts  # the reference's and the samples'
     samples: int
-    stakes: tuple[float, ...]  # capital that is being bet, by gambler
-    beginnings: tuple[Beginning, ...]  # by gambler
+    stakes: Floats  # capital that is being bet, by gambler
+    beginnings: Beginnings
     alarms: int = 0  # lately, without a long quiet in between
 
     @classmethod
@@ -121,25 +129,30 @@ class Test:
     @property
     def capital(self) -> float:
         """M: 1 at the start; large where samples are further out than chance allows."""
-        return 1 / (self.samples + 1) + sum(self.stakes) / len(self.stakes)
+        return 1 / (self.samples + 1) + float(self.stakes.mean())
 
     @property
     def reference_size(self) -> int:
         return int(self.reference.sum())
 
     @property
-    def beginning(self) -> Beginning:
-        """Where the drift began, by the gambler that won most."""
-        return self.beginnings[int(np.argmax(self.stakes))]
+    def _winner(self) -> int:
+        return int(np.argmax(self.stakes))
+
+    @property
+    def began_at_seconds(self) -> float:
+        """Unix time of the sample at which the drift began, by the gambler that won most."""
+        return float(self.beginnings.at_seconds[self._winner])
 
     @property
     def recent_samples(self) -> int:
         """Samples since the drift began."""
-        return self.samples - self.beginning.sample + 1 if self.samples else 0
+        return self.samples - int(self.beginnings.sample[self._winner]) + 1 if self.samples else 0
 
     @property
     def recent_mean(self) -> float:
-        return self.beginning.total / self.recent_samples if self.recent_samples else 0.0
+        """Of the values since the drift began."""
+        return float(self.beginnings.total[self._winner]) / self.recent_samples if self.samples else 0.0
 
     def p(self, value: float, die: float) -> float:
         """The p-value that a sample with this value has now."""
@@ -157,11 +170,8 @@ class Test:
             self,
             pool=pool,
             samples=sample,
-            stakes=tuple(((np.array(self.stakes) + newly_bet) * bets).tolist()),
-            beginnings=tuple(
-                one.after(float(bet), value, sample, at_seconds)
-                for one, bet in zip(self.beginnings, bets, strict=True)
-            ),
+            stakes=(self.stakes + newly_bet) * bets,
+            beginnings=self.beginnings.after(bets, value, sample, at_seconds),
             alarms=0 if sample >= QUIET_SAMPLES else self.alarms,
         )
 
@@ -185,8 +195,8 @@ def _fresh(scale: Scale, sides: Sides, reference: Counts, mean: float) -> Test:
         reference_mean=mean,
         pool=reference,
         samples=0,
-        stakes=(0.0,) * gamblers,
-        beginnings=(Beginning(),) * gamblers,
+        stakes=np.zeros(gamblers),
+        beginnings=Beginnings.none(gamblers),
     )
 
 

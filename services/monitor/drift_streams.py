@@ -144,12 +144,13 @@ def plain_values(sample: Sample) -> dict[str, float]:
     """The streams of a sample that need no reference to be counted."""
     text = sample.input_text
     values: dict[str, float] = {
-        "input-length": len(words(text)),
         "input-empty": not text.strip(),
         "input-undecodable": _UNDECODABLE.search(text) is not None,
         "input-cut": len(text) >= MAX_CHARACTERS,
         "output-error": bool(sample.error),
     }
+    if length := len(words(text)):
+        values["input-length"] = length
     if sample.input_tokens:
         values["input-tokens"] = sample.input_tokens
     if sample.error:
@@ -171,7 +172,9 @@ def is_refusal(answer: str) -> bool:
 
 
 def input_values(text: str, of: Vector, fitted: Texts) -> dict[str, float]:
-    """The streams of a request that are counted against a fitted reference."""
+    """The streams of a request that are counted against a fitted reference; none of one without words."""
+    if not of.any():
+        return {}
     topic = fitted.topic(of)
     return {
         "input-vocabulary": fitted.novelty(of),
@@ -198,7 +201,7 @@ def input_reference(fitted: Texts) -> dict[str, Sequence[float]]:
 def output_values(text: str, of: Vector, window: Window) -> dict[str, float]:
     """The streams of an answer that are counted against a window."""
     values: dict[str, float] = {}
-    if window.outputs:
+    if window.outputs and of.any():
         values["output-vocabulary"] = window.outputs.novelty(of)
         values["output-content"] = window.outputs.content_novelty(of)
     if window.classes:

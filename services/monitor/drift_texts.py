@@ -21,6 +21,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,16 +53,15 @@ def words(text: str) -> list[str]:
 
 def features(text: str) -> dict[int, float]:
     """Hashed character 3- to 5-grams of a text's words: {dimension: 1 + ln(count)}."""
-    counts: Counter[int] = Counter()
-    for word in words(text):
-        padded = f" {word} "
-        for size in (3, 4, 5):
-            counts.update(_hash(padded[start : start + size]) for start in range(len(padded) - size + 1))
+    counts = Counter(dimension for word in words(text) for dimension in _of_word(word))
     return {dimension: 1 + math.log(count) for dimension, count in counts.items()}
 
 
-def _hash(token: str) -> int:
-    return zlib.crc32(token.encode()) % DIMENSIONS  # the same in every process, unlike hash()
+@lru_cache(20_000)  # most words come again; a long one, as a text without spaces is, is of MAX_CHARACTERS at most
+def _of_word(word: str) -> tuple[int, ...]:
+    padded = f" {word} "
+    grams = (padded[start : start + size] for size in (3, 4, 5) for start in range(len(padded) - size + 1))
+    return tuple(zlib.crc32(gram.encode()) % DIMENSIONS for gram in grams)  # the same everywhere, unlike hash()
 
 
 def vector(text: str) -> Vector:
@@ -75,6 +75,8 @@ def vector(text: str) -> Vector:
 
 def script(text: str) -> str:
     """The script of most of a text's letters, as Unicode names it ("LATIN", "CYRILLIC", "CJK"); "" without letters."""
+    if text.isascii():
+        return "LATIN" if any(map(str.isalpha, text)) else ""
     letters = Counter(unicodedata.name(sign, "").partition(" ")[0] for sign in text[:MAX_CHARACTERS] if sign.isalpha())
     return max(letters, key=lambda name: (letters[name], name)) if letters else ""
 
@@ -98,7 +100,11 @@ class Texts:
 
     @classmethod
     def fit(cls, texts: Sequence[str]) -> Texts:
-        """The reference of at least MIN_REFERENCE_TEXTS texts (ValueError of fewer), in an order that means nothing."""
+        """The reference of at least MIN_REFERENCE_TEXTS texts (ValueError of fewer), in an order that means nothing.
+
+        Texts without words are left out: they are like nothing, and a stream of its own counts them.
+        """
+        texts = [text for text in texts if words(text)]
         if len(texts) < MIN_REFERENCE_TEXTS:
             raise ValueError(f"{len(texts)} reference texts; at least {MIN_REFERENCE_TEXTS} are needed")
         half = len(texts) // 2

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from services.monitor.drift import Beginning, Counts, Scale, Test, tie_break
+from services.monitor.drift import Beginnings, Counts, Floats, Scale, Test, tie_break
 from services.monitor.drift_streams import (
     LABELLED,
     STREAMS,
@@ -165,19 +166,18 @@ class Watch:
 
 
 def _alarm(key: str, tests: Mapping[str, Test], rules: Rules) -> Alarm | None:
-    test, (name, reference) = tests[key], _parts(key)
-    stream = STREAMS[_family(name)]
-    alpha = rules.alpha * stream.shares[reference] / len(_members(stream.name, reference, tests))
-    if not test.alarming(1 / alpha, rules.min_samples):
+    test, capital = tests[key], threshold(key, tests, rules.alpha)
+    if not test.alarming(capital, rules.min_samples):
         return None
-    return Alarm(stream, reference, test, 1 / alpha, alpha, name.partition("/")[2])
+    name, reference = _parts(key)
+    return Alarm(STREAMS[_family(name)], reference, test, capital, 1 / capital, name.partition("/")[2])
 
 
 def threshold(key: str, tests: Mapping[str, Test], alpha: float) -> float:
-    """The capital at which a test alarms."""
+    """The capital at which a test alarms: 1 / its part of alpha."""
     name, reference = _parts(key)
-    stream = STREAMS[_family(name)]
-    return len(_members(stream.name, reference, tests)) / (alpha * stream.shares[reference])
+    members = len(_members(_family(name), reference, tests)) if "/" in name else 1
+    return members / (alpha * STREAMS[_family(name)].shares[reference])
 
 
 def _members(family: str, reference: Reference, tests: Mapping[str, Test]) -> list[str]:
@@ -188,6 +188,7 @@ def _key(name: str, reference: Reference) -> str:
     return f"{name}@{reference}"
 
 
+@lru_cache(1024)
 def _parts(key: str) -> tuple[str, Reference]:
     name, _, reference = key.partition("@")
     return name, Reference(reference)
@@ -210,8 +211,8 @@ def to_json(watch: Watch) -> dict[str, Any]:
                 "reference_mean": test.reference_mean,
                 "seen": _pairs(test.pool - test.reference),
                 "samples": test.samples,
-                "stakes": list(test.stakes),
-                "beginnings": [[one.luck, one.sample, one.at_seconds, one.total] for one in test.beginnings],
+                "stakes": test.stakes.tolist(),
+                "beginnings": [row.tolist() for row in _rows(test.beginnings)],
                 "alarms": test.alarms,
             }
             for key, test in watch.tests.items()
@@ -241,10 +242,14 @@ def _test(key: str, body: Mapping[str, Any]) -> Test:
         reference_mean=body["reference_mean"],
         pool=reference + _counts(body["seen"], stream.scale),
         samples=body["samples"],
-        stakes=tuple(body["stakes"]),
-        beginnings=tuple(Beginning(*one) for one in body["beginnings"]),
+        stakes=np.array(body["stakes"]),
+        beginnings=Beginnings(*(np.array(row) for row in body["beginnings"])),
         alarms=body["alarms"],
     )
+
+
+def _rows(of: Beginnings) -> tuple[Floats, ...]:
+    return of.luck, of.sample, of.at_seconds, of.total
 
 
 def _pairs(counts: Counts) -> list[int]:

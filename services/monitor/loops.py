@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import delete
 
-from services.monitor import domain, drift, ledger, notices
+from services.monitor import domain, drift_texts, ledger, notices
+from services.monitor.drift_store import DriftStore
 from services.monitor.metrics import RECEIPTS
 from services.monitor.span_store import DELETE_LIMIT, SpanStore
 from services.monitor.store import Store
@@ -141,9 +142,9 @@ def _draw(objects: Objects, uri: str, dice: random.Random) -> list[str]:
     """A sample of what a JSON Lines dataset asks. Raises NotFoundError, ValueError, ObjectsUnavailableError."""
     rows = (json.loads(line) for line in _lines(objects, objects.key(uri)) if line.strip())
     asked = (domain.asked_text(row) for row in rows if isinstance(row, dict))
-    texts = domain.sample((text[: drift.MAX_CHARACTERS] for text in asked if text), dice)
-    if len(texts) < drift.MIN_REFERENCE_TEXTS:
-        raise ValueError(f"{len(texts)} texts are too few; drift needs {drift.MIN_REFERENCE_TEXTS}")
+    texts = domain.sample((text[: drift_texts.MAX_CHARACTERS] for text in asked if text), dice)
+    if len(texts) < drift_texts.MIN_REFERENCE_TEXTS:
+        raise ValueError(f"{len(texts)} texts are too few; drift needs {drift_texts.MIN_REFERENCE_TEXTS}")
     return texts
 
 
@@ -168,3 +169,4 @@ async def forget(database: Database, trace_retention_days: float, max_stored_spa
             gone = await SpanStore(session).forget(now, timedelta(days=trace_retention_days), max_stored_spans)
     async with database.transaction() as session:
         await session.execute(delete(NoticeRow).where(NoticeRow.received_at < now - NOTICE_RETENTION))
+        await DriftStore(session).forget(now)
