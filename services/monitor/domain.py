@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ SUBMISSION_LIMIT_SECONDS = 600.0
 class Rules:
     """What the operator set."""
 
-    drift: DriftRules = DriftRules()
+    drift: DriftRules = field(default_factory=DriftRules)
     retrain_enabled: bool = True
     retrain_cooldown_seconds: float = 3600.0
     retrain_budget_usd_per_30_days: float | None = None  # per endpoint; None: the jobs' own budgets are the limit

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.monitor.drift_streams import Reference, Window
-from services.monitor.drift_texts import Texts
+from services.monitor.drift_streams import Reference, References
 from services.monitor.drift_watch import Alarm
 
 _WHAT = {
@@ -32,28 +31,26 @@ _WHAT = {
 _DIRECTIONS = {"output-entropy": ("surer", "less sure")}
 
 
-def member_name(alarm: Alarm, training: Texts | None, window: Window | None) -> str:
+def member_name(alarm: Alarm, references: References) -> str:
     """The topic or class that an alarm is about; "" if its stream has no members."""
     if not alarm.member:
         return ""
     number = int(alarm.member)
     if alarm.stream.name == "output-class":
-        return window.classes[number] if window else ""
-    fitted = training if alarm.reference is Reference.TRAINING else window and window.inputs
+        return references.window.classes[number] if references.window else ""
+    fitted = references.inputs(alarm.reference)
     return fitted.topic_words[number] if fitted else ""
 
 
-def new_words(
-    alarm: Alarm, recent: Sequence[tuple[str, str | None]], training: Texts | None, window: Window | None
-) -> list[str]:
+def new_words(alarm: Alarm, recent: Sequence[tuple[str, str | None]], references: References) -> list[str]:
     """Words of the recent texts that the reference's hardly have, for streams of texts."""
-    side, fitted = alarm.stream.name.partition("-")[0], None
+    side = alarm.stream.name.partition("-")[0]
     if side == "input":
-        fitted = training if alarm.reference is Reference.TRAINING else window and window.inputs
-        texts = [asked for asked, _ in recent]
-    elif side == "output":
-        fitted = window and window.outputs
-        texts = [said for _, said in recent if said]
+        fitted, texts = references.inputs(alarm.reference), [asked for asked, _ in recent]
+    elif side == "output" and references.window:
+        fitted, texts = references.window.outputs, [said for _, said in recent if said]
+    else:
+        return []
     return [str(word) for word in fitted.new_words(texts)] if fitted else []
 
 

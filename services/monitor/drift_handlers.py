@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from google.protobuf import json_format
@@ -10,12 +11,12 @@ from google.protobuf.message import Message
 from services.monitor import drift_explained, drift_watch
 from services.monitor.drift import TEST
 from services.monitor.drift_store import MAX_ALARMS, DriftStore
-from services.monitor.drift_streams import Reference, Sample, Window, labelled_values
-from services.monitor.drift_texts import Texts
-from services.monitor.drift_watch import Alarm, Watch
+from services.monitor.drift_streams import Reference, References, Sample, labelled_values
+from services.monitor.drift_texts import MAX_CHARACTERS
+from services.monitor.drift_watch import Alarm, Step, Watch
 from services.monitor.metrics import DRIFT_DETECTIONS, DRIFT_SAMPLES, DRIFT_WINDOWS
 from services.monitor.store import Store
-from services.monitor.tables import DriftWatchRow
+from services.monitor.tables import DriftSampleRow, DriftWatchRow
 from sskai.contract import moment, timestamp
 from sskai.events import v1 as events
 
@@ -34,24 +35,21 @@ async def test_for_drift(event: events.InferenceSampled, store: Store, now: date
     row.input_text, row.output_text = sample.input_text, None if sample.error else sample.output_text
     await store.session.flush()
 
-    watch, rules = drift_watch.from_json(watched.state), store.rules.drift
-    training, window = await drifts.training(event.model_id, event.version), await drifts.window(watched)
-    if training is not None and not watch.has(Reference.TRAINING):
-        watch = watch.against_training(training)
-    at_seconds = moment(event.at).timestamp()
-    window_before = watch.window_samples
-    watch, alarms = watch.observe(sample, at_seconds, training, window, rules)
-    if watch.window_samples < window_before:
+    rules, references = store.rules.drift, await drifts.references(watched)
+    watch = drift_watch.from_json(watched.state)
+    if references.training and not watch.has(Reference.TRAINING):
+        watch = watch.against_training(references.training)
+    at_seconds, collected = moment(event.at).timestamp(), watch.window_samples
+    watch, alarms = watch.observe(sample, at_seconds, references, rules)
+    if watch.window_samples < collected:
         watched.window_after = watched.rows
         DRIFT_WINDOWS.labels(outcome="drifted").inc()
     elif watch.window_full(rules):
         watch = await _close_window(watch, watched, drifts)
     if row.feedback is not None:
-        watch, more = _observe_label(
-            watch, row.feedback, row.output_text, event.inference_id, at_seconds, store, late=True
-        )
+        watch, more = watch.observe_label(_loss(row), row.inference_id, at_seconds, rules)
         alarms += more
-    return await _tell(watch, alarms, watched, drifts, training, window, now)
+    return await _tell(drifts, watched, Step(watch, alarms), references, now)
 
 
 async def take_feedback(event: events.FeedbackGiven, store: Store, now: datetime) -> list[Message]:
@@ -66,19 +64,13 @@ async def take_feedback(event: events.FeedbackGiven, store: Store, now: datetime
         return []
     DRIFT_SAMPLES.labels(kind="label", outcome="counted").inc()
     row.feedback = {
-        "score": event.score if event.HasField("score") else None,
-        "label": event.label,
-        "correction": event.correction,
+        "score": event.score if event.HasField("score") and math.isfinite(event.score) else None,
+        "label": _plain(event.label),
+        "correction": _plain(event.correction),
     }
-    watch, alarms = _observe_label(
-        drift_watch.from_json(watched.state),
-        row.feedback,
-        row.output_text,
-        event.inference_id,
-        moment(event.given_at).timestamp(),
-        store,
-    )
-    return await _tell(watch, alarms, watched, drifts, None, None, now)
+    watch, at_seconds = drift_watch.from_json(watched.state), moment(event.given_at).timestamp()
+    step = watch.observe_label(_labelled(row), row.inference_id, at_seconds, store.rules.drift)
+    return await _tell(drifts, watched, step, References(), now)
 
 
 async def follow_promotion(event: events.ModelPromoted, store: Store, _now: datetime) -> list[Message]:
@@ -116,16 +108,20 @@ async def _watched(
 
 
 def _sample(event: events.InferenceSampled) -> Sample:
-    # PostgreSQL's text holds no NUL; a redacted text has none, but anybody may tell this event.
     return Sample(
         inference_id=event.inference_id,
-        input_text=event.input_text.replace("\x00", "\ufffd"),
-        output_text=event.output_text.replace("\x00", "\ufffd"),
+        input_text=_plain(event.input_text),
+        output_text=_plain(event.output_text),
         input_tokens=event.input_tokens,
         output_tokens=event.output_tokens,
         mean_logprob=event.mean_logprob,
         error=event.error,
     )
+
+
+def _plain(text: str) -> str:
+    """What PostgreSQL takes: no NUL, and no more than is looked at. Inference sees to that, but anybody may tell."""
+    return text[:MAX_CHARACTERS].replace("\x00", "\ufffd")
 
 
 async def _close_window(watch: Watch, watched: DriftWatchRow, drifts: DriftStore) -> Watch:
@@ -137,44 +133,25 @@ async def _close_window(watch: Watch, watched: DriftWatchRow, drifts: DriftStore
     return watch.against_window(await drifts.keep_window(watched))
 
 
-def _observe_label(
-    watch: Watch,
-    feedback: dict[str, str | float | None],
-    output_text: str | None,
-    inference_id: str,
-    at_seconds: float,
-    store: Store,
-    *,
-    late: bool = False,
-) -> tuple[Watch, list[Alarm]]:
-    """`late`: the answer's text came after the label, whose score has been counted."""
-    score = feedback["score"]
-    values = labelled_values(
-        score if isinstance(score, float) else None,
-        str(feedback["label"]),
-        str(feedback["correction"]),
-        output_text,
-    )
-    if late:
-        values.pop("quality-score", None)
-    return watch.observe_label(values, inference_id, at_seconds, store.rules.drift)
+def _labelled(row: DriftSampleRow) -> dict[str, float]:
+    given = row.feedback or {}
+    return labelled_values(given["score"], given["label"], given["correction"], row.output_text)
+
+
+def _loss(row: DriftSampleRow) -> dict[str, float]:
+    """Of an answer whose text came after its label: the score has been counted, the loss could not be."""
+    return {name: value for name, value in _labelled(row).items() if name == "quality-loss"}
 
 
 async def _tell(
-    watch: Watch,
-    alarms: list[Alarm],
-    watched: DriftWatchRow,
-    drifts: DriftStore,
-    training: Texts | None,
-    window: Window | None,
-    now: datetime,
+    drifts: DriftStore, watched: DriftWatchRow, step: Step, references: References, now: datetime
 ) -> list[Message]:
-    watched.state = drift_watch.to_json(watch)
+    watched.state = drift_watch.to_json(step.watch)
     told: list[Message] = []
-    for alarm in alarms:
+    for alarm in step.alarms:
         recent = await drifts.recent(watched, alarm.test.recent_samples)
-        member = drift_explained.member_name(alarm, training, window)
-        words = drift_explained.new_words(alarm, recent, training, window)
+        member = drift_explained.member_name(alarm, references)
+        words = drift_explained.new_words(alarm, recent, references)
         event = _detected(alarm, watched, member, words, now)
         DRIFT_DETECTIONS.labels(signal=alarm.stream.name, reference=alarm.reference.value).inc()
         told.append(event)

@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import delete, select, tuple_
@@ -13,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.monitor import drift_watch
-from services.monitor.drift_streams import Window
+from services.monitor.drift_streams import References, Window
 from services.monitor.drift_texts import Texts
 from services.monitor.drift_watch import Watch
 from services.monitor.tables import DriftSampleRow, DriftWatchRow, DriftWindowRow, EndpointRow, ReferenceRow
@@ -95,7 +96,11 @@ class DriftStore:
             await self.session.execute(statement)
         return row
 
-    async def training(self, model_id: str, version: int) -> Texts | None:
+    async def references(self, watch: DriftWatchRow) -> References:
+        """What the version's samples are compared with, as far as it is there."""
+        return References(await self._training(watch.model_id, watch.version), await self._window(watch))
+
+    async def _training(self, model_id: str, version: int) -> Texts | None:
         """What the version's training data asks, fitted; None while (or if) it is not there."""
         key = ("training", model_id, version)
         if (known := _known(key)) is not None:
@@ -103,15 +108,15 @@ class DriftStore:
         row = await self.session.get(ReferenceRow, (model_id, version))
         if row is None or row.texts is None:
             return None
-        return await _fit(key, lambda texts=row.texts: Texts.fit(texts))
+        return await _fit(key, partial(Texts.fit, row.texts))
 
-    async def window(self, watch: DriftWatchRow) -> Window | None:
+    async def _window(self, watch: DriftWatchRow) -> Window | None:
         """The version's healthy window, fitted; None before it is full."""
         key = ("window", watch.endpoint_id, watch.model_id, watch.version)
         if (known := _known(key)) is not None:
             return known  # type: ignore[no-any-return]
         row = await self.session.get(DriftWindowRow, (watch.endpoint_id, watch.model_id, watch.version))
-        return await _fit(key, lambda: Window.fit(row.inputs, row.outputs)) if row is not None else None
+        return await _fit(key, partial(Window.fit, row.inputs, row.outputs)) if row is not None else None
 
     async def keep_window(self, watch: DriftWatchRow) -> Window:
         """Make the samples since the window began the version's healthy window."""

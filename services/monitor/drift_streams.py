@@ -3,16 +3,18 @@
 Every stream is one number of each sample, with a test of its own (`drift.py`) against each of its references:
 
 - the training data: is the model asked what it was trained for?
-- the healthy window: the version's first samples, unless they had already drifted from the training data. Answers, labels
-  and faults have no other reference.
+- the healthy window: the version's first samples, unless they had already drifted from the training data. Answers,
+  labels and faults have no other reference.
 
 The chance alpha that a version's tests ever raise a false alarm is shared out among them (`Stream.shares`, which sum to
-one): a test with the share s alarms when its capital reaches 1 / (alpha s), so by Ville and the sum over tests the
-chance of any false alarm is at most alpha. A stream of shares (topics, classes) splits its part again among its members.
+one): a test with the share s alarms when its capital reaches 1 / (alpha s), so by Ville's inequality and the sum over
+tests the chance of any false alarm is at most alpha. A stream of shares (topics, classes) splits its part again among
+its members.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -39,34 +41,33 @@ class Stream:
     shares: Mapping[Reference, float]
 
 
-def _stream(name: str, unit: str, scale: Scale, sides: Sides, training: float, window: float) -> Stream:
+def _shares(training: float, window: float) -> Mapping[Reference, float]:
     shares = {Reference.TRAINING: training, Reference.WINDOW: window}
-    return Stream(name, unit, scale, sides, {reference: share for reference, share in shares.items() if share})
+    return {reference: share for reference, share in shares.items() if share}
 
 
 _SAMPLED = (
-    #       name                  unit                                    scale  sides       training window
-    _stream("input-vocabulary", "novelty from 0 to 1", SHARE, Sides.UP, 0.12, 0.08),
-    _stream("input-content", "novelty of rare words from 0 to 1", SHARE, Sides.UP, 0.12, 0.08),
-    _stream("input-topic", "share of requests", FLAG, Sides.UP, 0.06, 0.06),
-    _stream("input-length", "words", COUNT, Sides.BOTH, 0.04, 0.03),
-    _stream("input-tokens", "tokens", COUNT, Sides.BOTH, 0.0, 0.03),
-    _stream("input-script", "share of requests", FLAG, Sides.UP, 0.02, 0.02),
-    _stream("input-empty", "share of requests", FLAG, Sides.UP, 0.0, 0.02),
-    _stream("input-undecodable", "share of requests", FLAG, Sides.UP, 0.0, 0.02),
-    _stream("input-cut", "share of requests", FLAG, Sides.UP, 0.0, 0.02),
-    _stream("output-vocabulary", "novelty from 0 to 1", SHARE, Sides.UP, 0.0, 0.04),
-    _stream("output-content", "novelty of rare words from 0 to 1", SHARE, Sides.UP, 0.0, 0.04),
-    _stream("output-class", "share of answers", FLAG, Sides.UP, 0.0, 0.05),
-    _stream("output-length", "tokens", COUNT, Sides.BOTH, 0.0, 0.03),
-    _stream("output-entropy", "nats per token", NATS, Sides.BOTH, 0.0, 0.02),
-    _stream("output-refusal", "share of answers", FLAG, Sides.UP, 0.0, 0.03),
-    _stream("output-empty", "share of answers", FLAG, Sides.UP, 0.0, 0.01),
-    _stream("output-error", "share of requests", FLAG, Sides.UP, 0.0, 0.02),
+    Stream("input-vocabulary", "novelty from 0 to 1", SHARE, Sides.UP, _shares(0.12, 0.08)),
+    Stream("input-content", "novelty of rare words from 0 to 1", SHARE, Sides.UP, _shares(0.12, 0.08)),
+    Stream("input-topic", "share of requests", FLAG, Sides.UP, _shares(0.06, 0.06)),
+    Stream("input-length", "words", COUNT, Sides.BOTH, _shares(0.04, 0.03)),
+    Stream("input-tokens", "tokens", COUNT, Sides.BOTH, _shares(0.0, 0.03)),
+    Stream("input-script", "share of requests", FLAG, Sides.UP, _shares(0.02, 0.02)),
+    Stream("input-empty", "share of requests", FLAG, Sides.UP, _shares(0.0, 0.02)),
+    Stream("input-undecodable", "share of requests", FLAG, Sides.UP, _shares(0.0, 0.02)),
+    Stream("input-cut", "share of requests", FLAG, Sides.UP, _shares(0.0, 0.02)),
+    Stream("output-vocabulary", "novelty from 0 to 1", SHARE, Sides.UP, _shares(0.0, 0.04)),
+    Stream("output-content", "novelty of rare words from 0 to 1", SHARE, Sides.UP, _shares(0.0, 0.04)),
+    Stream("output-class", "share of answers", FLAG, Sides.UP, _shares(0.0, 0.05)),
+    Stream("output-length", "tokens", COUNT, Sides.BOTH, _shares(0.0, 0.03)),
+    Stream("output-entropy", "nats per token", NATS, Sides.BOTH, _shares(0.0, 0.02)),
+    Stream("output-refusal", "share of answers", FLAG, Sides.UP, _shares(0.0, 0.03)),
+    Stream("output-empty", "share of answers", FLAG, Sides.UP, _shares(0.0, 0.01)),
+    Stream("output-error", "share of requests", FLAG, Sides.UP, _shares(0.0, 0.02)),
 )
 _LABELLED = (
-    _stream("quality-score", "lost score from 0 to 1", SHARE, Sides.UP, 0.0, 0.02),
-    _stream("quality-loss", "loss from 0 to 1", SHARE, Sides.UP, 0.0, 0.02),
+    Stream("quality-score", "lost score from 0 to 1", SHARE, Sides.UP, _shares(0.0, 0.02)),
+    Stream("quality-loss", "loss from 0 to 1", SHARE, Sides.UP, _shares(0.0, 0.02)),
 )
 STREAMS: Mapping[str, Stream] = {stream.name: stream for stream in (*_SAMPLED, *_LABELLED)}
 # Streams of what users say of answers: their windows fill apart from the samples'.
@@ -79,7 +80,8 @@ MAX_DIFFERENT_CLASSES = 20
 
 _REFUSAL = re.compile(
     r"\b(?:i(?:'m| am) (?:sorry|unable|not able|afraid i can)|i (?:can(?:'t|not| not)|won't|will not|must decline)"
-    r"|i do(?:n't| not) (?:feel comfortable|have the ability)|as an ai\b|(?:cannot|can't|unable to) (?:assist|help) with)",
+    r"|i do(?:n't| not) (?:feel comfortable|have the ability)|as an ai\b"
+    r"|(?:cannot|can't|unable to) (?:assist|help) with)",
     re.IGNORECASE,
 )
 _REFUSAL_CHARACTERS = 200  # an answer refuses at its beginning or not at all
@@ -117,6 +119,20 @@ class Window:
             classes=classes,
             class_values=tuple(map(_class, outputs[len(outputs) // 2 :])) if classes else (),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What a version's tests compare with, as far as it is there."""
+
+    training: Texts | None = None
+    window: Window | None = None
+
+    def inputs(self, reference: Reference) -> Texts | None:
+        """What requests are like in it."""
+        if reference is Reference.TRAINING:
+            return self.training
+        return self.window.inputs if self.window else None
 
 
 def _fitted(texts: Sequence[str]) -> Texts | None:
@@ -159,7 +175,7 @@ def plain_values(sample: Sample) -> dict[str, float]:
     values["output-refusal"] = is_refusal(sample.output_text)
     if sample.output_tokens:
         values["output-length"] = sample.output_tokens
-    if sample.output_tokens and sample.mean_logprob:
+    if sample.output_tokens and sample.mean_logprob and math.isfinite(sample.mean_logprob):
         # The mean of -log p over tokens drawn from p estimates the entropy of what the model could have said.
         values["output-entropy"] = -sample.mean_logprob
     return values
@@ -229,7 +245,7 @@ def labelled_values(score: float | None, label: str, correction: str, output_tex
     that is no praise or blame, 0 if it is the answer itself, else 1.
     """
     values: dict[str, float] = {}
-    if score is not None:
+    if score is not None and math.isfinite(score):
         values["quality-score"] = 1.0 - min(max(score, 0.0), 1.0)
     if output_text is None:
         return values

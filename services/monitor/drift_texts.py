@@ -5,8 +5,8 @@ nearest few texts of a reference's first half. It is asked twice: with all n-gra
 asks tells as much as what about (style: trivia against chatter), and with rare ones weighing more, as search engines
 weigh them (subject: two manuals of one publisher). Neither sees what the other does; `benchmarks/monitor.py` has both.
 
-Topics. The same first half falls into a few clusters (spherical k-means, I. S. Dhillon, D. S. Modha, 2001); a text is of
-the nearest one. Novelty cannot see that everybody now asks about one known topic; the topics' shares can.
+Topics. The same first half falls into a few clusters (spherical k-means, I. S. Dhillon, D. S. Modha, 2001); a text is
+of the nearest one. Novelty cannot see that everybody now asks about one known topic; the topics' shares can.
 
 All of it is learnt from a reference's first half only, and the second half is what samples are ranked among: else the
 reference's own texts would look less new than others like them, and ranks would mean nothing.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from services.monitor.drift_streams import (
     LABELLED,
     STREAMS,
     Reference,
+    References,
     Sample,
     Stream,
     Window,
@@ -58,7 +59,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """`tests` by "stream@reference" (of shares: "stream/number@reference"); `collecting`: values of windows that fill."""
+    """`tests` by "stream@reference" (of shares: "stream/number@reference"); `collecting`: values of filling windows."""
 
     tests: Mapping[str, Test] = field(default_factory=dict)
     collecting: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -105,34 +106,30 @@ class Watch:
                 begun[_key(name, reference)] = Test.start(stream.scale, stream.sides, [float(value) for value in of])
         return replace(self, tests={**self.tests, **begun})
 
-    def observe(
-        self, sample: Sample, at_seconds: float, training: Texts | None, window: Window | None, rules: Rules
-    ) -> tuple[Watch, list[Alarm]]:
-        """One sample through every test that stands. `training`, `window`: what those tests were begun from."""
+    def observe(self, sample: Sample, at_seconds: float, references: References, rules: Rules) -> Step:
+        """One sample through every test that stands. `references`: what those tests were begun from."""
         plain = plain_values(sample)
         values = {_key(name, reference): value for name, value in plain.items() for reference in Reference}
         request = vector(sample.input_text)
-        for reference, fitted in ((Reference.TRAINING, training), (Reference.WINDOW, window and window.inputs)):
-            if fitted:
+        for reference in Reference:
+            if fitted := references.inputs(reference):
                 counted = input_values(sample.input_text, request, fitted)
                 values |= {_key(name, reference): value for name, value in counted.items()}
-        if window and not sample.error:
-            counted = output_values(sample.output_text, vector(sample.output_text), window)
+        if references.window and not sample.error:
+            counted = output_values(sample.output_text, vector(sample.output_text), references.window)
             values |= {_key(name, Reference.WINDOW): value for name, value in counted.items()}
         watch, alarms = self._observe(values, sample.inference_id, at_seconds, rules)
         watch = replace(watch, samples=self.samples + 1)
         if watch.window_ready:
-            return watch, alarms
+            return Step(watch, alarms)
         if any(alarm.reference is Reference.TRAINING for alarm in alarms):
-            return watch.window_anew(), alarms
+            return Step(watch.window_anew(), alarms)
         collecting = dict(watch.collecting)
         for name, value in plain.items():
             collecting[name] = (*collecting.get(name, ()), float(value))
-        return replace(watch, collecting=collecting, window_samples=watch.window_samples + 1), alarms
+        return Step(replace(watch, collecting=collecting, window_samples=watch.window_samples + 1), alarms)
 
-    def observe_label(
-        self, values: Mapping[str, float], inference_id: str, at_seconds: float, rules: Rules
-    ) -> tuple[Watch, list[Alarm]]:
+    def observe_label(self, values: Mapping[str, float], inference_id: str, at_seconds: float, rules: Rules) -> Step:
         """What a user said of an answer, through its tests; the first `window_labels` of a stream are its reference."""
         collecting, begun = dict(self.collecting), {}
         for name, value in values.items():
@@ -146,11 +143,9 @@ class Watch:
                 begun[name] = collected
         seen = {_key(name, Reference.WINDOW): value for name, value in values.items()}
         watch, alarms = self._observe(seen, inference_id, at_seconds, rules)
-        return replace(watch, collecting=collecting)._with(Reference.WINDOW, begun), alarms
+        return Step(replace(watch, collecting=collecting)._with(Reference.WINDOW, begun), alarms)
 
-    def _observe(
-        self, values: Mapping[str, float], inference_id: str, at_seconds: float, rules: Rules
-    ) -> tuple[Watch, list[Alarm]]:
+    def _observe(self, values: Mapping[str, float], inference_id: str, at_seconds: float, rules: Rules) -> Step:
         tests, alarms = dict(self.tests), []
         for key, value in values.items():
             if key in tests:
@@ -162,7 +157,14 @@ class Watch:
                 # One topic's gain is the others' loss: all of them begin anew, or one drift would be told many times.
                 for other in _members(_family(alarm.stream.name), alarm.reference, tests):
                     tests[other] = tests[other].anew()
-        return replace(self, tests=tests), alarms
+        return Step(replace(self, tests=tests), alarms)
+
+
+class Step(NamedTuple):
+    """A watch after a sample or a label, and what alarmed at it."""
+
+    watch: Watch
+    alarms: list[Alarm]
 
 
 def _alarm(key: str, tests: Mapping[str, Test], rules: Rules) -> Alarm | None:
