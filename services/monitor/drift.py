@@ -13,7 +13,7 @@
 Sources: V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", 2nd ed., 2022, part III;
 V. Vovk et al., "Retrain or not retrain: conformal test martingales for change-point detection", COPA 2021. The mixture
 over beginnings is the usual one of sequential change detection (Shiryaev-Roberts, with a prior that sums to one).
-When a drift began is estimated as CUSUM does it (E. S. Page, 1954): where the winning gambler's last run of luck began.
+When a drift began is estimated as CUSUM does it (E. S. Page, 1954): where the luckiest gambler's present run began.
 """
 
 from __future__ import annotations
@@ -136,23 +136,23 @@ class Test:
         return int(self.reference.sum())
 
     @property
-    def _winner(self) -> int:
-        return int(np.argmax(self.stakes))
+    def _luckiest(self) -> int:
+        return int(np.argmax(self.beginnings.luck))
 
     @property
     def began_at_seconds(self) -> float:
-        """Unix time of the sample at which the drift began, by the gambler that won most."""
-        return float(self.beginnings.at_seconds[self._winner])
+        """Unix time of the sample at which the drift began, by the gambler whose run of luck won most."""
+        return float(self.beginnings.at_seconds[self._luckiest])
 
     @property
     def recent_samples(self) -> int:
         """Samples since the drift began."""
-        return self.samples - int(self.beginnings.sample[self._winner]) + 1 if self.samples else 0
+        return self.samples - int(self.beginnings.sample[self._luckiest]) + 1 if self.samples else 0
 
     @property
     def recent_mean(self) -> float:
         """Of the values since the drift began."""
-        return float(self.beginnings.total[self._winner]) / self.recent_samples if self.samples else 0.0
+        return float(self.beginnings.total[self._luckiest]) / self.recent_samples if self.samples else 0.0
 
     def p(self, value: float, die: float) -> float:
         """The p-value that a sample with this value has now."""

@@ -28,6 +28,7 @@ _WHAT = {
     "quality-score": "Users rate answers lower",
     "quality-loss": "Answers differ more from what users say is right",
 }
+_ABOUT_WORDS = ("vocabulary", "content", "topic", "script")
 _DIRECTIONS = {"output-entropy": ("surer", "less sure")}
 
 
@@ -43,11 +44,13 @@ def member_name(alarm: Alarm, references: References) -> str:
 
 
 def new_words(alarm: Alarm, recent: Sequence[tuple[str, str | None]], references: References) -> list[str]:
-    """Words of the recent texts that the reference's hardly have, for streams of texts."""
-    side = alarm.stream.name.partition("-")[0]
+    """Words of the recent texts that the reference's hardly have; for streams that are about words."""
+    side, _, what = alarm.stream.name.partition("-")
+    if what not in _ABOUT_WORDS:
+        return []
     if side == "input":
         fitted, texts = references.inputs(alarm.reference), [asked for asked, _ in recent]
-    elif side == "output" and references.window:
+    elif references.window:
         fitted, texts = references.window.outputs, [said for _, said in recent if said]
     else:
         return []
