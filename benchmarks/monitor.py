@@ -3,30 +3,26 @@
 `python -m benchmarks.monitor`: its own PostgreSQL (durable settings) on loopback, the app called in process.
 
 Ingest: OTLP requests of 500 spans by 8 senders at once, every tenth request sent twice; the figures must show every
-span exactly once. Drift: real questions by topic; a third of a topic is the traffic, two thirds the reference; the
-delay is the number of requests after the change until the alarm. In the last line nothing changes: no alarm is right.
+span exactly once. Drift: `benchmarks.monitor_drift`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 import statistics
 import time
 
 import httpx2
 
+from benchmarks import monitor_drift
 from services.monitor import api
-from services.monitor.drift import Martingale, Reference, p_value
 from services.monitor.ingest import Ingest
 from sskai.local.postgres import Postgres
 from sskai.testing import fresh_database
 from tests.monitor.test_otlp import PROTOBUF, TOKEN, gateway, request, span
-from tests.monitor.texts import jokes, questions
 
 SPANS, SPANS_PER_REQUEST, SENDERS = 20_000, 500, 8
-ALPHA, BEFORE, LIMIT, REPEATS = 0.01, 20, 300, 20
 
 
 async def ingest(server_url: str) -> dict[str, float]:
@@ -68,48 +64,10 @@ async def ingest(server_url: str) -> dict[str, float]:
     }
 
 
-def drift(usual: str, new: str, new_share: float) -> dict[str, object]:
-    delays: list[int] = []
-    early = without_alarm = 0
-    others = jokes() if new == "jokes" else questions(new)
-    for seed in range(REPEATS):
-        dice = random.Random(seed)
-        texts = questions(usual)
-        dice.shuffle(texts)
-        cut = len(texts) * 2 // 3
-        reference, unseen = Reference.fit(texts[:cut]), texts[cut:]
-        test = Martingale()
-        for sample in range(1, BEFORE + LIMIT + 1):
-            text = dice.choice(others if sample > BEFORE and dice.random() < new_share else unseen)
-            score = reference.novelty(text)
-            test = test.observe(score, p_value(score, reference.calibration, test.scores, dice.random()))
-            if test.capital >= 1 / ALPHA:
-                break
-        if test.capital < 1 / ALPHA:
-            without_alarm += 1
-        elif test.samples <= BEFORE:
-            early += 1
-        else:
-            delays.append(test.samples - BEFORE)
-    return {
-        "usual": usual,
-        "new": new,
-        "new_share": new_share,
-        "reference_texts": cut,
-        "median_delay_requests": statistics.median(delays) if delays else None,
-        "longest_delay_requests": max(delays, default=None),
-        "without_alarm": without_alarm,
-        "alarms_before_the_change": early,
-        "repeats": REPEATS,
-    }
-
-
 def main() -> None:
     with Postgres.start(durable=True) as server:
         ingested = asyncio.run(ingest(server.url))
-    topics = [("trivia", "jokes"), ("trivia", "psychology"), ("coding", "ai"), ("trivia", "trivia")]
-    drifts = [drift(usual, new, share) for usual, new in topics for share in ((1.0, 0.5) if usual != new else (1.0,))]
-    print(json.dumps({"benchmark": "monitor", "ingest": ingested, "drift_alpha": ALPHA, "drift": drifts}))
+    print(json.dumps({"benchmark": "monitor", "ingest": ingested, "drift": monitor_drift.report()}))
 
 
 if __name__ == "__main__":

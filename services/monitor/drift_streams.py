@@ -189,7 +189,7 @@ def is_refusal(answer: str) -> bool:
 
 def input_values(text: str, of: Vector, fitted: Texts) -> dict[str, float]:
     """The streams of a request that are counted against a fitted reference; none of one without words."""
-    if not of.any():
+    if of.empty:
         return {}
     topic = fitted.topic(of)
     return {
@@ -217,7 +217,7 @@ def input_reference(fitted: Texts) -> dict[str, Sequence[float]]:
 def output_values(text: str, of: Vector, window: Window) -> dict[str, float]:
     """The streams of an answer that are counted against a window."""
     values: dict[str, float] = {}
-    if window.outputs and of.any():
+    if window.outputs and not of.empty:
         values["output-vocabulary"] = window.outputs.novelty(of)
         values["output-content"] = window.outputs.content_novelty(of)
     if window.classes:

@@ -20,13 +20,13 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 DIMENSIONS = 4096
 NEIGHBOURS = 5
@@ -64,13 +64,28 @@ def _of_word(word: str) -> tuple[int, ...]:
     return tuple(zlib.crc32(gram.encode()) % DIMENSIONS for gram in grams)  # the same everywhere, unlike hash()
 
 
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A text's features as a vector of length 1, without its zeros; of a text without words, nothing."""
+
+    dimensions: NDArray[np.int64]
+    values: Floats
+
+    @property
+    def empty(self) -> bool:
+        return not len(self.dimensions)
+
+    def dense(self) -> Floats:
+        found = np.zeros(DIMENSIONS, np.float32)
+        found[self.dimensions] = self.values
+        return found
+
+
 def vector(text: str) -> Vector:
-    """The text's features as a unit vector; of a text without words, zeros."""
-    found = np.zeros(DIMENSIONS, np.float32)
-    if counts := features(text):
-        found[list(counts)] = list(counts.values())
-        found /= np.linalg.norm(found)
-    return found
+    """The vector of a text's features."""
+    counts = features(text)
+    values = np.array(list(counts.values()), np.float32)
+    return Vector(np.array(list(counts), np.int64), values / max(float(np.linalg.norm(values)), 1e-9))
 
 
 def script(text: str) -> str:
@@ -85,18 +100,20 @@ def script(text: str) -> str:
 class Texts:
     """A fitted reference. `fit` one; immutable."""
 
-    neighbours: Vector  # (texts, DIMENSIONS), unit rows
-    rarity: Vector  # (DIMENSIONS,): inverse document frequencies
-    weighed_lengths: Vector  # (texts,): of the neighbours weighed by rarity
-    topics: Vector  # (topics, DIMENSIONS), unit rows
+    # Features are rows: of a text's few hundred, only those are read.
+    neighbours: Floats  # (DIMENSIONS, texts), columns of length 1
+    rarity: Floats  # (DIMENSIONS,): inverse document frequencies
+    weighed_lengths: Floats  # (texts,): of the neighbours weighed by rarity
+    topics: Floats  # (DIMENSIONS, topics), columns of length 1
     topic_words: tuple[str, ...]  # what each is about
-    novelties: tuple[float, ...]  # of the texts that are no neighbours
-    content_novelties: tuple[float, ...]
-    topic_counts: tuple[int, ...]  # the topics of those texts
     document_counts: Counter[str]  # in how many texts each word stands
     word_counts: tuple[int, ...]  # of each text
     script: str  # of most of them
-    foreign: tuple[bool, ...]  # of each text of the second half: whether it is of another script than the first half
+    # Of the texts of the second half, which nothing of the above but words was learnt from:
+    novelties: tuple[float, ...] = ()
+    content_novelties: tuple[float, ...] = ()
+    topic_counts: tuple[int, ...] = ()
+    foreign: tuple[bool, ...] = ()  # of another script than most of the first half
 
     @classmethod
     def fit(cls, texts: Sequence[str]) -> Texts:
@@ -108,30 +125,32 @@ class Texts:
         if len(texts) < MIN_REFERENCE_TEXTS:
             raise ValueError(f"{len(texts)} reference texts; at least {MIN_REFERENCE_TEXTS} are needed")
         half = len(texts) // 2
-        neighbours = np.stack([vector(text) for text in texts[:half]])
-        others = [vector(text) for text in texts[half:]]
-        rarity = np.log((1 + half) / (1 + np.count_nonzero(neighbours, axis=0))).astype(np.float32)
-        weighed = neighbours * rarity
+        rows = np.stack([vector(text).dense() for text in texts[:half]])
+        rarity = np.log((1 + half) / (1 + np.count_nonzero(rows, axis=0))).astype(np.float32)
+        weighed = rows * rarity
         lengths = np.maximum(np.linalg.norm(weighed, axis=1), 1e-9).astype(np.float32)
         topics, nearest = _cluster(weighed / lengths[:, None])
-        counts = Counter(_topic(one, rarity, topics) for one in others)
         scripts = Counter(found for text in texts[:half] if (found := script(text)))
-        main = scripts.most_common(1)[0][0] if scripts else ""
-        return cls(
-            neighbours=neighbours,
+        learnt = cls(
+            neighbours=np.ascontiguousarray(rows.T),
             rarity=rarity,
             weighed_lengths=lengths,
-            topics=topics,
+            topics=np.ascontiguousarray(topics.T),
             topic_words=tuple(
                 _about(texts[:half], [place == topic for place in nearest]) for topic in range(len(topics))
             ),
-            novelties=tuple(_novelty(neighbours @ one) for one in others),
-            content_novelties=tuple(_content_novelty(one, neighbours, rarity, lengths) for one in others),
-            topic_counts=tuple(counts[topic] for topic in range(len(topics))),
             document_counts=_document_counts(texts),
             word_counts=tuple(len(words(text)) for text in texts),
-            script=main,
-            foreign=tuple(script(text) not in ("", main) for text in texts[half:]),
+            script=scripts.most_common(1)[0][0] if scripts else "",
+        )
+        others = [vector(text) for text in texts[half:]]
+        counts = Counter(map(learnt.topic, others))
+        return replace(
+            learnt,
+            novelties=tuple(map(learnt.novelty, others)),
+            content_novelties=tuple(map(learnt.content_novelty, others)),
+            topic_counts=tuple(counts[topic] for topic in range(len(topics))),
+            foreign=tuple(map(learnt.is_foreign, texts[half:])),
         )
 
     @property
@@ -144,14 +163,19 @@ class Texts:
 
     def novelty(self, of: Vector) -> float:
         """0: like a few texts of the reference; 1: nothing in common with any. A text without words is 1."""
-        return _novelty(self.neighbours @ of)
+        return _novelty(of.values @ self.neighbours[of.dimensions])
 
     def content_novelty(self, of: Vector) -> float:
         """The same with rare features weighing more."""
-        return _content_novelty(of, self.neighbours, self.rarity, self.weighed_lengths)
+        rarity = self.rarity[of.dimensions]
+        weighed = of.values * rarity
+        length = max(float(np.linalg.norm(weighed)), 1e-9)
+        # The neighbours are kept once, as they are: weighed, too, they would be as many megabytes again.
+        return _novelty((weighed * rarity) @ self.neighbours[of.dimensions] / (self.weighed_lengths * length))
 
     def topic(self, of: Vector) -> int:
-        return _topic(of, self.rarity, self.topics)
+        """The number of the nearest topic."""
+        return int(np.argmax((of.values * self.rarity[of.dimensions]) @ self.topics[of.dimensions]))
 
     def new_words(self, recent: Sequence[str]) -> list[NewWord]:
         """Words that stand in more of the recent texts than in the reference's, most telling first."""
@@ -178,19 +202,8 @@ class NewWord:
         return f"{self.word} ({self.share:.0%}, was {self.share_before:.0%})"
 
 
-def _content_novelty(of: Vector, neighbours: Vector, rarity: Vector, lengths: Vector) -> float:
-    weighed = of * rarity
-    length = max(float(np.linalg.norm(weighed)), 1e-9)
-    # One product with the plain rows: the weighed ones would be as many megabytes again.
-    return _novelty(neighbours @ (weighed * rarity) / (lengths * length))
-
-
-def _novelty(similarities: Vector) -> float:
+def _novelty(similarities: Floats) -> float:
     return 1.0 - float(np.mean(np.partition(similarities, -NEIGHBOURS)[-NEIGHBOURS:]))
-
-
-def _topic(of: Vector, rarity: Vector, topics: Vector) -> int:
-    return int(np.argmax(topics @ (of * rarity)))
 
 
 def _document_counts(texts: Sequence[str]) -> Counter[str]:
@@ -207,13 +220,13 @@ def _about(texts: Sequence[str], chosen: Sequence[bool]) -> str:
     return ", ".join(sorted(weighed, key=lambda word: (-weighed[word], word))[:3])
 
 
-def _rows_of_length_one(rows: Vector) -> Vector:
+def _rows_of_length_one(rows: Floats) -> Floats:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    found: Vector = rows / np.maximum(lengths, 1e-9)
+    found: Floats = rows / np.maximum(lengths, 1e-9)
     return found
 
 
-def _cluster(rows: Vector) -> tuple[Vector, NDArray[np.intp]]:
+def _cluster(rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
     """Centres as unit rows, and the nearest of each row. The first centres are rows far from each other, so that the
     same rows give the same clusters."""
     wanted = max(1, min(MAX_TOPICS, len(rows) // TEXTS_PER_TOPIC))

@@ -168,7 +168,10 @@ class Step(NamedTuple):
 
 
 def _alarm(key: str, tests: Mapping[str, Test], rules: Rules) -> Alarm | None:
-    test, capital = tests[key], threshold(key, tests, rules.alpha)
+    test = tests[key]
+    if test.capital < 1 / rules.alpha:
+        return None  # no test has more of alpha than all of it
+    capital = threshold(key, tests, rules.alpha)
     if not test.alarming(capital, rules.min_samples):
         return None
     name, reference = _parts(key)
