@@ -2,8 +2,8 @@
 
 `python -m benchmarks.monitor_drift`, or as a part of `benchmarks.monitor`.
 
-`shifts`: a reference of 500 texts (of a small topic two thirds); 100 requests like it, then requests of which a share is
-of another topic. Topics: what people ask chatbots, and manuals of AWS's services, which differ in subject but not in
+`shifts`: a reference of 500 texts (of a small topic two thirds); 100 requests like it, then requests of which a share
+is of another topic. Topics: what people ask chatbots, and manuals of AWS's services, which differ in subject but not in
 style. Every stream of the requests is tested, as it is for an endpoint; the first alarm of any of them counts. Texts of
 the topic come once each as long as there are any.
 
