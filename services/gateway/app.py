@@ -14,6 +14,7 @@ from services.gateway.api import (
     chat,
     datasets,
     docs,
+    drift,
     endpoints,
     events,
     feedback,
@@ -34,7 +35,7 @@ from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
 RESOURCES = (
-    datasets, models, jobs, plans, replays, endpoints, receipts, events, traces, chat, infer, feedback, keys,
+    datasets, models, jobs, plans, replays, endpoints, drift, receipts, events, traces, chat, infer, feedback, keys,
 )  # fmt: skip
 
 

@@ -13,6 +13,9 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from services.monitor import otlp
+from services.monitor.drift_store import DriftStore
+from services.monitor.drift_view import endpoint_drift
+from services.monitor.drift_watch import Rules
 from services.monitor.figures import FigureQuery
 from services.monitor.ingest import BusyError, Ingest
 from services.monitor.metrics import SPANS
@@ -29,13 +32,13 @@ RETRY_AFTER_SECONDS = "1"
 _INVALID_ARGUMENT, _RESOURCE_EXHAUSTED = 3, 8
 
 
-def build(database: Database, ingest: Ingest, internal_token: str) -> FastAPI:
+def build(database: Database, ingest: Ingest, internal_token: str, drift_alpha: float = Rules().alpha) -> FastAPI:
     """The app. Reading needs the internal token and a tenant, which only the gateway sends; OTLP needs neither."""
     app = FastAPI(title="SSKAI monitor", openapi_url=None)
     app.state.internal_token = internal_token
     install_problem_handlers(app)
     _add_otlp(app, ingest)
-    _add_reads(app, database)
+    _add_reads(app, database, drift_alpha)
     return app
 
 
@@ -106,7 +109,7 @@ def _tenant(
 Tenant = Annotated[str, Depends(_tenant)]
 
 
-def _add_reads(app: FastAPI, database: Database) -> None:
+def _add_reads(app: FastAPI, database: Database, drift_alpha: float) -> None:
     @app.get("/v1/traces/{trace_id}")
     async def trace(trace_id: str, tenant_id: Tenant) -> dict[str, Any]:
         """A trace in tree order: parents before children, each span with its depth, start offset and duration."""
@@ -133,6 +136,17 @@ def _add_reads(app: FastAPI, database: Database) -> None:
         async with database.transaction() as session:
             cells = await SpanStore(session).cells(tenant_id, query.step_seconds, first, until, **query.labels)
         return query.answer(cells, first, until)
+
+    @app.get("/v1/drift/{endpoint_id}")
+    async def drift(endpoint_id: str, tenant_id: Tenant) -> dict[str, Any]:
+        """How the drift tests of an endpoint's versions stand, and what they have told."""
+        async with database.transaction() as session:
+            versions = await endpoint_drift(DriftStore(session), endpoint_id, tenant_id, drift_alpha)
+        if not versions:
+            raise Problem(
+                404, "No samples", f"{endpoint_id} is not known here, not yours, or was not asked anything yet"
+            )
+        return {"object": "endpoint.drift", "endpoint_id": endpoint_id, "versions": versions}
 
     @app.get("/v1/receipts/{job_id}")
     async def receipt(job_id: str, tenant_id: Tenant) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.monitor.drift_streams import Reference, References
+from services.monitor.drift_streams import Reference, References, Window
+from services.monitor.drift_texts import Texts
 from services.monitor.drift_watch import Alarm
 
 _WHAT = {
@@ -32,15 +33,16 @@ _ABOUT_WORDS = ("vocabulary", "content", "topic", "script")
 _DIRECTIONS = {"output-entropy": ("surer", "less sure")}
 
 
-def member_name(alarm: Alarm, references: References) -> str:
-    """The topic or class that an alarm is about; "" if its stream has no members."""
-    if not alarm.member:
+def member_name(stream: str, member: str, inputs: Texts | None, window: Window | None) -> str:
+    """What the topic or class of this number is called; "" if the stream has no members.
+
+    `inputs`: the requests of the test's reference, whose topics are counted.
+    """
+    if not member:
         return ""
-    number = int(alarm.member)
-    if alarm.stream.name == "output-class":
-        return references.window.classes[number] if references.window else ""
-    fitted = references.inputs(alarm.reference)
-    return fitted.topic_words[number] if fitted else ""
+    if stream == "output-class":
+        return window.classes[int(member)] if window else ""
+    return inputs.topic_words[int(member)] if inputs else ""
 
 
 def new_words(alarm: Alarm, recent: Sequence[tuple[str, str | None]], references: References) -> list[str]:

@@ -150,7 +150,8 @@ async def _tell(
     told: list[Message] = []
     for alarm in step.alarms:
         recent = await drifts.recent(watched, alarm.test.recent_samples)
-        member = drift_explained.member_name(alarm, references)
+        inputs = references.inputs(alarm.reference)
+        member = drift_explained.member_name(alarm.stream.name, alarm.member, inputs, references.window)
         words = drift_explained.new_words(alarm, recent, references)
         event = _detected(alarm, watched, member, words, now)
         DRIFT_DETECTIONS.labels(signal=alarm.stream.name, reference=alarm.reference.value).inc()

@@ -174,8 +174,8 @@ def _alarm(key: str, tests: Mapping[str, Test], rules: Rules) -> Alarm | None:
     capital = threshold(key, tests, rules.alpha)
     if not test.alarming(capital, rules.min_samples):
         return None
-    name, reference = _parts(key)
-    return Alarm(STREAMS[_family(name)], reference, test, capital, 1 / capital, name.partition("/")[2])
+    stream, reference, member = parts(key)
+    return Alarm(stream, reference, test, capital, 1 / capital, member)
 
 
 def threshold(key: str, tests: Mapping[str, Test], alpha: float) -> float:
@@ -183,6 +183,13 @@ def threshold(key: str, tests: Mapping[str, Test], alpha: float) -> float:
     name, reference = _parts(key)
     members = len(_members(_family(name), reference, tests)) if "/" in name else 1
     return members / (alpha * STREAMS[_family(name)].shares[reference])
+
+
+def parts(key: str) -> tuple[Stream, Reference, str]:
+    """A test's stream, its reference, and the number of its topic or class ("": it has none)."""
+    name, reference = _parts(key)
+    family, _, member = name.partition("/")
+    return STREAMS[family], reference, member
 
 
 def _members(family: str, reference: Reference, tests: Mapping[str, Test]) -> list[str]:

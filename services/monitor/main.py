@@ -49,7 +49,7 @@ def build(settings: Settings) -> Service:
         HANDLERS,
         partial(Store, rules=settings.rules),
         loops=running,
-        api=api.build(database, Ingest(database), settings.internal_token.get_secret_value()),
+        api=api.build(database, Ingest(database), settings.internal_token.get_secret_value(), settings.drift_alpha),
         raw_topics={OTLP_TOPIC: take_spans},
         database=database,
     )

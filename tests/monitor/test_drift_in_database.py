@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from services.monitor import drift_store
 from services.monitor.domain import Rules
 from services.monitor.drift_store import DriftStore
+from services.monitor.drift_view import endpoint_drift
 from services.monitor.drift_watch import Rules as DriftRules
 from services.monitor.handlers import HANDLERS
 from services.monitor.store import Store
@@ -116,8 +117,14 @@ async def test_a_healthy_window_is_a_reference_and_what_leaves_it_is_told(databa
     assert alarm.recent_mean > 200 > 40 > alarm.reference_mean
     assert NOW + timedelta(seconds=68) <= alarm.began_at.ToDatetime(UTC) <= NOW + timedelta(seconds=75)
     # The read model has it, too.
-    watch = await watch_of(database)
-    assert alarm.explanation in [one["explanation"] for one in watch.alarms]
+    async with database.transaction() as session:
+        [shown] = await endpoint_drift(DriftStore(session), "endpoint_1", "A", RULES.drift.alpha)
+        assert await endpoint_drift(DriftStore(session), "endpoint_1", "B", RULES.drift.alpha) == []
+    assert alarm.explanation in [one["explanation"] for one in shown["alarms"]]
+    assert shown["healthy_window"] == {"samples": 48, "ready": True}
+    test = next(one for one in shown["tests"] if one["signal"] == "output-length")
+    assert (test["reference"], test["unit"], test["threshold"]) == ("healthy-window", "tokens", alarm.threshold)
+    assert {one["member"] for one in shown["tests"] if one["signal"] == "input-topic"} != {""}
 
 
 async def test_a_new_version_has_its_own_tests_and_window(database: Database) -> None:

@@ -98,6 +98,11 @@ def healthy() -> Version:
     return version
 
 
+def named(alarm: Alarm, version: Version) -> str:
+    references = version.references
+    return member_name(alarm.stream.name, alarm.member, references.inputs(alarm.reference), references.window)
+
+
 def copied(version: Version) -> Version:
     fresh = Version()
     fresh.watch, fresh.references, fresh.seen = version.watch, version.references, list(version.seen)
@@ -136,7 +141,7 @@ def test_each_stream_sees_what_it_is_for(healthy: Version, name: str) -> None:
     # The window's text streams are learnt from one half and ranked among the other.
     assert alarm.test.reference_size in (50, 100)
     words = new_words(alarm, [(one.input_text, one.output_text) for one in shifted], version.references)
-    told = sentence(alarm, member_name(alarm, version.references), words)
+    told = sentence(alarm, named(alarm, version), words)
     assert alarm.stream.unit in told
     assert "healthy window" in told
     if name == "input-content":
@@ -157,7 +162,7 @@ def test_requests_about_one_known_topic_only_are_drift() -> None:
     told = version.take([Sample(f"one_{number}", dice.choice(of_one)) for number in range(80)])
     alarm = next(alarm for alarm in told if alarm.stream.name == "input-topic")
     assert alarm.reference is Reference.TRAINING
-    assert member_name(alarm, version.references) == fitted.topic_words[topic]
+    assert named(alarm, version) == fitted.topic_words[topic]
     assert fitted.topic_words[topic] in sentence(alarm, fitted.topic_words[topic], [])
 
 
@@ -176,7 +181,7 @@ def test_a_classifiers_answers_are_counted_by_class() -> None:
     shifted = classified(dice, {"refund": 0.8, "delivery": 0.1, "other": 0.1})
     told = version.take([next(shifted) for _ in range(160)])
     alarm = next(alarm for alarm in told if alarm.stream.name == "output-class")
-    assert member_name(alarm, version.references) == "refund"
+    assert named(alarm, version) == "refund"
     assert alarm.test.recent_mean > 0.6 > 0.4 > alarm.test.reference_mean
     assert sentence(alarm, "refund", []).startswith("The answer 'refund' became frequent: 0.")
 

@@ -27,16 +27,21 @@ async def fetch(here: World, caller: Principal, trace_id: str) -> Response:
     """Ask the monitor, which knows whose traces are whose."""
     if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
         raise not_found("trace", trace_id)
+    return await ask_monitor(here, caller, f"/v1/traces/{trace_id}", not_found("trace", trace_id))
+
+
+async def ask_monitor(here: World, caller: Principal, path: str, missing: Problem) -> Response:
+    """The monitor's answer as it stands. Raises Problem: `missing` where it knows nothing, 503 if it is away."""
     if not here.settings.otlp_url:
-        raise Problem(503, "No monitor", "Traces are not collected here: set SSKAI_OTLP_URL")
-    url = f"{here.settings.otlp_url.rstrip('/')}/v1/traces/{trace_id}"
+        raise Problem(503, "No monitor", "Nothing is watched here: set SSKAI_OTLP_URL")
+    url = here.settings.otlp_url.rstrip("/") + path
     headers = here.internal_headers(caller.tenant_id)
     try:
         answer = await here.http.get(url, headers=headers, timeout=MONITOR_SECONDS)
     except httpx2.HTTPError as error:
         raise Problem(503, "The monitor is away", "Try again in a few seconds", headers={"Retry-After": "2"}) from error
     if answer.status_code == 404:
-        raise not_found("trace", trace_id)
+        raise missing
     if answer.status_code != 200:
         raise Problem(502, "The monitor failed", f"It answered {answer.status_code}: try again")
     return Response(answer.content, media_type="application/json")
