@@ -80,27 +80,20 @@ def p_value(place: int, pool: Counts, die: float) -> float:
     return (larger + (1.0 - die) * ties) / (int(pool.sum()) + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Beginnings:
-    """Where each gambler's present run of luck began, and what was seen since: arrays (gamblers,)."""
+# Rows of `Test.beginnings`, which says where each gambler's present run of luck began and what was seen since.
+LUCK = 0  # natural logarithm of what the gambler made of 1 since then
+SAMPLE = 1
+AT_SECONDS = 2  # Unix time of that sample
+TOTAL = 3  # of the values since
 
-    luck: Floats  # natural logarithm of what the gambler made of 1 since then
-    sample: Floats
-    at_seconds: Floats  # Unix time of that sample
-    total: Floats  # of the values since
 
-    @classmethod
-    def none(cls, gamblers: int) -> Beginnings:
-        return cls(*(np.zeros(gamblers) for _ in range(4)))
-
-    def after(self, bets: Floats, value: float, sample: int, at_seconds: float) -> Beginnings:
-        over = self.luck <= 0
-        return Beginnings(
-            np.where(over, 0.0, self.luck) + np.log(bets),
-            np.where(over, sample, self.sample),
-            np.where(over, at_seconds, self.at_seconds),
-            np.where(over, 0.0, self.total) + value,
-        )
+def beginnings_after(beginnings: Floats, bets: Floats, value: float, sample: int, at_seconds: float) -> Floats:
+    """The beginnings (4, gamblers) after one more sample: who had no luck left begins with it."""
+    anew = np.array([[0.0], [sample], [at_seconds], [0.0]])
+    after = np.where(beginnings[LUCK] <= 0, anew, beginnings)
+    after[LUCK] += np.log(bets)
+    after[TOTAL] += value
+    return after
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +109,7 @@ class Test:
     pool: Counts  # the reference's and the samples'
     samples: int
     stakes: Floats  # capital that is being bet, by gambler
-    beginnings: Beginnings
+    beginnings: Floats  # (4, gamblers)
     alarms: int = 0  # lately, without a long quiet in between
 
     @classmethod
@@ -137,22 +130,22 @@ class Test:
 
     @property
     def _luckiest(self) -> int:
-        return int(np.argmax(self.beginnings.luck))
+        return int(np.argmax(self.beginnings[LUCK]))
 
     @property
     def began_at_seconds(self) -> float:
         """Unix time of the sample at which the drift began, by the gambler whose run of luck won most."""
-        return float(self.beginnings.at_seconds[self._luckiest])
+        return float(self.beginnings[AT_SECONDS, self._luckiest])
 
     @property
     def recent_samples(self) -> int:
         """Samples since the drift began."""
-        return self.samples - int(self.beginnings.sample[self._luckiest]) + 1 if self.samples else 0
+        return self.samples - int(self.beginnings[SAMPLE, self._luckiest]) + 1 if self.samples else 0
 
     @property
     def recent_mean(self) -> float:
         """Of the values since the drift began."""
-        return float(self.beginnings.total[self._luckiest]) / self.recent_samples if self.samples else 0.0
+        return float(self.beginnings[TOTAL, self._luckiest]) / self.recent_samples if self.samples else 0.0
 
     def p(self, value: float, die: float) -> float:
         """The p-value that a sample with this value has now."""
@@ -171,7 +164,7 @@ class Test:
             pool=pool,
             samples=sample,
             stakes=(self.stakes + newly_bet) * bets,
-            beginnings=self.beginnings.after(bets, value, sample, at_seconds),
+            beginnings=beginnings_after(self.beginnings, bets, value, sample, at_seconds),
             alarms=0 if sample >= QUIET_SAMPLES else self.alarms,
         )
 
@@ -196,7 +189,7 @@ def _fresh(scale: Scale, sides: Sides, reference: Counts, mean: float) -> Test:
         pool=reference,
         samples=0,
         stakes=np.zeros(gamblers),
-        beginnings=Beginnings.none(gamblers),
+        beginnings=np.zeros((4, gamblers)),
     )
 
 

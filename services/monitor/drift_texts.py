@@ -51,22 +51,18 @@ def words(text: str) -> list[str]:
     return _WORD.findall(_MASKED.sub(" ", text[:MAX_CHARACTERS].lower()))
 
 
-def features(text: str) -> dict[int, float]:
-    """Hashed character 3- to 5-grams of a text's words: {dimension: 1 + ln(count)}."""
-    counts = Counter(dimension for word in words(text) for dimension in _of_word(word))
-    return {dimension: 1 + math.log(count) for dimension, count in counts.items()}
-
-
-@lru_cache(20_000)  # most words come again; a long one, as a text without spaces is, is of MAX_CHARACTERS at most
-def _of_word(word: str) -> tuple[int, ...]:
+@lru_cache(20_000)  # most words come again
+def _grams(word: str) -> NDArray[np.int64]:
+    """The dimensions of a word's character 3- to 5-grams, its ends included."""
     padded = f" {word} "
     grams = (padded[start : start + size] for size in (3, 4, 5) for start in range(len(padded) - size + 1))
-    return tuple(zlib.crc32(gram.encode()) % DIMENSIONS for gram in grams)  # the same everywhere, unlike hash()
+    # The same in every process, unlike hash().
+    return np.array([zlib.crc32(gram.encode()) % DIMENSIONS for gram in grams], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """A text's features as a vector of length 1, without its zeros; of a text without words, nothing."""
+    """A vector of length 1 without its zeros; of a text without words, nothing."""
 
     dimensions: NDArray[np.int64]
     values: Floats
@@ -82,10 +78,13 @@ class Vector:
 
 
 def vector(text: str) -> Vector:
-    """The vector of a text's features."""
-    counts = features(text)
-    values = np.array(list(counts.values()), np.float32)
-    return Vector(np.array(list(counts), np.int64), values / max(float(np.linalg.norm(values)), 1e-9))
+    """Hashed character n-grams of a text's words, each weighing 1 + ln(count)."""
+    grams = [_grams(word) for word in words(text)]
+    if not grams:
+        return Vector(np.zeros(0, np.int64), np.zeros(0, np.float32))
+    dimensions, counts = np.unique(np.concatenate(grams), return_counts=True)
+    values = 1 + np.log(counts.astype(np.float32))
+    return Vector(dimensions, values / np.linalg.norm(values))
 
 
 def script(text: str) -> str:

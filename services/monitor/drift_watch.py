@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from services.monitor.drift import Beginnings, Counts, Floats, Scale, Test, tie_break
+from services.monitor.drift import Counts, Scale, Test, tie_break
 from services.monitor.drift_streams import (
     LABELLED,
     STREAMS,
@@ -224,7 +224,7 @@ def to_json(watch: Watch) -> dict[str, Any]:
                 "seen": _pairs(test.pool - test.reference),
                 "samples": test.samples,
                 "stakes": test.stakes.tolist(),
-                "beginnings": [row.tolist() for row in _rows(test.beginnings)],
+                "beginnings": test.beginnings.tolist(),
                 "alarms": test.alarms,
             }
             for key, test in watch.tests.items()
@@ -255,13 +255,9 @@ def _test(key: str, body: Mapping[str, Any]) -> Test:
         pool=reference + _counts(body["seen"], stream.scale),
         samples=body["samples"],
         stakes=np.array(body["stakes"]),
-        beginnings=Beginnings(*(np.array(row) for row in body["beginnings"])),
+        beginnings=np.array(body["beginnings"]),
         alarms=body["alarms"],
     )
-
-
-def _rows(of: Beginnings) -> tuple[Floats, ...]:
-    return of.luck, of.sample, of.at_seconds, of.total
 
 
 def _pairs(counts: Counts) -> list[int]:
