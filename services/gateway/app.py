@@ -16,6 +16,7 @@ from services.gateway.api import (
     costs,
     datasets,
     docs,
+    drift,
     endpoints,
     events,
     feedback,
@@ -38,8 +39,8 @@ from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
 RESOURCES = (
-    datasets, models, jobs, plans, replays, endpoints, objectives, receipts, events, traces, figures, chat, infer,
-    feedback, keys, costs, budgets,
+    datasets, models, jobs, plans, replays, endpoints, objectives, drift, receipts, events, traces, figures, chat,
+    infer, feedback, keys, costs, budgets,
 )  # fmt: skip
 
 

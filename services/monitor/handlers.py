@@ -8,9 +8,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.monitor import domain, drift, spend_handlers
+from services.monitor import domain, spend_handlers
 from services.monitor.domain import NANO_USD_PER_USD, Endpoint
-from services.monitor.metrics import DRIFT_DETECTIONS, DRIFT_P_VALUE, RETRAIN_DECISIONS
+from services.monitor.drift_handlers import follow_promotion, follow_rollback, take_feedback, test_for_drift
+from services.monitor.metrics import RETRAIN_DECISIONS
 from services.monitor.objective_store import ObjectiveStore
 from services.monitor.store import Store
 from services.monitor.tables import JobRow
@@ -189,8 +190,7 @@ async def watch_endpoint(event: events.EndpointReady, store: Store, _now: dateti
     endpoint = await store.endpoint(event.endpoint_id) or Endpoint(event.endpoint_id, event.tenant_id)
     endpoint = endpoint.serving(event.model_id, event.version)
     await store.save_endpoint(endpoint)
-    if endpoint.version:
-        await store.want_reference(endpoint)
+    await store.want_reference(endpoint.tenant_id, endpoint.model_id, endpoint.version)
     return []
 
 
@@ -205,41 +205,6 @@ async def leave_endpoint(event: events.EndpointDeleted, store: Store, now: datet
 async def set_objectives(event: events.EndpointObjectivesSet, store: Store, _now: datetime) -> list[Message]:
     await ObjectiveStore(store.session).set(event)
     return []
-
-
-async def test_for_drift(event: events.InferenceSampled, store: Store, now: datetime) -> list[Message]:
-    reference = await store.reference(event.model_id, event.version)
-    if reference is None:
-        return []
-    test = await store.drift_test(event.endpoint_id, event.model_id, event.version)
-    p = drift.p_value(
-        score := reference.novelty(event.input_text),
-        reference.calibration,
-        test.scores,
-        drift.tie_break(event.inference_id),
-    )
-    DRIFT_P_VALUE.observe(p)
-    test = test.observe(score, p)
-    if test.samples < store.rules.drift_min_samples or test.capital < store.rules.drift_threshold:
-        await store.save_drift_test(event, drift.Martingale() if test.samples >= drift.MAX_SAMPLES else test)
-        return []
-    await store.save_drift_test(event, drift.Martingale())
-    DRIFT_DETECTIONS.labels(signal=drift.SIGNAL).inc()
-    return [
-        events.DriftDetected(
-            endpoint_id=event.endpoint_id,
-            tenant_id=event.tenant_id,
-            model_id=event.model_id,
-            version=event.version,
-            signal=drift.SIGNAL,
-            test=drift.TEST,
-            statistic=test.capital,
-            threshold=store.rules.drift_threshold,
-            sample_size=test.samples,
-            reference_size=reference.size,
-            detected_at=timestamp(now),
-        )
-    ]
 
 
 async def decide_retraining(event: events.DriftDetected, store: Store, now: datetime) -> list[Message]:
@@ -274,7 +239,7 @@ async def decide_retraining(event: events.DriftDetected, store: Store, now: date
             version=event.version,
             parent_job_id=parent_job_id,
             reason=f"{event.signal} drifted: {event.test} {event.statistic:.4g} reached {event.threshold:.4g} "
-            f"after {event.sample_size} requests",
+            f"after {event.sample_size} samples. {event.explanation}".strip(),
             requested_at=timestamp(now),
         )
     ]
@@ -301,7 +266,10 @@ HANDLERS: Handlers = {
     events.EndpointReady: watch_endpoint,
     events.EndpointDeleted: leave_endpoint,
     events.EndpointObjectivesSet: set_objectives,
+    events.ModelPromoted: follow_promotion,
+    events.ModelRolledBack: follow_rollback,
     events.InferenceSampled: test_for_drift,
+    events.FeedbackGiven: take_feedback,
     events.DriftDetected: decide_retraining,
     **spend_handlers.HANDLERS,
 }

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.monitor import domain, drift, ledger
+from services.monitor import domain, drift_texts, ledger
 from services.monitor.budget_store import BudgetStore
 from services.monitor.metrics import RECEIPTS
 from services.monitor.store import Store
@@ -109,9 +109,9 @@ def _draw(objects: Objects, uri: str, dice: random.Random) -> list[str]:
     """A sample of what a JSON Lines dataset asks. Raises NotFoundError, ValueError, ObjectsUnavailableError."""
     rows = (json.loads(line) for line in _lines(objects, objects.key(uri)) if line.strip())
     asked = (domain.asked_text(row) for row in rows if isinstance(row, dict))
-    texts = domain.sample((text[: drift.MAX_CHARACTERS] for text in asked if text), dice)
-    if len(texts) < drift.MIN_REFERENCE_TEXTS:
-        raise ValueError(f"{len(texts)} texts are too few; drift needs {drift.MIN_REFERENCE_TEXTS}")
+    texts = domain.sample((text[: drift_texts.MAX_CHARACTERS] for text in asked if text), dice)
+    if len(texts) < drift_texts.MIN_REFERENCE_TEXTS:
+        raise ValueError(f"{len(texts)} texts are too few; drift needs {drift_texts.MIN_REFERENCE_TEXTS}")
     return texts
 
 

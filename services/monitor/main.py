@@ -73,7 +73,13 @@ def build(settings: Settings) -> Service:
         HANDLERS,
         partial(Store, rules=settings.rules, lead_seconds=settings.interruption_lead_seconds),
         loops=running,
-        api=api.build(database, Ingest(database, sampler), settings.internal_token.get_secret_value(), retention),
+        api=api.build(
+            database,
+            Ingest(database, sampler),
+            settings.internal_token.get_secret_value(),
+            retention,
+            settings.drift_alpha,
+        ),
         raw_topics={OTLP_TOPIC: partial(take_spans, sampler)},
         database=database,
     )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.monitor.domain import NANO_USD_PER_USD, Endpoint, Rules
-from services.monitor.drift import Martingale, Reference
 from services.monitor.ledger import AttemptLog, Receipt, Row
 from services.monitor.notices import LEAD_SECONDS, Desk
 from services.monitor.spend_store import SpendStore
@@ -22,7 +19,6 @@ from services.monitor.storage import COMPUTE
 from services.monitor.tables import (
     AttemptRow,
     Base,
-    DriftTestRow,
     EndpointRow,
     JobRow,
     ModelVersionRow,
@@ -34,10 +30,6 @@ from sskai.contract import moment
 from sskai.events import v1 as events
 
 RETRAIN_BUDGET_PERIOD = timedelta(days=30)
-
-# A fitted reference is some 4 MB and never changes: fitting it again for each sample would cost 100 ms.
-MAX_FITTED_REFERENCES = 16
-_fitted: OrderedDict[tuple[str, int], Reference] = OrderedDict()
 
 
 class Store:
@@ -170,44 +162,10 @@ class Store:
 
     # Drift
 
-    async def want_reference(self, endpoint: Endpoint) -> None:
-        """Have the loop fetch what the served version's training data asks, unless it is there."""
-        await self._insert(
-            ReferenceRow, model_id=endpoint.model_id, version=endpoint.version, tenant_id=endpoint.tenant_id
-        )
-
-    async def reference(self, model_id: str, version: int) -> Reference | None:
-        """The fitted reference of a version; None while (or if) there is none."""
-        key = (model_id, version)
-        if key not in _fitted:
-            row = await self.session.get(ReferenceRow, key)
-            if row is None or row.texts is None:
-                return None
-            _fitted[key] = Reference.fit(row.texts)
-            if len(_fitted) > MAX_FITTED_REFERENCES:
-                _fitted.popitem(last=False)
-        _fitted.move_to_end(key)
-        return _fitted[key]
-
-    async def drift_test(self, endpoint_id: str, model_id: str, version: int) -> Martingale:
-        """The running test of an endpoint, locked; a new one if it serves another version now."""
-        row = await self.session.get(DriftTestRow, endpoint_id, with_for_update=True)
-        if row is None or (row.model_id, row.version) != (model_id, version):
-            return Martingale()
-        return Martingale(tuple(np.frombuffer(row.scores, "<f8").tolist()), tuple(row.stakes))
-
-    async def save_drift_test(self, event: events.InferenceSampled, test: Martingale) -> None:
-        await self.session.merge(
-            DriftTestRow(
-                endpoint_id=event.endpoint_id,
-                tenant_id=event.tenant_id,
-                model_id=event.model_id,
-                version=event.version,
-                scores=np.array(test.scores, "<f8").tobytes(),
-                stakes=list(test.stakes),
-                capital=test.capital,
-            )
-        )
+    async def want_reference(self, tenant_id: str, model_id: str, version: int) -> None:
+        """Have the loop fetch what a served version's training data asks, unless it is there. Version 0 has none."""
+        if version:
+            await self._insert(ReferenceRow, model_id=model_id, version=version, tenant_id=tenant_id)
 
 
 def _log(row: AttemptRow) -> AttemptLog:

@@ -160,18 +160,50 @@ class ReferenceRow(Claimable, Base):
     problem: Mapped[str | None]  # why there is none
 
 
-class DriftTestRow(Base):
-    """The running test of an endpoint."""
+class DriftWatchRow(Base):
+    """The running tests of a version on an endpoint (`drift_watch.Watch`)."""
 
-    __tablename__ = "drift_tests"
+    __tablename__ = "drift_watches"
 
     endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    state: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    rows: Mapped[int] = mapped_column(BigInteger)  # of drift_samples so far, deleted ones included
+    window_after: Mapped[int] = mapped_column(BigInteger)  # the healthy window's samples have higher numbers
+    alarms: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)  # the newest, as they were told
+    updated_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class DriftWindowRow(Base):
+    """The texts of a version's healthy window."""
+
+    __tablename__ = "drift_windows"
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    inputs: Mapped[list[str]] = mapped_column(JSONB)
+    outputs: Mapped[list[str]] = mapped_column(JSONB)
+
+
+class DriftSampleRow(Base):
+    """A sampled inference or an answer that was praised or blamed, so that each counts once; the newest are kept."""
+
+    __tablename__ = "drift_samples"
+    __table_args__ = (Index(None, "endpoint_id", "model_id", "version", "number"),)
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    inference_id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str]
     model_id: Mapped[str]
     version: Mapped[int]
-    scores: Mapped[bytes] = mapped_column(LargeBinary)  # float64, little-endian
-    stakes: Mapped[list[float]] = mapped_column(JSONB)
-    capital: Mapped[float]
+    number: Mapped[int] = mapped_column(BigInteger)  # in the order of arrival, from 1
+    input_text: Mapped[str | None]  # None: it was not sampled, or is not yet known here
+    output_text: Mapped[str | None]  # None: as above, or there was no answer
+    feedback: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class TraceRow(Base):

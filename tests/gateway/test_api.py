@@ -424,6 +424,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         "/v1/plans/{plan_id}/replays/{replay_id}": plan["id"],
         "/v1/endpoints/{endpoint_id}": endpoint["id"],
         "/v1/receipts/{job_id}": job["id"],
+        "/v1/endpoints/{endpoint_id}/drift": "",
         "/v1/traces/{trace_id}": "",  # the monitor knows whose traces are whose: tests/gateway/test_proxies.py
         **dict.fromkeys(
             ("/v2/models/{name}", "/v2/models/{name}/ready", "/v2/models/{name}/infer"), ""

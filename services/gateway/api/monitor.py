@@ -17,13 +17,17 @@ MONITOR_SECONDS = 30
 PASSED_ON = ("content-type", "content-disposition")
 
 
-async def ask(here: World, caller: Principal, path: str, params: dict[str, Any]) -> Response:
-    """The monitor's answer; what it refuses is refused in its words."""
-    request = _request(here, caller, path, params)
+async def ask(
+    here: World, caller: Principal, path: str, params: dict[str, Any] | None = None, missing: Problem | None = None
+) -> Response:
+    """The monitor's answer; what it refuses is refused in its words, what it does not know as `missing` says."""
+    request = _request(here, caller, path, params or {})
     try:
         answer = await here.http.send(request)
     except httpx2.HTTPError as error:
         raise away() from error
+    if answer.status_code == 404 and missing is not None:
+        raise missing
     return _answered(answer)
 
 
@@ -47,7 +51,7 @@ def away() -> Problem:
 
 def _request(here: World, caller: Principal, path: str, params: dict[str, Any]) -> httpx2.Request:
     if not here.settings.otlp_url:
-        raise Problem(503, "No monitor", "Costs are not kept here: set SSKAI_OTLP_URL")
+        raise Problem(503, "No monitor", "Nothing is watched here: set SSKAI_OTLP_URL")
     return here.http.build_request(
         "GET",
         f"{here.settings.otlp_url.rstrip('/')}{path}",
