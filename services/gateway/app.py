@@ -100,3 +100,4 @@ async def ensure_admin_key(world: World) -> None:
     if key:
         async with world.database.transaction() as session:
             await Keys(session).ensure_admin(key, world.now())
+        world.known_keys.forget()

@@ -392,6 +392,7 @@ async def test_an_endpoint_for_a_model_that_is_not_there_is_refused(house: House
 
 # What a route would take from its owner.
 BODIES = {"put": {"version": 1}, "patch": {"promotion": {"mode": "auto"}}}
+OBJECTIVES = "/v1/endpoints/{endpoint}/objectives"
 
 
 async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> None:
@@ -409,6 +410,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
     )
     await house.bus.settle()
     dataset = (await house.ann.get("/v1/datasets")).json()["data"][0]
+    budget = (await house.ann.put("/v1/budgets", json={"scope": "tenant", "amount_usd": 5})).json()
     ids = {
         "/v1/datasets/{dataset_id}": dataset["id"],
         "/v1/datasets/{dataset_id}/preview": dataset["id"],
@@ -424,7 +426,11 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         "/v1/plans/{plan_id}/replays/{replay_id}": plan["id"],
         "/v1/endpoints/{endpoint_id}": endpoint["id"],
         "/v1/receipts/{job_id}": job["id"],
+        OBJECTIVES: endpoint["id"],
+        "/v1/budgets/{budget_id}": budget["id"],
+        # The monitor knows whose these are: tests/monitor.
         "/v1/endpoints/{endpoint_id}/drift": "",
+        "/v1/receipts/endpoints/{endpoint_id}": "",
         "/v1/traces/{trace_id}": "",  # the monitor knows whose traces are whose: tests/gateway/test_proxies.py
         **dict.fromkeys(
             ("/v2/models/{name}", "/v2/models/{name}/ready", "/v2/models/{name}/infer"), ""
@@ -438,7 +444,8 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         url = path.replace("/aliases/{alias}", "") if "{alias}" in path else path
         url = re.sub(r"{\w+}", ids[path], url)
         for method in operations if ids[path] else ():
-            body = BODIES.get(method)
+            promised = {"objectives": [{"name": "availability", "target": 0.99}]}
+            body = promised if (path, method) == (OBJECTIVES, "put") else BODIES.get(method)
             answer = await house.bob.request(method, url, json=body)
             assert answer.status_code == 404, f"{method} {url}: {answer.status_code}"
             unknown = await house.bob.request(
