@@ -40,7 +40,7 @@ from sskai.events import v1 as events
 from sskai.testing import envelope, fresh_database, handle
 
 JOBS, SEED = 1000, 7
-METERING_SECONDS = 300.0  # between rows; fewer than the scheduler writes, so that 1,000 jobs can be replayed in minutes
+METERING_SECONDS = 600.0  # between rows; fewer than the scheduler writes, so that 1,000 jobs can be replayed in minutes
 SKEW_SECONDS = 300
 START = datetime(2026, 11, 2, tzinfo=UTC)
 ON_DEMAND_USD_PER_HOUR = 1.006
@@ -110,7 +110,7 @@ def simulate(number: int, dice: random.Random) -> Story:
     expected = steps * step_seconds / 3600 * 0.4
     spec = events.JobSpec(kind="finetune", name=f"job-{number}", project=f"project-{number % 7}")
     if dice.random() < 0.5:
-        spec.budget_usd = round(expected * dice.uniform(0.3, 2.0) + 0.05, 2)
+        spec.budget_usd = round(expected * dice.uniform(0.3, 2.0) + 0.15, 2)
     submitted = events.JobSubmitted(
         job_id=f"job_{number:04}", tenant_id=f"tenant_{number % TENANTS}", spec=spec, submitted_at=timestamp(START)
     )
@@ -161,8 +161,10 @@ def _attempt(
         before, step = step, min(steps, step + max(1, round(chunk / step_seconds)))
         if before == resumed_from and job.attempt.number > 1:
             story.trainer(events.AttemptResumed, from_attempt=job.attempt.number - 1, from_step=resumed_from)
-        story.trainer(events.AttemptProgressed, phase="training", step=step, step_seconds=step_seconds)
-        if step // every > saved // every and step < steps:
+        saves = step // every > saved // every and step < steps
+        if before == resumed_from or saves or step == steps or lived >= lasts:
+            story.trainer(events.AttemptProgressed, phase="training", step=step, step_seconds=step_seconds)
+        if saves:
             saved = step
             story.trainer(events.CheckpointCommitted, step=step, bytes=10**9, cause="interval")
         if money.must_stop_for_budget(story.job, METERING_SECONDS):

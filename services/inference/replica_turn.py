@@ -131,9 +131,9 @@ class Turn:
 
     async def _give_back(self, endpoint: Endpoint) -> None:
         """It wants no more than it has spent: what was reserved beyond that is free."""
-        if self.row.limit_nano_usd is not None:
+        if self.row.limit_nano_usd is not None or self.row.asking:
             await self._ask(endpoint, self.row.spent_nano_usd, self.row.spent_nano_usd)
-            self.row.limit_nano_usd = None
+            self.row.limit_nano_usd, self.row.asking = None, False
 
     async def _ask(self, endpoint: Endpoint, minimum: int, wanted: int) -> None:
         self.row.ask_number += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -73,12 +73,18 @@ class BudgetStore:
 
     async def account(self, budget: Budget, at: datetime, *, asking: str = "") -> Account:
         """The budget in the period of that moment; `asking`: the owner whose own reserve is left out."""
+        return Account(budget, await self._spent(budget, at), await self._reserved(budget, asking, at))
+
+    async def spent_account(self, budget: Budget, at: datetime) -> Account:
+        """The same without what is reserved, of which thresholds say nothing."""
+        return Account(budget, await self._spent(budget, at), 0)
+
+    async def _spent(self, budget: Budget, at: datetime) -> int:
         where = covered_by(budget.tenant_id, budget.scope, budget.target)
         if budget.period == budgets.MONTH:
             first, after = budgets.month_days(budgets.period_of(budget, at))
             where += [DayRow.day >= first.date(), DayRow.day < after.date()]
-        spent = await self.session.scalar(joined_days().where(*where))
-        return Account(budget, int(spent or 0), await self._reserved(budget, asking, at))
+        return int(await self.session.scalar(joined_days().where(*where)) or 0)
 
     async def _reserved(self, budget: Budget, asking: str, at: datetime) -> int:
         statement = select(ReserveRow).where(
@@ -87,7 +93,12 @@ class BudgetStore:
             not_after(ReserveRow.release_at, at),
         )
         found = [row for row in await self.session.scalars(statement) if budget.covers(owner_of(row))]
-        return budgets.outstanding([(row.limit_nano_usd, await self.spent_by(row)) for row in found])
+        spent = await self.spends.spent_by_owner([row.owner_id for row in found])
+        return budgets.outstanding([(row.limit_nano_usd, spent.get(row.owner_id, 0)) for row in found])
+
+    async def forget(self, before: datetime) -> None:
+        """Reserves whose owners have ended long ago."""
+        await self.session.execute(delete(ReserveRow).where(ReserveRow.release_at < before))
 
     async def spent_by(self, row: ReserveRow) -> int:
         """By an owner in its whole life, as the ledger knows it."""

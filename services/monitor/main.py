@@ -41,6 +41,7 @@ def build(settings: Settings) -> Service:
         every(0.25, partial(loops.issue_receipts, database, settings.receipt_settle_seconds)),
         every(0.5, partial(loops.fetch_references, database, objects)),
         every(60, partial(spend_loops.meter_things, database, settings.rules)),
+        every(3600, partial(spend_loops.forget_reserves, database)),
         every(2, partial(spend_loops.answer_waiting, database), name="answer_reserve_requests"),
         every(settings.objectives_look_seconds, partial(watch_objectives, database)),
         every(settings.metrics_look_seconds, partial(exposition.look, database), name="show_figures"),

@@ -52,7 +52,7 @@ async def tell_thresholds(of: BudgetStore, touched: Iterable[Budget], at: dateti
     told: list[Message] = []
     for budget in touched:
         period = budgets.period_of(budget, at)
-        account = await of.account(budget, at)
+        account = await of.spent_account(budget, at)
         if reached := budgets.reached(account, await of.told(budget, period)):
             await of.has_told(budget, period, reached[-1])
             told += [_threshold(account, fraction, period, now) for fraction in reached]

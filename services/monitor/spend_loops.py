@@ -44,6 +44,12 @@ async def meter_things(database: Database, rules: Rules, now: datetime | None = 
                 await tell(session, *(_spend(row, one, rules.objects_region) for one in rows))
 
 
+async def forget_reserves(database: Database) -> None:
+    """What was reserved for owners that have ended is of no use to anybody."""
+    async with database.transaction() as session:
+        await BudgetStore(session).forget(datetime.now(UTC) - SETTLE)
+
+
 async def _advance(spends: SpendStore, row: MeterRow, rules: Rules, now: datetime) -> tuple[Meter, list[Row]]:
     meter = Meter(row.since, row.rows, int(row.told_amount), row.told_nano_usd)
     checkpoints = await spends.items(row.thing_id)
