@@ -68,6 +68,8 @@ for name, group in {
 }.items():
     app.add_typer(group, name=name)
 
+ENDPOINT_COLUMNS = ["id", "name", "kind", "state", "model", "version"]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 out = Console()
 err = Console(stderr=True)
@@ -361,24 +363,67 @@ def _follow(client: Client, job_id: str) -> None:
 
 
 @endpoints.command("create")
-def create_endpoint(
+def create_endpoint(  # noqa: PLR0917 (typer gives options by name)
     name: str,
     model: Annotated[str, typer.Option(help="A base model's id, or NAME@VERSION.")],
-    kind: Annotated[str, typer.Option(help="adapter or serverless.")] = "adapter",
+    kind: Annotated[str, typer.Option(help="adapter, serverless or spot.")] = "adapter",
+    minimum: Annotated[int | None, typer.Option(help="Of kind spot: replicas at least; 0: none while idle.")] = None,
+    maximum: Annotated[int | None, typer.Option(help="Of kind spot: replicas at most.")] = None,
+    on_demand: Annotated[int | None, typer.Option(help="Of kind spot: replicas that are always on demand.")] = None,
+    accelerators: Annotated[str | None, typer.Option(help="Of kind spot: for example L4:1.")] = None,
+    mode: Annotated[str | None, typer.Option(help="New versions: suggest, approve or auto.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Deploy a model behind the OpenAI-compatible API."""
     client = connect()
-    endpoint = client.endpoints.create(name, model, kind=kind)
+    counts = {"minimum": minimum, "maximum": maximum, "on_demand": on_demand}
+    given: Document = {
+        "replicas": {field: count for field, count in counts.items() if count is not None},
+        "resources": {"accelerators": accelerators} if accelerators else {},
+        "promotion": {"mode": mode} if mode else {},
+    }
+    more = {field: value for field, value in given.items() if value}
+    endpoint = client.endpoints.create(name, model, kind=kind, **more)
     ready = client.endpoints.wait(endpoint["id"])
-    show(ready, ["id", "name", "state", "model_id", "version"], as_json)
-    raise typer.Exit(0 if ready["state"] == "ready" else 1)
+    show(ready, ENDPOINT_COLUMNS, as_json)
+    if ready["state"] != "ready":
+        err.print(f"{ready.get('reason') or ready['state']}. {ready.get('advice') or ''}")
+        raise typer.Exit(1)
+
+
+@endpoints.command("show")
+def show_endpoint(endpoint_id: str, as_json: AsJson = False) -> None:
+    """An endpoint: its state, replicas, cold start, cost and share of traffic."""
+    found = connect().endpoints.get(endpoint_id)
+    show(found, [*ENDPOINT_COLUMNS, "replicas", "cold_start_seconds", "usd_per_million_tokens"], as_json)
+    traffic = found.get("traffic")
+    if traffic and not as_json:
+        columns = ["version", "shadow", "requests", "errors", "p95_seconds", "mean_score"]
+        show(traffic["versions"], columns, as_json=False)
+
+
+@endpoints.command("try")
+def try_version(endpoint_id: str, version: str, as_json: AsJson = False) -> None:
+    """Try a version (NAME@VERSION) beside the one that answers: a canary."""
+    show(connect().endpoints.change(endpoint_id, canary=version), ENDPOINT_COLUMNS, as_json)
+
+
+@endpoints.command("promote")
+def promote_version(endpoint_id: str, as_json: AsJson = False) -> None:
+    """The version that is tried answers from now on."""
+    show(connect().endpoints.change(endpoint_id, promote=True), ENDPOINT_COLUMNS, as_json)
+
+
+@endpoints.command("rollback")
+def roll_back_version(endpoint_id: str, as_json: AsJson = False) -> None:
+    """Take back the version that is tried; when none is, the last promotion."""
+    show(connect().endpoints.change(endpoint_id, roll_back=True), ENDPOINT_COLUMNS, as_json)
 
 
 @endpoints.command("list")
 def list_endpoints(as_json: AsJson = False) -> None:
     """Your endpoints."""
-    show(list(connect().endpoints.list()), ["id", "name", "state", "model_id", "version"], as_json)
+    show(list(connect().endpoints.list()), ENDPOINT_COLUMNS, as_json)
 
 
 @endpoints.command("delete")

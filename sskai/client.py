@@ -344,10 +344,16 @@ class Jobs(_Resource):
 
 
 class Endpoints(_Resource):
-    def create(self, name: str, model: str, *, kind: str = "adapter", sample_rate: float = 1.0) -> Document:
-        """Serve a model (`NAME@VERSION` or a foundation model's id) under a name."""
-        form = {"name": name, "model": model, "kind": kind, "sample_rate": sample_rate}
+    def create(
+        self, name: str, model: str, *, kind: str = "adapter", sample_rate: float = 1.0, **more: Any
+    ) -> Document:
+        """Serve a model (`NAME@VERSION` or a foundation model's id) under a name. `more`: promotion, replicas, ..."""
+        form = {"name": name, "model": model, "kind": kind, "sample_rate": sample_rate, **more}
         return self._client.request("POST", "/v1/endpoints", json=form)
+
+    def change(self, endpoint_id: str, **change: Any) -> Document:
+        """`canary="NAME@VERSION"`, `promote=True`, `roll_back=True` or `promotion={...}`."""
+        return self._client.request("PATCH", f"/v1/endpoints/{endpoint_id}", json=change)
 
     def get(self, endpoint_id: str) -> Document:
         return self._client.request("GET", f"/v1/endpoints/{endpoint_id}")

@@ -7,7 +7,8 @@
 - `filters`: Landlock for files, signals and tracing, seccomp for sockets. Where containers may make no namespaces.
 
 Both drop root for an unprivileged user, forbid system calls by seccomp, take away every inherited file and variable,
-and bound time, memory, processes, files and output. Where neither can be had nothing is run, unless `walls` names
+and bound time, memory, processes, files and output. A program that is asked again and again is a `Session`
+(`sandbox_session.py`). Where neither can be had nothing is run, unless `walls` names
 `limits`: then the user and the limits alone stand between the program and the computer. Linux only.
 """
 
@@ -43,6 +44,7 @@ SYSTEM = (
     "/etc/localtime",
     "/sys/devices/system/cpu",
 )
+WORK_PREFIX = "sskai-sandbox-"
 _WARDEN = "import sys; sys.path.append(sys.argv.pop(1)); from sskai import sandbox_warden; sandbox_warden.main()"
 
 Walls = Literal["namespaces", "filters", "limits"]
@@ -96,31 +98,50 @@ async def run(
     `folder` can be read and not written; when root asks it must be readable for everybody. `env` is all that the
     environment holds beside a path, a locale and a home. Raises SandboxError. When cancelled it kills the program.
     """
-    if reason := sandbox_walls.supported():
-        raise SandboxError(reason)
-    interpreter = _unlinked(python or Path(sys.executable))
-    prefixes = (sys.prefix, sys.base_prefix) if python is None else (str(interpreter.parent.parent),)
-    program, folder = program.resolve(), folder.resolve()
-    work = await asyncio.to_thread(tempfile.mkdtemp, prefix="sskai-sandbox-")
-    task = {
-        **asdict(limits or Limits()),
-        "parent": os.getpid(),
-        "work": os.path.realpath(work),
-        "readable": [path for path in (*SYSTEM, *prefixes, str(program), str(folder)) if os.path.exists(path)],
-        "argv": [str(interpreter), "-I", "-B", str(program), str(folder), *arguments],
-        "env": {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "sandbox", "HOME": work, "TMPDIR": work}
-        | dict(env or {}),
-    }
+    work = await asyncio.to_thread(tempfile.mkdtemp, prefix=WORK_PREFIX)
     reasons = []
     try:
+        given: dict[str, Any] = {"arguments": arguments, "limits": limits or Limits(), "env": env, "python": python}
+        task = task_of(program, folder, Path(work), **given)
         for wall in walls:
-            outcome = _hidden(task, wall) or await _launch({**task, "walls": wall}, stdin)
+            outcome = hidden(task, wall) or await _launch({**task, "walls": wall}, stdin)
             if isinstance(outcome, Outcome):
                 return outcome
             reasons.append(f"{wall}: {outcome}")
     finally:
         await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
-    raise SandboxError(f"untrusted code is not run here, for its walls cannot be had ({'; '.join(reasons)})")
+    raise without_walls(reasons)
+
+
+def task_of(
+    program: Path,
+    folder: Path,
+    work: Path,
+    *,
+    arguments: Sequence[str],
+    limits: Limits,
+    env: Mapping[str, str] | None,
+    python: Path | None,
+) -> dict[str, Any]:
+    """What the warden is told, but for `walls` and `status`. Raises SandboxError where nothing can be shut in."""
+    if reason := sandbox_walls.supported():
+        raise SandboxError(reason)
+    interpreter = _unlinked(python or Path(sys.executable))
+    prefixes = (sys.prefix, sys.base_prefix) if python is None else (str(interpreter.parent.parent),)
+    program, folder = program.resolve(), folder.resolve()
+    return {
+        **asdict(limits),
+        "parent": os.getpid(),
+        "work": os.path.realpath(work),
+        "readable": [path for path in (*SYSTEM, *prefixes, str(program), str(folder)) if os.path.exists(path)],
+        "argv": [str(interpreter), "-I", "-B", str(program), str(folder), *arguments],
+        "env": {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "sandbox", "HOME": str(work), "TMPDIR": str(work)}
+        | dict(env or {}),
+    }
+
+
+def without_walls(reasons: Sequence[str]) -> SandboxError:
+    return SandboxError(f"untrusted code is not run here, for its walls cannot be had ({'; '.join(reasons)})")
 
 
 def _unlinked(interpreter: Path) -> Path:
@@ -128,7 +149,7 @@ def _unlinked(interpreter: Path) -> Path:
     return interpreter.parent.resolve() / interpreter.name
 
 
-def _hidden(task: Mapping[str, Any], wall: Walls) -> str:
+def hidden(task: Mapping[str, Any], wall: Walls) -> str:
     """What another user could not read, and what to do; empty: nothing, or no other user is needed."""
     if os.getuid() != 0:
         return ""
@@ -149,21 +170,8 @@ def _hidden(task: Mapping[str, Any], wall: Walls) -> str:
 async def _launch(task: dict[str, Any], stdin: bytes) -> Outcome | str:
     """One attempt; as text, why these walls cannot be had."""
     limit = int(task["output_bytes"])
-    status, told = os.pipe()
+    process, status = await start_warden(task)
     try:
-        task = {**task, "status": told}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-B", "-c", _WARDEN, str(Path(__file__).parents[1]), json.dumps(task)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={},
-            cwd="/",
-            pass_fds=(told,),
-            start_new_session=True,
-        )
-        os.close(told)
-        told = -1
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -180,15 +188,10 @@ async def _launch(task: dict[str, Any], stdin: bytes) -> Outcome | str:
         except TimeoutError:
             hung = True
         finally:
-            await asyncio.shield(_end(process))
-        os.set_blocking(status, False)
-        end: dict[str, Any] = {}
-        with suppress(OSError, ValueError):
-            end = json.loads(os.read(status, 64 * 1024))
+            await asyncio.shield(end_warden(process))
+        end = end_told(status)
     finally:
         os.close(status)
-        if told >= 0:
-            os.close(told)
     if "unusable" in end:
         return str(end["unusable"])
     killed_for: KilledFor = (
@@ -196,6 +199,38 @@ async def _launch(task: dict[str, Any], stdin: bytes) -> Outcome | str:
     )
     tail = bytes(errors.kept[-STDERR_TAIL_BYTES:]).decode(errors="replace")
     return Outcome(bytes(output.kept[:limit]), tail, int(end.get("exit_code", -9)), killed_for, task["walls"])
+
+
+async def start_warden(task: Mapping[str, Any]) -> tuple[asyncio.subprocess.Process, int]:
+    """The warden with the program inside, and the open file where it will tell how that ended."""
+    status, told = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", "-B", "-c", _WARDEN, str(Path(__file__).parents[1])),
+            json.dumps({**task, "status": told}),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={},
+            cwd="/",
+            pass_fds=(told,),
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(status)
+        raise
+    finally:
+        os.close(told)
+    return process, status
+
+
+def end_told(status: int) -> dict[str, Any]:
+    """How it ended, by the warden's word; empty: it was killed before it said any."""
+    os.set_blocking(status, False)
+    end: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        end = json.loads(os.read(status, 64 * 1024))
+    return end
 
 
 class _Bounded:
@@ -218,7 +253,7 @@ class _Bounded:
             self.kept += piece
             del self.kept[: -self._keep_bytes]
             if self.over:
-                _terminate(self._process)
+                terminate(self._process)
 
 
 async def _feed(pipe: asyncio.StreamWriter, data: bytes) -> None:
@@ -229,15 +264,15 @@ async def _feed(pipe: asyncio.StreamWriter, data: bytes) -> None:
         pipe.close()
 
 
-def _terminate(process: asyncio.subprocess.Process) -> None:
+def terminate(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with suppress(ProcessLookupError):
             process.terminate()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def end_warden(process: asyncio.subprocess.Process) -> None:
     """By the warden, who knows all that runs inside; by force if it does not answer."""
-    _terminate(process)
+    terminate(process)
     try:
         async with asyncio.timeout(GRACE_SECONDS):
             await process.wait()

@@ -5,10 +5,18 @@ Traces follow OpenTelemetry's messaging conventions; logs are JSON lines that ca
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import sys
+<<<<<<< HEAD
 from collections.abc import Mapping, MutableMapping
+=======
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+>>>>>>> main
 from typing import Any
 
 import structlog
@@ -23,6 +31,8 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 # The SDK's default of 2,048 drops spans in a burst; a span is about 2 KB, so this is at most some 40 MB.
 MAX_QUEUED_SPANS = 20_000
 
+_foretold: ContextVar[int] = ContextVar("foretold span id")
+
 
 class OwnIds(IdGenerator):
     """Ids from the system's randomness. The SDK draws them from `random`, which a training seeds: every attempt of a
@@ -32,7 +42,7 @@ class OwnIds(IdGenerator):
         self._random = random.SystemRandom()
 
     def generate_span_id(self) -> int:
-        return self._random.randrange(1, 1 << 64)  # zero is no id
+        return _foretold.get(0) or self._random.randrange(1, 1 << 64)  # zero is no id
 
     def generate_trace_id(self) -> int:
         return self._random.randrange(1, 1 << 128)
@@ -105,3 +115,92 @@ def _add_trace_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     if context.is_valid:
         event["trace_id"] = trace.format_trace_id(context.trace_id)
     return event
+
+
+@contextmanager
+def within(traceparent: str | None) -> Iterator[None]:
+    """What is told and begun in here belongs below this span, whoever told it. For loops that look often and rarely do
+    anything: a span for each look would say nothing."""
+    token = otel_context.attach(context_from(traceparent))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+@contextmanager
+def span_beside(
+    name: str, attributes: Mapping[str, str | int] | None = None, kind: trace.SpanKind = trace.SpanKind.INTERNAL
+) -> Iterator[trace.Span]:
+    """A long span that what happens meanwhile stands beside, not below: if its process is killed it is never told, and
+    takes nothing with it."""
+    span = tracer().start_span(name, attributes=attributes, kind=kind)
+    try:
+        yield span
+    except Exception as error:
+        span.record_exception(error)
+        span.set_status(trace.Status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        raise
+    finally:
+        span.end()
+
+
+def carried_by(span: trace.Span) -> dict[str, str]:
+    """The headers that put what a request brings about below this span."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, context=trace.set_span_in_context(span))
+    return carrier
+
+
+def told_later(name: str, traceparent: str | None) -> str:
+    """The traceparent of a span that `tell_past` will tell under this name, in the trace of `traceparent`: what happens
+    meanwhile can be put below it, in whatever process, and is found there even if nobody lives to end it."""
+    parent = trace.get_current_span(context_from(traceparent)).get_span_context()
+    if not parent.is_valid:
+        return ""
+    return f"00-{parent.trace_id:032x}-{_id_of(name):016x}-{int(parent.trace_flags):02x}"
+
+
+def tell_past(
+    span_name: str,
+    *,
+    name: str,
+    traceparent: str | None,
+    started_at: datetime,
+    ended_at: datetime,
+    attributes: Mapping[str, str | int],
+    links: Sequence[trace.Link] = (),
+    failed: str = "",
+) -> None:
+    """Tell a span that is over, a child of `traceparent`'s, with the id that `told_later` foretold for this `name`.
+    Told again it is the same span. `failed`: what went wrong; empty: nothing."""
+    token = _foretold.set(_id_of(name))
+    try:
+        span = tracer().start_span(
+            span_name,
+            context=context_from(traceparent),
+            attributes=attributes,
+            links=links,
+            start_time=_nanoseconds(started_at),
+        )
+    finally:
+        _foretold.reset(token)
+    if failed:
+        span.set_status(trace.Status(trace.StatusCode.ERROR, failed))
+    span.end(max(_nanoseconds(started_at), _nanoseconds(ended_at)))
+
+
+def link_to(traceparent: str | None, meaning: str) -> list[trace.Link]:
+    """A link to a span of another trace, or of another branch of this one; none if nothing valid is given."""
+    other = trace.get_current_span(context_from(traceparent)).get_span_context() if traceparent else None
+    if other is None or not other.is_valid:
+        return []
+    return [trace.Link(other, {"sskai.link": meaning})]
+
+
+def _id_of(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) or 1
+
+
+def _nanoseconds(at: datetime) -> int:
+    return int(at.timestamp()) * 1_000_000_000 + at.microsecond * 1_000

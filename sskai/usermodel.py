@@ -280,8 +280,9 @@ def first_tensor(value: Any) -> torch.Tensor:
     return found[0]
 
 
-def explained(error: BaseException, folder: Path) -> str:
-    """What the user has to know of an exception: file and line of their own, the words, and what to do."""
+def explained(error: BaseException, folder: Path, *, advised: bool = True) -> str:
+    """What the user has to know of an exception: file and line of their own, the words, and what to do (`advised`: of
+    a step of training)."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, SyntaxError) and error.filename:
@@ -291,7 +292,7 @@ def explained(error: BaseException, folder: Path) -> str:
     where = f"{own[-1]}: " if own else ""
     through = f" (called from {'; '.join(own[:-1])})" if own[:-1] else ""
     words = " ".join(str(error).split())[:MAX_ERROR_LENGTH]
-    return f"{where}{type(error).__name__}: {words}{through}{_advice(error)}"
+    return f"{where}{type(error).__name__}: {words}{through}{_advice(error) if advised else ''}"
 
 
 def _advice(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,7 @@ def build_app(world: World) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await ensure_admin_key(world)
-        async with world.http, listening(world.hub, world.database.url):
+        async with world.http, aclosing(world.onward), listening(world.hub, world.database.url):
             yield
 
     app = FastAPI(
@@ -67,7 +67,11 @@ def build_app(world: World) -> FastAPI:
     app.add_middleware(
         BodyLimit,
         limit_bytes=settings.max_body_bytes,
-        by_path={"/v1/datasets": settings.max_dataset_bytes, "/v1/models": settings.max_model_bytes},
+        by_path={
+            "/v1/datasets": settings.max_dataset_bytes,
+            "/v1/models": settings.max_model_bytes,
+            "/v2/models/": settings.max_tensors_bytes,
+        },
     )
     # A stream of events lasts for hours: its span would come when nobody asks for it any more.
     FastAPIInstrumentor().instrument_app(

@@ -28,6 +28,7 @@ class EndpointView(BaseModel):
 
     ready_at: datetime | None = None
     load_seconds: float | None = None
+    cold_start_seconds: float | None = None  # of the last time that a request found it asleep
     failed_at: datetime | None = None
     reason: str = ""
     advice: str = ""
@@ -95,7 +96,10 @@ def _failed(view: EndpointView, event: events.EndpointFailed) -> dict[str, Any]:
 
 def _scaled(view: EndpointView, event: events.EndpointScaled) -> dict[str, Any]:
     at = moment(event.scaled_at)
-    return {"scaled_at": at, "replicas": event.replicas} if _newer(at, view.scaled_at) else {}
+    if not _newer(at, view.scaled_at):
+        return {}
+    cold = finite(event.cold_start_seconds)
+    return {"scaled_at": at, "replicas": event.replicas, **({"cold_start_seconds": cold} if cold else {})}
 
 
 def _drifted(view: EndpointView, event: events.DriftDetected) -> dict[str, Any]:

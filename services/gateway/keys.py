@@ -19,6 +19,8 @@ SHOWN_CHARACTERS = 14
 MAX_KEY_CHARACTERS = 200
 DEFAULT_TENANT = "tenant_default"
 OPERATORS_KEY = "from SSKAI_ADMIN_KEY"
+KNOWN_SECONDS = 2.0  # a revoked key is refused everywhere after so long
+MOST_KNOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,30 @@ class Principal:
     key_id: str
     admin: bool
     sampled: bool = True  # False: what it asks is not told as InferenceSampled
+
+
+class KnownKeys:
+    """Keys that were found valid a moment ago: not every request asks the database. In memory their hashes alone."""
+
+    def __init__(self, seconds: float = KNOWN_SECONDS, most: int = MOST_KNOWN) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._known: dict[str, tuple[Principal, float]] = {}
+
+    def principal(self, key: str, now: float) -> Principal | None:
+        """None: ask the database. `now` is of a clock that never goes back, in seconds."""
+        principal, until = self._known.get(_sha256(key), (None, 0.0))
+        return principal if now < until else None
+
+    def remember(self, key: str, principal: Principal, now: float) -> None:
+        if len(self._known) >= self._most:
+            self._known = {digest: one for digest, one in self._known.items() if now < one[1]}
+        if len(self._known) < self._most:
+            self._known[_sha256(key)] = (principal, now + self._seconds)
+
+    def forget(self) -> None:
+        """A key was revoked here: it is refused at once. Other processes learn it within `seconds`."""
+        self._known.clear()
 
 
 class Keys:

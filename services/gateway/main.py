@@ -36,9 +36,7 @@ def build(settings: Settings) -> Gateway:
         settings=settings,
         catalogue=Catalogue.load(settings.models_dir),
         hub=Hub(),
-        http=httpx2.AsyncClient(
-            limits=httpx2.Limits(max_connections=settings.max_concurrent_requests + 100, max_keepalive_connections=100)
-        ),
+        http=httpx2.AsyncClient(),
     )
     gateway = Gateway(
         "gateway",

@@ -19,6 +19,7 @@ class Settings(sskai.settings.Settings):
     spool_dir: Path = Path(gettempdir())  # uploads lie here until they were checked
 
     max_body_bytes: int = Field(default=1 * MIB, gt=0)  # of every request but the uploads
+    max_tensors_bytes: int = Field(default=8 * MIB, gt=0)  # of a request to /v2/models: pictures, arrays
     max_dataset_bytes: int = Field(default=2 * GIB, gt=0)
     max_model_bytes: int = Field(default=32 * GIB, gt=0)
 

@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any
 
 TEXT_TO_IMAGE = "text-to-image"  # a task of models, and a format of datasets
+IMAGE_CLASSIFICATION = "image-classification"
 # By the end of what a configuration names as the model's class: the task, in the words of the Hugging Face Hub.
 TASKS = {
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
     "ForSequenceClassification": "text-classification",
-    "ForImageClassification": "image-classification",
+    "ForImageClassification": IMAGE_CLASSIFICATION,
     "StableDiffusionPipeline": TEXT_TO_IMAGE,
 }
 

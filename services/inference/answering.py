@@ -150,15 +150,16 @@ def failed(error: EngineError) -> Refusal:
 
 async def _try_to_begin(desk: Desk, asked: ChatRequest | CompletionRequest, tenant_id: str, seen: Observation) -> Begun:
     endpoint = await find(desk, tenant_id, asked.model, seen)
-    target = desk.fleet.target(endpoint)
-    engine = target.engine
     where = "messages" if isinstance(asked, ChatRequest) else "prompt"
     try:
+        target = desk.fleet.target(endpoint)
+        engine = target.engine
         tokens = await asyncio.to_thread(_encode, target, asked)
         sampling = _sampling(desk, asked, len(tokens), engine.context_tokens(target.base))
         if sampling.schema:
             await asyncio.to_thread(engine.check_schema, target.base, sampling.schema)
-        generations = engine.generate(target.base, target.adapter, tokens, sampling, asked.n or 1)
+        with seen.active():
+            generations = engine.generate(target.base, target.adapter, tokens, sampling, asked.n or 1)
     except PromptError as error:
         raise Refusal(400, str(error), param=where) from error
     except GrammarError as error:

@@ -13,9 +13,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from services.inference import metrics, openai, replica_api, traffic_api, v2, vectors
+from services.inference import metrics, openai, painting, replica_api, tensors, traffic_api, v2, vectors
 from services.inference.answering import Desk, answer, unknown_model
 from services.inference.domain import Endpoint, State
+from services.inference.images import ImageRequest
 from services.inference.openai import ChatRequest, CompletionRequest, EmbeddingRequest, Refusal
 from services.inference.replicas import Replicas
 from services.inference.store import Store
@@ -33,7 +34,7 @@ def build(desk: Desk, database: Database, internal_token: str, replicas: Replica
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(desk.fleet.close)
+        await desk.fleet.aclose()
 
     app = FastAPI(title="SSKAI inference", openapi_url=None, lifespan=lifespan)
     _count_on_demand(desk)
@@ -63,15 +64,22 @@ def build(desk: Desk, database: Database, internal_token: str, replicas: Replica
         tenant_id = tenant_of(request)
         return await vectors.embed(desk, request, openai.parse(EmbeddingRequest, await _body(request)), tenant_id)
 
+    @app.post("/v1/images/generations")
+    async def paint(request: Request) -> Response:
+        tenant_id = tenant_of(request)
+        return await painting.generate(desk, request, openai.parse(ImageRequest, await _body(request)), tenant_id)
+
     @app.post("/v2/models/{name}/infer")
     async def infer(request: Request, name: str) -> Response:
         tenant_id = tenant_of(request)
-        asked = openai.parse(v2.InferRequest, await _body(request))
-        return await vectors.classify(desk, request, name, asked, tenant_id)
+        body = await _body(request)
+        # Numbers are many: the loop answers others meanwhile.
+        asked = await asyncio.to_thread(v2.parse, body, request.headers.get(v2.LENGTH_HEADER))
+        return await tensors.infer(desk, request, name, asked, tenant_id)
 
     @app.get("/v2/models/{name}")
     async def metadata(request: Request, name: str) -> dict[str, Any]:
-        return await vectors.described(desk, name, tenant_of(request))
+        return await tensors.described(desk, name, tenant_of(request))
 
     @app.get("/v2/models/{name}/ready")
     async def ready(request: Request, name: str) -> dict[str, Any]:

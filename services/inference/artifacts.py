@@ -89,12 +89,15 @@ class Artifacts:
                 raise
             found = {info.key.removeprefix(prefix): FileEntry(info.bytes, "") for info in self._objects.list(prefix)}
             manifests.check_names(found)
+            manifests.check_no_code(found)
             return found
         if manifest_sha256 and hashlib.sha256(data).hexdigest() != manifest_sha256:
             raise ManifestError("the manifest is not the one of the published version")
         files = manifests.parse(data)
         if result:
             manifests.check_result(files)
+        else:
+            manifests.check_no_code(files)
         return files
 
     def _download(self, prefix: str, files: dict[str, FileEntry], folder: Path) -> None:
@@ -116,7 +119,7 @@ class Artifacts:
 
     def _forget_least_used(self, newest: Path) -> None:
         folders = sorted(self._cache_dir.iterdir(), key=lambda folder: folder.stat().st_mtime)
-        sizes = {folder: sum(file.stat().st_size for file in folder.glob("*")) for folder in folders}
+        sizes = {folder: sum(file.stat().st_size for file in folder.rglob("*")) for folder in folders}
         total = sum(sizes.values())
         for folder in folders:
             if total <= self._cache_bytes:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from services.inference import manifests
-from services.inference.engine import OverloadedError, PromptError
+from services.inference.engine import PromptError
+from services.inference.loading import architectures
+from services.inference.turns import Turns
 
 ENDING = "ForSequenceClassification"
 BATCH = 16  # texts of one pass
@@ -48,31 +48,20 @@ class Classifier:
         config.pad_token_id = self._tokenizer.pad_token_id
         self._context = int(getattr(config.get_text_config(), "max_position_embeddings", 512))
         self.labels = tuple(str(config.id2label[place]) for place in range(config.num_labels))
-        self._calls = threading.BoundedSemaphore(waiting + 1)
-        self._waiting = waiting
-        self._computing = threading.Lock()
+        self._turns = Turns(waiting)
         if not all(math.isfinite(number) for row in self.classify(["a"]) for number in row):
             raise ValueError("the model's answer is not made of finite numbers")
 
     @staticmethod
     def is_one(folder: Path) -> bool:
         """By the architecture that its config names."""
-        try:
-            named = json.loads((folder / "config.json").read_bytes()).get("architectures") or []
-        except (OSError, ValueError, AttributeError):
-            return False
-        return any(str(name).endswith(ENDING) for name in named)
+        return any(name.endswith(ENDING) for name in architectures(folder))
 
     def classify(self, texts: Sequence[str]) -> list[list[float]]:
         """Each text's probability by label. Blocks. Raises PromptError, OverloadedError."""
-        if not self._calls.acquire(blocking=False):
-            raise OverloadedError(self._waiting)
-        try:
-            with self._computing, torch.inference_mode():
-                starts = range(0, len(texts), BATCH)
-                return [row for start in starts for row in self._batch(texts[start : start + BATCH])]
-        finally:
-            self._calls.release()
+        with self._turns.mine(), torch.inference_mode():
+            starts = range(0, len(texts), BATCH)
+            return [row for start in starts for row in self._batch(texts[start : start + BATCH])]
 
     def _batch(self, texts: Sequence[str]) -> list[list[float]]:
         encoded = self._tokenizer(list(texts), return_tensors="pt", padding=True).to(self._model.device)

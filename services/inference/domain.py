@@ -48,6 +48,7 @@ class FailureReason(StrEnum):
     NOT_FOUND = "not-found"
     OUT_OF_MEMORY = "out-of-memory"
     MISSING_ENGINE = "missing-engine"
+    NO_SANDBOX = "no-sandbox"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -66,6 +67,7 @@ _ADVICE = {
     FailureReason.NOT_FOUND: "check that the base model is installed and the version's artefact was not deleted",
     FailureReason.OUT_OF_MEMORY: "delete an endpoint of another base, or give the service more memory",
     FailureReason.MISSING_ENGINE: "run replicas on GPU machines with vLLM in their image, or with the embedded engine",
+    FailureReason.NO_SANDBOX: "ask your operator: users' code needs walls (docs/operations.md), and none are here",
     FailureReason.UNAVAILABLE: "the object store did not answer for too long; ask for the endpoint again when it does",
     FailureReason.INTERNAL: "ask your operator: the service's log holds the cause",
 }
@@ -105,6 +107,9 @@ class Endpoint:
     failure: str = ""
     canary_of: str = ""  # the endpoint whose new version this one serves while it is tried
     promotion_mode: str = ""  # what happens by itself with new versions (promotion.Mode); empty: nothing
+    # Which job made the version, and in which trace; only where requests are answered. Empty: a base, or not told yet.
+    made_by: str = ""
+    made_in: str = ""
 
     def to(self, state: State, **changes: Any) -> Self:
         """The endpoint in its next state. Raises ValueError: `endpoint end_1: failed -> ready`."""

@@ -18,4 +18,5 @@ def new_engine(settings: Settings) -> TransformersEngine:
         max_context_tokens=settings.max_context_tokens,
         threads=settings.threads,
         device=settings.device,
+        max_waiting_pictures=settings.max_waiting_pictures,
     )

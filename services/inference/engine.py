@@ -12,7 +12,12 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from services.inference.pictures import Pictures
+
+from services.inference.drawings import Canvas, Drawing, Picture
 
 
 class EngineError(Exception):
@@ -103,7 +108,7 @@ class Piece:
     """A part of an answer. The last one carries the `finish_reason` ("stop" or "length") and the answer's figures.
 
     `logprobs`: of the tokens since the last piece, if they were asked for. `tokens`: those themselves, in every case.
-    `vector`: the only piece of an embedding.
+    `vector`, `picture`: the only piece of an embedding, or of a drawing.
     """
 
     text: str
@@ -114,6 +119,7 @@ class Piece:
     vector: tuple[float, ...] = ()
     work: Work = Work()
     tokens: tuple[int, ...] = ()
+    picture: Picture | None = None
 
 
 class Generation:
@@ -200,25 +206,62 @@ class AnsweringEngine(Protocol):
     def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:
         """Each text's probability by label. Blocks. Raises NotLoadedError, PromptError, OverloadedError."""
 
+    def picture_shape(self, base: str) -> tuple[int, ...] | None:
+        """What an image classifier makes of a picture: (channels, height, width); None: the base is none. Raises
+        NotLoadedError."""
+
+    def classify_pictures(self, base: str, pictures: Pictures) -> list[list[float]]:
+        """Each picture's probability by label. Blocks. Raises NotLoadedError, PromptError, OverloadedError."""
+
+    def canvas(self, base: str) -> Canvas | None:
+        """What a text-to-image pipeline can draw; None if the base is none. Raises NotLoadedError."""
+
+    def prompt_tokens(self, base: str, prompt: str) -> int:
+        """How many a pipeline reads of a text. Blocks. Raises NotLoadedError, PromptError."""
+
+    def draw(self, base: str, adapter: str | None, drawing: Drawing, copies: int = 1) -> list[Generation]:
+        """Begin so many pictures, all or none, each of one piece; their seeds count upwards. `drawing` must keep to the
+        canvas. Raises NotLoadedError, OverloadedError, PromptError."""
+
     def occupancy(self) -> Occupancy: ...
 
     def close(self) -> None:
         """Stop at once; answers under way end with an EngineError."""
 
 
+class DrawsNothing:
+    """What an engine without pipelines has of `AnsweringEngine`."""
+
+    def canvas(self, base: str) -> Canvas | None:
+        del base
+        return None
+
+    def prompt_tokens(self, base: str, prompt: str) -> int:
+        del base, prompt
+        raise PromptError(NO_PICTURES)
+
+    def draw(self, base: str, adapter: str | None, drawing: Drawing, copies: int = 1) -> list[Generation]:
+        del base, adapter, drawing, copies
+        raise PromptError(NO_PICTURES)
+
+
+NO_PICTURES = "this model draws no pictures: use /v1/chat/completions"
+
+
 class Engine(AnsweringEngine, Protocol):
     """One that loads: here, the names are the URIs that the weights came from."""
 
     def load_base(self, base: str, folder: Path) -> None:
-        """Load a transformers folder, a causal model or a classifier, and prove that it answers. Blocks. Raises
-        UnusableWeightsError."""
+        """Load a transformers folder, a causal model or a classifier of texts or pictures, or a diffusers pipeline, and
+        prove that it answers. Blocks. Raises UnusableWeightsError."""
 
     def load_classifier(self, name: str, folder: Path, adapter: Path) -> None:
         """Load a base with a PEFT adapter that makes a classifier of it, merged. Blocks. Raises
         UnusableWeightsError."""
 
     def attach_adapter(self, base: str, adapter: str, folder: Path) -> None:
-        """Put a PEFT LoRA adapter beside a loaded base. Blocks. Raises UnusableWeightsError, NotLoadedError."""
+        """Put a LoRA adapter, PEFT's or diffusers', beside a loaded base. Blocks. Raises UnusableWeightsError,
+        NotLoadedError."""
 
     def retain(self, used: AbstractSet[tuple[str, str]]) -> None:
         """Keep only these (base, adapter or ""): the others accept nothing more, finish what is under way, and go."""

@@ -13,9 +13,11 @@ import structlog
 from services.inference import loading
 from services.inference.artifacts import Artifacts, LoadError
 from services.inference.domain import Endpoint, FailureReason, Kind
-from services.inference.engine import AnsweringEngine, Engine, NotLoadedError, Occupancy
-from services.inference.loading import Names
+from services.inference.engine import AnsweringEngine, Engine, NotLoadedError, Occupancy, PromptError
+from services.inference.loading import Names, Weights
+from services.inference.own_models import GoneError, OwnModels, Tensors, Terms
 from services.inference.remote_engine import RemoteEngine
+from services.inference.signatures import Signature
 
 log = structlog.get_logger()
 
@@ -31,11 +33,16 @@ class Target:
 
 class Fleet:
     """`new_engine` is called at the first load, in a thread: it imports torch, which takes seconds. `remote`: asks the
-    replicas of endpoints that have some."""
+    replicas of endpoints that have some. `terms`: limits of users' own models, which run in processes of their own."""
 
     def __init__(
-        self, new_engine: Callable[[], Engine], artifacts: Artifacts, remote: RemoteEngine | None = None
+        self,
+        new_engine: Callable[[], Engine],
+        artifacts: Artifacts,
+        remote: RemoteEngine | None = None,
+        terms: Terms | None = None,
     ) -> None:
+        self._own = OwnModels(terms or Terms())
         self._remote = remote
         self._new_engine = new_engine
         self._artifacts = artifacts
@@ -56,7 +63,7 @@ class Fleet:
 
     def occupancy(self) -> Occupancy:
         """Sequences under way and waiting."""
-        counts = [engine.occupancy() for engine in (self._engine, self._remote) if engine is not None]
+        counts = [engine.occupancy() for engine in (self._engine, self._remote, self._own) if engine is not None]
         return Occupancy(sum(one.active for one in counts), sum(one.waiting for one in counts))
 
     @property
@@ -68,13 +75,31 @@ class Fleet:
         return endpoint_id in self._loaded or (self._remote is not None and self._remote.is_ready(endpoint_id))
 
     def target(self, endpoint: Endpoint) -> Target:
-        """Whom to ask. Raises NotLoadedError."""
+        """Whom to ask. Raises NotLoadedError, and PromptError for a user's own model, which is no engine's."""
         names = self._names.get(endpoint.endpoint_id)
+        if names is not None and names.own:
+            raise PromptError("this model is code of your own: use /v2/models/NAME/infer")
         if names is not None:
             return Target(self.engine, names.base, names.adapter)
         if self._remote is not None and self._remote.is_ready(endpoint.endpoint_id):
             return Target(self._remote, endpoint.endpoint_id, None)
         raise NotLoadedError(f"the endpoint {endpoint.name} is not loaded")
+
+    def signature(self, endpoint: Endpoint) -> Signature | None:
+        """What a user's own model takes and gives; None: the endpoint is none. Raises NotLoadedError."""
+        names = self._names.get(endpoint.endpoint_id)
+        return self._own.signature(names.base) if names is not None and names.own else None
+
+    async def infer(self, endpoint: Endpoint, inputs: Tensors) -> Tensors:
+        """A user's own model, asked; see `OwnModels.infer`."""
+        names = self._names.get(endpoint.endpoint_id)
+        if names is None:
+            raise NotLoadedError(f"the endpoint {endpoint.name} is not loaded")
+        try:
+            return await self._own.infer(names.base, inputs)
+        except GoneError:
+            await self.unload(endpoint.endpoint_id)  # so that it is fetched and loaded anew
+            raise
 
     def touch(self, endpoint_id: str) -> None:
         """Somebody asks it now."""
@@ -94,7 +119,7 @@ class Fleet:
                 return
             started = time.perf_counter()
             try:
-                await asyncio.to_thread(self._load, endpoint, manifest_sha256)
+                await self._load(endpoint, manifest_sha256)
             except BaseException:
                 self._names.pop(endpoint.endpoint_id, None)
                 self._release_unused()
@@ -104,11 +129,19 @@ class Fleet:
         log.info("loaded", endpoint=endpoint.endpoint_id, seconds=round(time.perf_counter() - started, 3))
         await self.announce()
 
-    def _load(self, endpoint: Endpoint, manifest_sha256: str | None) -> None:
+    async def _load(self, endpoint: Endpoint, manifest_sha256: str | None) -> None:
         with loading.failures_told(endpoint.endpoint_id):
-            weights = loading.fetch(self._artifacts, endpoint.base_uri, endpoint.artifact_uri, manifest_sha256)
-            loading.load(self._start_engine(), weights)
+            weights = await asyncio.to_thread(
+                loading.fetch, self._artifacts, endpoint.base_uri, endpoint.artifact_uri, manifest_sha256
+            )
+            if weights.names.own:
+                await self._own.load(weights.names.base, weights.folder)
+            else:
+                await asyncio.to_thread(self._load_here, weights)
             self._names[endpoint.endpoint_id] = weights.names
+
+    def _load_here(self, weights: Weights) -> None:
+        loading.load(self._start_engine(), weights)
 
     def _start_engine(self) -> Engine:
         if self._engine is None:
@@ -142,7 +175,8 @@ class Fleet:
                 self._release_unused()
 
     def _release_unused(self) -> None:
-        """Give back bases and adapters that no endpoint uses."""
+        """Give back bases and adapters that no endpoint uses, and end own models that none does."""
+        self._own.retain({one.base for one in map(self._names.__getitem__, self._loaded) if one.own})
         if self._engine is not None:
             names = (self._names[endpoint_id] for endpoint_id in self._loaded)
             used = {(one.base, one.adapter or "") for one in names}
@@ -158,6 +192,10 @@ class Fleet:
         async with self._changed:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), limit_seconds)
+
+    async def aclose(self) -> None:
+        await self._own.close()
+        await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         for engine in (self._engine, self._remote):

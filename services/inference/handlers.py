@@ -13,6 +13,7 @@ from services.inference.replica_store import ReplicaStore, end
 from services.inference.rollouts import Rollouts
 from services.inference.store import Store
 from services.inference.tables import ModelVersionRow
+from sskai import telemetry
 from sskai.contract import moment
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
@@ -64,6 +65,7 @@ async def remember_version(event: events.ModelVersionReady, store: Store, now: d
             artifact_uri=event.artifact_uri,
             manifest_sha256=event.manifest_sha256,
             ready_at=moment(event.ready_at),
+            traceparent=telemetry.current_traceparent() or "",
         )
     )
     return await rolling.offer(event, store, now)

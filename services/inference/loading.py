@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import structlog
 from services.inference.artifacts import Artifacts, LoadError
 from services.inference.domain import FailureReason
 from services.inference.engine import Engine, UnusableWeightsError
-from services.inference.manifests import Kind
+from services.inference.manifests import CONFIG, Kind
 from sskai.objects import ObjectsUnavailableError
 
 log = structlog.get_logger()
@@ -20,10 +21,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """An endpoint's names in the engine. A model with weights of its own is a base itself."""
+    """An endpoint's names in the engine. A model with weights of its own is a base itself. `own`: it is a user's own
+    model as code, and runs in no engine of this process (own_models.py)."""
 
     base: str
     adapter: str | None
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ def fetch(artifacts: Artifacts, base_uri: str, artifact_uri: str, manifest_sha25
     if not artifact_uri:
         return Weights(Names(base_uri, None), artifacts.base(base_uri))
     folder, kind = artifacts.result(artifact_uri, manifest_sha256)
+    if kind == Kind.OWN_MODEL:
+        return Weights(Names(artifact_uri, None, own=True), folder)
     if kind == Kind.WHOLE:
         return Weights(Names(artifact_uri, None), folder)
     base = artifacts.base(base_uri)
@@ -58,6 +63,15 @@ def load(engine: Engine, weights: Weights) -> None:
     engine.load_base(names.base, weights.folder)
     if weights.adapter is not None and names.adapter is not None:
         engine.attach_adapter(names.base, names.adapter, weights.adapter)
+
+
+def architectures(folder: Path) -> list[str]:
+    """The classes that a folder's config names."""
+    try:
+        named = json.loads((folder / CONFIG).read_bytes()).get("architectures") or []
+    except (OSError, ValueError, AttributeError):
+        return []
+    return list(map(str, named))
 
 
 @contextmanager

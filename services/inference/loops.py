@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -19,7 +20,7 @@ from services.inference.router import Router
 from services.inference.samples import MAX_BATCH, Samples
 from services.inference.store import Store, endpoint_of
 from services.inference.tables import EndpointRow
-from sskai import claims
+from sskai import claims, telemetry
 from sskai.contract import timestamp
 from sskai.database import Database
 from sskai.delivery import tell
@@ -51,10 +52,11 @@ async def settle_endpoints(world: World) -> None:
     wanted = EndpointRow.state.in_([State.REQUESTED, State.LOADING, State.DELETING]) & here
     while rows := await claims.claim(world.database, EndpointRow, limit=1, lease_seconds=LEASE_SECONDS, where=wanted):
         endpoint = endpoint_of(rows[0])
-        if endpoint.state == State.DELETING:
-            await _delete(world, rows[0], endpoint)
-        else:
-            await _load(world, rows[0], endpoint)
+        with telemetry.within(rows[0].traceparent):
+            if endpoint.state == State.DELETING:
+                await _delete(world, rows[0], endpoint)
+            else:
+                await _load(world, rows[0], endpoint)
         await read_routes(world)
 
 
@@ -78,8 +80,15 @@ async def _load(world: World, row: EndpointRow, endpoint: Endpoint) -> None:
     async with world.database.transaction() as session:
         if not await Store(session).begin_loading(row, loading):
             return
+    attributes: dict[str, str | int] = {
+        "sskai.tenant": loading.tenant_id,
+        "sskai.endpoint": loading.told_as,
+        "sskai.model": loading.model_id,
+        "sskai.model.version": loading.version,
+    }
     try:
-        await world.fleet.load(loading, await _manifest_sha256(world, loading))
+        with telemetry.span_beside("load endpoint", attributes):
+            await world.fleet.load(loading, await _manifest_sha256(world, loading))
     except LoadError as error:
         await _record_failure(world, row, loading, error)
     else:
@@ -157,6 +166,8 @@ async def read_routes(world: World) -> None:
 async def keep_loaded(world: World) -> None:
     """Load what is ready by the database's word but not here: after a restart, or because somebody waits for it."""
     for endpoint in world.router.to_load():
+        # Both parts: who waited is answered, and known to nobody any more, as soon as it is loaded.
+        waited, started = world.router.waited_seconds(endpoint.endpoint_id), time.monotonic()
         try:
             await world.fleet.load(endpoint, await _manifest_sha256(world, endpoint))
         except LoadError as error:
@@ -168,7 +179,8 @@ async def keep_loaded(world: World) -> None:
                 if await Store(session).fail(failed):
                     await _tell_of(failed, session, _failed(failed, error))
         else:
-            await _scale(world, endpoint, replicas=1, reason="request")
+            loading = time.monotonic() - started
+            await _scale(world, endpoint, replicas=1, reason="request", cold_start_seconds=waited + loading)
 
 
 async def sleep_idle(world: World) -> None:
@@ -180,7 +192,9 @@ async def sleep_idle(world: World) -> None:
         await world.fleet.unload(endpoint.endpoint_id)
 
 
-async def _scale(world: World, endpoint: Endpoint, *, replicas: int, reason: str) -> None:
+async def _scale(
+    world: World, endpoint: Endpoint, *, replicas: int, reason: str, cold_start_seconds: float = 0.0
+) -> None:
     async with world.database.transaction() as session:
         if await Store(session).scale(endpoint, replicas):
             await _tell_of(
@@ -192,6 +206,7 @@ async def _scale(world: World, endpoint: Endpoint, *, replicas: int, reason: str
                     replicas=replicas,
                     previous_replicas=1 - replicas,
                     reason=reason,
+                    cold_start_seconds=cold_start_seconds,
                     scaled_at=timestamp(datetime.now(UTC)),
                 ),
             )

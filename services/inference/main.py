@@ -13,6 +13,7 @@ from services.inference.artifacts import Artifacts
 from services.inference.engine import Engine
 from services.inference.fleet import Fleet
 from services.inference.handlers import HANDLERS
+from services.inference.own_models import Terms
 from services.inference.promoting import Clock, advance_rollouts
 from services.inference.remote_engine import RemoteEngine
 from services.inference.replicas import Replicas
@@ -27,6 +28,7 @@ from sskai.cluster import Cluster
 from sskai.cluster.choosing import NoCluster, cluster_of
 from sskai.database import Database
 from sskai.objects import Objects
+from sskai.sandbox import GIB
 from sskai.service import Service, every
 
 
@@ -42,6 +44,18 @@ def cluster(settings: Settings) -> Cluster:
     return NoCluster() if settings.cluster == "local" and not settings.cloud_url else cluster_of(settings)
 
 
+def own_model_terms(settings: Settings) -> Terms:
+    return Terms(
+        answer_seconds=settings.own_model_answer_seconds,
+        start_seconds=settings.own_model_start_seconds,
+        memory_bytes=round(settings.own_model_memory_gib * GIB),
+        waiting=settings.own_model_waiting,
+        models=settings.own_models,
+        threads=settings.threads,
+        walls=settings.sandbox_walls,
+    )
+
+
 def build(settings: Settings) -> Service:
     database = Database(settings.database_url.get_secret_value(), "inference")
     artifacts = Artifacts(
@@ -51,7 +65,7 @@ def build(settings: Settings) -> Service:
         settings.inference_cache_bytes,
     )
     replicas = Replicas(database)
-    fleet = Fleet(partial(new_engine, settings), artifacts, RemoteEngine(replicas))
+    fleet = Fleet(partial(new_engine, settings), artifacts, RemoteEngine(replicas), own_model_terms(settings))
     wake_reader, wake_loader, wake_teller = asyncio.Event(), asyncio.Event(), asyncio.Event()
     router = Router(fleet, wake_reader, wake_loader)
     samples = Samples(settings.max_waiting_samples, wake_teller)

@@ -41,6 +41,13 @@ BATCH_SIZE = Histogram(
 PROMPT_TOKENS = Counter(
     "sskai_inference_prompt_tokens", "Tokens of prompts, by whether the prefix cache had them", [*BY_VERSION, "cache"]
 )
-ACTIVE = Gauge("sskai_inference_active_sequences", "Sequences that are stepped together now")
-WAITING = Gauge("sskai_inference_waiting_sequences", "Sequences that wait for a place")
+IMAGES = Counter("sskai_inference_images", "Pictures drawn", BY_VERSION)
+IMAGE_SECONDS = Histogram(
+    "sskai_inference_image_seconds",
+    "Drawing one picture, without its waiting",
+    BY_VERSION,
+    buckets=(0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+)
+ACTIVE = Gauge("sskai_inference_active_sequences", "Sequences that are stepped together now, and pictures under way")
+WAITING = Gauge("sskai_inference_waiting_sequences", "Sequences and pictures that wait for a place")
 LOADED = Gauge("sskai_inference_loaded_endpoints", "Endpoints that answer from memory")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from services.inference import domain, metrics
 from services.inference.domain import Endpoint
+from services.inference.drawings import Drawing
 from services.inference.engine import Piece, Sampling
 from services.inference.samples import Samples
 from services.inference.tally import Tally
@@ -19,10 +23,12 @@ from sskai import telemetry
 from sskai.contract import timestamp
 from sskai.events import v1 as events
 
+TRAINED_IN = "trained-in"  # the link from a request to the trace of the training that made its model version
+
 
 class Observation:
-    """From the request's arrival to the end of its answer. `operation`: "chat", "text_completion", "embeddings" or
-    "classify"."""
+    """From the request's arrival to the end of its answer. `operation`: "chat", "text_completion", "embeddings",
+    "infer" or "image_generation"."""
 
     def __init__(
         self,
@@ -73,6 +79,10 @@ class Observation:
                 "sskai.model.version": endpoint.version,
             }
         )
+        if endpoint.made_by:
+            self._span.set_attribute("sskai.job", endpoint.made_by)
+        for link in telemetry.link_to(endpoint.made_in, TRAINED_IN):
+            self._span.add_link(link.context, link.attributes)
         if sampling is None:
             return
         self._span.set_attributes(
@@ -85,6 +95,10 @@ class Observation:
         if sampling.seed is not None:
             self._span.set_attribute("gen_ai.request.seed", sampling.seed)
 
+    def active(self) -> AbstractContextManager[Any]:
+        """What is begun in here, a replica's part above all, belongs below this request."""
+        return trace.use_span(self._span, record_exception=False, set_status_on_exception=False)
+
     def piece(self, piece: Piece, choice: int = 0) -> None:
         """A part of one of the answers came."""
         if self._first_token_seconds is None:
@@ -96,6 +110,26 @@ class Observation:
         self._last[choice] = piece
         if choice == 0:
             self._output.append(piece.text)
+
+    def drew(self, drawing: Drawing, pieces: Sequence[Piece]) -> None:
+        """All pictures came, each a piece. They have no tokens, and nothing of them is sampled."""
+        self._span.set_attributes(
+            {
+                "gen_ai.output.type": "image",
+                "gen_ai.request.choice.count": len(pieces),
+                "gen_ai.request.seed": drawing.seed,
+                "sskai.image.width": drawing.width,
+                "sskai.image.height": drawing.height,
+                "sskai.image.steps": drawing.steps,
+                "sskai.queue_seconds": pieces[0].work.queue_seconds,
+            }
+        )
+        labels = self._labels
+        metrics.QUEUE_SECONDS.labels(**labels).observe(pieces[0].work.queue_seconds)
+        metrics.IMAGES.labels(**labels).inc(len(pieces))
+        for piece in pieces:
+            if piece.picture is not None:
+                metrics.IMAGE_SECONDS.labels(**labels).observe(piece.picture.seconds)
 
     @property
     def _labels(self) -> dict[str, str]:

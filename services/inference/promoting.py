@@ -17,7 +17,7 @@ from services.inference.promotion import Figures, Rollout, Seen, Stage
 from services.inference.rollouts import Rollouts, rollout_of
 from services.inference.store import Store
 from services.inference.tables import RolloutRow
-from sskai import claims
+from sskai import claims, telemetry
 from sskai.contract import timestamp
 from sskai.database import Database
 from sskai.delivery import tell
@@ -43,11 +43,12 @@ async def advance_rollouts(database: Database, clock: Clock) -> None:
     """Look at every rollout that is due, and move it if it is time."""
     while rows := await claims.claim(database, RolloutRow, limit=1, lease_seconds=LEASE_SECONDS):
         row = rows[0]
-        async with database.transaction() as session:
-            if row.stage in promotion.ENDED:
-                await _clean_up(session, row)
-            else:
-                await _advance(session, row, clock)
+        with telemetry.within(row.traceparent):
+            async with database.transaction() as session:
+                if row.stage in promotion.ENDED:
+                    await _clean_up(session, row)
+                else:
+                    await _advance(session, row, clock)
 
 
 async def _clean_up(session: AsyncSession, row: RolloutRow) -> None:

@@ -18,9 +18,11 @@ from typing import Any, Protocol
 
 import httpx2
 import structlog
+from opentelemetry.trace import SpanKind
 
 from services.inference.engine import (
     NOTHING_SAID,
+    DrawsNothing,
     EngineError,
     EngineFailedError,
     Generation,
@@ -28,15 +30,19 @@ from services.inference.engine import (
     Occupancy,
     OverloadedError,
     Piece,
+    PromptError,
     Said,
     Sampling,
 )
+from services.inference.pictures import Pictures
 from services.inference.replica import wire
 from services.inference.replica.wire import DrainingError
+from sskai import telemetry
 
 log = structlog.get_logger()
 
 LOOK_AGAIN_SECONDS = 0.05
+MOST_REMEMBERED = 10_000  # replicas whose last choice and failure are known
 # Until a replica has told how many it takes.
 PRESUMED_CAPACITY = 64
 
@@ -86,7 +92,7 @@ class Model:
     capacity: int
 
 
-class RemoteEngine:
+class RemoteEngine(DrawsNothing):
     """See `engine.AnsweringEngine`."""
 
     def __init__(self, replicas: Replicas, patience: Patience = Patience()) -> None:
@@ -126,6 +132,13 @@ class RemoteEngine:
     def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:
         rows: list[list[float]] = self._ask(base, "/engine/classify", {"texts": list(texts)})["rows"]
         return rows
+
+    def picture_shape(self, base: str) -> None:
+        self._model(base)  # no replica has one (replica/loaded.py)
+
+    def classify_pictures(self, base: str, pictures: Pictures) -> list[list[float]]:  # noqa: ARG002
+        self._model(base)
+        raise PromptError("this model is no classifier of pictures")
 
     def generate(
         self,
@@ -188,8 +201,8 @@ class RemoteEngine:
                 return
             body = wire.generate_body(tokens, sampling, Said(tuple(told), logprob_sum))
             try:
-                with self._at(replica):
-                    async with aclosing(self._pieces(replica, body)) as pieces:
+                with self._at(replica), _asking(replica, len(told)) as headers:
+                    async with aclosing(self._pieces(replica, body, headers)) as pieces:
                         async for piece in pieces:
                             tries = 0
                             told += piece.tokens
@@ -218,11 +231,13 @@ class RemoteEngine:
             for answer in answers:
                 answer.feed(error)
 
-    async def _pieces(self, replica: Replica, body: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+    async def _pieces(
+        self, replica: Replica, body: dict[str, Any], headers: dict[str, str]
+    ) -> AsyncGenerator[Piece, None]:
         """One attempt at one replica. A line that the connection's end has cut counts for nothing."""
         stall_at = time.monotonic() + self._patience.stall
         async with self._stream_client().stream(
-            "POST", f"{replica.url}/engine/generate", json=body, headers=_headers(replica)
+            "POST", f"{replica.url}/engine/generate", json=body, headers=headers
         ) as response:
             if response.status_code != httpx2.codes.OK:
                 raise wire.error_of(_json(await response.aread()))
@@ -269,7 +284,7 @@ class RemoteEngine:
         if not usable:
             return None
         chosen = min(usable, key=lambda one: (self._busy[one.replica_id], self._chosen_at.get(one.replica_id, 0.0)))
-        self._chosen_at[chosen.replica_id] = time.monotonic()
+        _note_now(self._chosen_at, chosen.replica_id)
         return chosen
 
     @contextmanager
@@ -285,7 +300,7 @@ class RemoteEngine:
     def _goes_on(self, error: Exception, replica: Replica, tries: int) -> bool:
         """Take note of a failure; whether another try is worth it."""
         if not isinstance(error, OverloadedError):
-            self._failed_at[replica.replica_id] = time.monotonic()
+            _note_now(self._failed_at, replica.replica_id)
         if not isinstance(error, OverloadedError | DrainingError):
             log.warning("a replica failed", replica_id=replica.replica_id, error=repr(error), tries=tries)
             self._replicas.report_failure(replica.replica_id)
@@ -354,6 +369,14 @@ class _Answer(Generation):
 ELSEWHERE = (EngineFailedError, DrainingError, OverloadedError, httpx2.TransportError)
 
 
+@contextmanager
+def _asking(replica: Replica, said_tokens: int) -> Iterator[dict[str, str]]:
+    """The headers of a question to a replica, which is a span: an answer that outlives a replica has several."""
+    attributes: dict[str, str | int] = {"sskai.replica": replica.replica_id, "sskai.said_tokens": said_tokens}
+    with telemetry.span_beside("ask replica", attributes, SpanKind.CLIENT) as span:
+        yield _headers(replica) | telemetry.carried_by(span)
+
+
 def _headers(replica: Replica) -> dict[str, str]:
     return {"authorization": f"Bearer {replica.token}"}
 
@@ -369,3 +392,11 @@ def _last_word(error: Exception, tries: int) -> EngineError:
     if isinstance(error, OverloadedError):
         return error
     return EngineFailedError(f"{tries} replicas in a row failed; the last one: {error!r}"[:500])
+
+
+def _note_now(moments: dict[str, float], replica_id: str) -> None:
+    """Replicas come and go for months: the oldest moment makes room."""
+    moments.pop(replica_id, None)
+    moments[replica_id] = time.monotonic()
+    if len(moments) > MOST_REMEMBERED:
+        del moments[next(iter(moments))]

@@ -16,6 +16,7 @@ from services.inference.domain import Endpoint
 from services.inference.replica_set import Reason, Replica, ReplicaState
 from services.inference.scaling import Scale
 from services.inference.tables import ReplicaRow, ReplicaSetRow
+from sskai import telemetry
 from sskai.events import v1 as events
 
 _FIELDS = (
@@ -94,6 +95,7 @@ class ReplicaStore:
                 # One comes at once, also where none is needed later: it shows that the weights can be served.
                 wanted=max(1, count.minimum),
                 busy_at=endpoint.requested_at,
+                traceparent=telemetry.current_traceparent() or "",
             )
             .on_conflict_do_nothing(index_elements=["endpoint_id"])
         )

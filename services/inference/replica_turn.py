@@ -154,12 +154,15 @@ class Turn:
 
     def _scaled(self, endpoint: Endpoint, ready: int, replicas: Sequence[Replica]) -> events.EndpointScaled:
         went = [one for one in replicas if not one.ready and one.reason]
+        since = min((one.requested_at for one in replicas if one.ready), default=self.now)
+        woke = ready > 0 and endpoint.replicas == 0 and endpoint.state is State.READY
         return events.EndpointScaled(
             endpoint_id=endpoint.endpoint_id,
             tenant_id=endpoint.tenant_id,
             replicas=ready,
             previous_replicas=endpoint.replicas,
             reason="ready" if ready > endpoint.replicas or not went else went[-1].reason,
+            cold_start_seconds=max(0.0, (self.now - since).total_seconds()) if woke else 0.0,
             scaled_at=timestamp(self.now),
         )
 

@@ -20,7 +20,7 @@ from services.inference.replica_turn import Acts, Turn
 from services.inference.replicas import Replicas
 from services.inference.settings import Settings
 from services.inference.tables import ReplicaSetRow
-from sskai import claims
+from sskai import claims, telemetry
 from sskai.cluster import Cluster, ClusterUnavailableError, Machine, NoCapacityError, RefusedError
 from sskai.database import Database
 from sskai.metrics import LOOP_ERRORS
@@ -57,9 +57,10 @@ async def keep_replicas(world: World) -> None:
 
 async def _keep(world: World, row: ReplicaSetRow) -> None:
     try:
-        acts = await _decide(world, row)
-        if acts is not None:
-            await _act(world, row, acts)
+        with telemetry.within(row.traceparent):
+            acts = await _decide(world, row)
+            if acts is not None:
+                await _act(world, row, acts)
     except ConnectionError:
         raise  # a part that all need is away; the loop waits for it
     except Exception:

@@ -19,6 +19,7 @@ from services.inference.replica_store import ReplicaStore
 from services.inference.store import Store
 from services.inference.tables import EndpointRow, EvaluationRow, FeedbackRow, FigureRow, RolloutRow
 from services.inference.traffic import Split
+from sskai import telemetry
 
 ARTEFACT = ("model_id", "version", "base_model_id", "base_uri", "artifact_uri")
 MAX_SHOWN = 10
@@ -147,6 +148,7 @@ class Rollouts:
                 step_started_at=now,
                 requests_before=0,
                 started_at=now,
+                traceparent=telemetry.current_traceparent() or "",
             )
         )
         await self.session.flush()

@@ -36,7 +36,7 @@ class Router:
         self._endpoints: list[Endpoint] = []
         self._splits: dict[str, Split] = {}
         self._readings = 0
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, float] = {}  # since when, by the monotonic clock
 
     async def replace(self, endpoints: Sequence[Endpoint], splits: Mapping[str, Split]) -> None:
         """`splits`: by the endpoint whose traffic is shared out."""
@@ -44,7 +44,8 @@ class Router:
         self._splits = dict(splits)
         self._fleet.adopt(endpoints)
         self._readings += 1
-        self._wanted &= {endpoint.endpoint_id for endpoint in endpoints}
+        known = {endpoint.endpoint_id for endpoint in endpoints}
+        self._wanted = {endpoint_id: since for endpoint_id, since in self._wanted.items() if endpoint_id in known}
         await self._fleet.announce()
 
     def endpoints(self, tenant_id: str) -> list[Endpoint]:
@@ -67,8 +68,14 @@ class Router:
     def to_wake(self) -> list[str]:
         """Endpoints whose replicas somebody waits for."""
         waiting = [one.endpoint_id for one in self._endpoints if one.in_pods and one.endpoint_id in self._wanted]
-        self._wanted -= set(waiting)
+        for endpoint_id in waiting:
+            del self._wanted[endpoint_id]
         return waiting
+
+    def waited_seconds(self, endpoint_id: str) -> float:
+        """Since the first request that found it asleep; 0: none did."""
+        since = self._wanted.get(endpoint_id)
+        return 0.0 if since is None else time.monotonic() - since
 
     def surplus(self) -> set[str]:
         """Loaded here, but gone from the table."""
@@ -89,7 +96,7 @@ class Router:
                 raise FailedEndpointError(endpoint.failure)
             if endpoint is not None and endpoint.state == State.READY and self._fleet.is_loaded(endpoint.endpoint_id):
                 self._fleet.touch(endpoint.endpoint_id)
-                self._wanted.discard(endpoint.endpoint_id)
+                self._wanted.pop(endpoint.endpoint_id, None)
                 return self._share(endpoint, asker or Asker(), request_id)
             # One reading may have been under way already when the endpoint was made; the second one must show it.
             if endpoint is None and self._readings >= seen + 2:
@@ -134,5 +141,5 @@ class Router:
         if endpoint is None:
             self._wake_reader.set()
         elif endpoint.state == State.READY:
-            self._wanted.add(endpoint.endpoint_id)
+            self._wanted.setdefault(endpoint.endpoint_id, time.monotonic())
             self._wake_loader.set()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 import sskai.cluster.settings
+from sskai import sandbox
 from sskai.cluster import Program
+from sskai.sandbox import Walls
 
 
 class Settings(sskai.cluster.settings.Settings):
@@ -38,6 +41,9 @@ class Settings(sskai.cluster.settings.Settings):
     prefill_chunk_tokens: int = Field(default=256, gt=0)
     default_output_tokens: int = Field(default=512, gt=0)
 
+    # Pictures that may wait for the one that a pipeline draws; a request asks for up to four.
+    max_waiting_pictures: int = Field(default=8, ge=3)
+
     # How long a request waits for an endpoint that is being loaded, for example after a restart.
     load_wait_seconds: float = Field(default=60.0, gt=0)
     # A serverless endpoint that nobody asked for so long gives its memory back.
@@ -51,6 +57,16 @@ class Settings(sskai.cluster.settings.Settings):
     # Answers are known to feedback for so long; so many wait for the database at most.
     feedback_retention_days: float = Field(default=7.0, gt=0)
     max_waiting_answers: int = Field(default=10_000, gt=0)
+
+    # Users' own models as code: each loaded version is a process behind walls. Beside the one that is answered so many
+    # requests wait for a model; one whose answer takes longer, or that takes more memory, is stopped.
+    own_models: int = Field(default=8, ge=0)
+    own_model_answer_seconds: float = Field(default=30.0, gt=0)
+    own_model_start_seconds: float = Field(default=120.0, gt=0)
+    own_model_memory_gib: float = Field(default=4.0, gt=0)
+    own_model_waiting: int = Field(default=32, ge=0)
+    # Behind which walls user code may run, the first that there is. "limits": without any (see sskai/sandbox.py).
+    sandbox_walls: Annotated[tuple[Walls, ...], NoDecode] = sandbox.CLOSED
 
     # Replicas in pods, of endpoints of kind spot.
     replica_image: str = "sskai/replica:0.1.0"
@@ -77,6 +93,13 @@ class Settings(sskai.cluster.settings.Settings):
     scale_up_cooldown_seconds: float = Field(default=15.0, ge=0)
     scale_down_seconds: float = Field(default=120.0, ge=0)
     scale_down_cooldown_seconds: float = Field(default=60.0, ge=0)
+
+    @field_validator("sandbox_walls", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
 
     @property
     def image(self) -> str:

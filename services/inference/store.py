@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.inference.domain import VISIBLE, Endpoint, State
 from services.inference.tables import EndpointRow, ModelVersionRow
+from sskai import telemetry
 
 _FIELDS = (
     "endpoint_id",
@@ -50,13 +52,23 @@ class Store:
         return endpoint_of(row) if row is not None and row.tenant_id == tenant_id else None
 
     async def visible_endpoints(self) -> list[Endpoint]:
-        """All that requests may name, oldest first."""
-        statement = select(EndpointRow).where(EndpointRow.state.in_(VISIBLE)).order_by(EndpointRow.order)
-        return [endpoint_of(row) for row in await self.session.scalars(statement)]
+        """All that requests may name, oldest first, each with the job that made its version."""
+        of_version = (
+            (ModelVersionRow.model_id == EndpointRow.model_id)
+            & (ModelVersionRow.version == EndpointRow.version)
+            & (ModelVersionRow.tenant_id == EndpointRow.tenant_id)
+        )
+        statement = select(EndpointRow, ModelVersionRow.job_id, ModelVersionRow.traceparent)
+        statement = statement.outerjoin(ModelVersionRow, of_version).where(EndpointRow.state.in_(VISIBLE))
+        return [
+            replace(endpoint_of(row), made_by=job_id or "", made_in=traceparent or "")
+            for row, job_id, traceparent in await self.session.execute(statement.order_by(EndpointRow.order))
+        ]
 
     async def add(self, endpoint: Endpoint) -> None:
         """Remember a new endpoint, due at once; one that is known already stays as it is."""
         values = {field: getattr(endpoint, field) for field in _FIELDS}
+        values["traceparent"] = telemetry.current_traceparent() or ""
         await self.session.execute(
             upsert(EndpointRow)
             .values(**values, state=endpoint.state)

@@ -42,6 +42,7 @@ class EndpointRow(Claimable, Base):
     promotion_mode: Mapped[str] = mapped_column(Text, server_default=text("''"))
     # What of promotion.Rules is not the default.
     rules: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    traceparent: Mapped[str] = mapped_column(Text, server_default=text("''"))  # of the request for it
 
 
 class ModelVersionRow(Base):
@@ -60,6 +61,7 @@ class ModelVersionRow(Base):
     artifact_uri: Mapped[str] = mapped_column(Text)
     manifest_sha256: Mapped[str] = mapped_column(Text)
     ready_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    traceparent: Mapped[str] = mapped_column(Text, server_default=text("''"))  # of the training's trace
 
 
 class RolloutRow(Claimable, Base):
@@ -93,6 +95,7 @@ class RolloutRow(Claimable, Base):
     requests_before: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    traceparent: Mapped[str] = mapped_column(Text, server_default=text("''"))  # of what began it
 
 
 class FigureRow(Base):
@@ -183,6 +186,7 @@ class ReplicaSetRow(Claimable, Base):
     output_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     told_input_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     told_output_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    traceparent: Mapped[str] = mapped_column(Text, server_default=text("''"))  # of the request for the endpoint
 
 
 class ReplicaRow(Base):

@@ -1,18 +1,17 @@
-"""Answers that are numbers: `/v1/embeddings`, and text classifiers by the Open Inference Protocol."""
+"""`/v1/embeddings`, and what it shares with other answers that come in one piece."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from services.inference import openai, v2
+from services.inference import openai
 from services.inference.answering import CLIENT_CLOSED_REQUEST, Desk, disconnected, failed, find, loaded
-from services.inference.domain import Endpoint
 from services.inference.engine import EngineError, Generation, Piece, PromptError
 from services.inference.observation import Observation
 from services.inference.openai import EmbeddingRequest, Refusal
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 async def embed(desk: Desk, request: Request, asked: EmbeddingRequest, tenant_id: str) -> Response:
     """The mean of the model's last layer over each text's tokens, of length 1. Raises Refusal."""
-    seen = _observed(desk, request, "embeddings", asked.model, tenant_id)
+    seen = observed(desk, request, "embeddings", asked.model, tenant_id)
 
     async def once() -> tuple[list[list[float]], int]:
         endpoint = await find(desk, tenant_id, asked.model, seen)
@@ -47,7 +46,7 @@ async def embed(desk: Desk, request: Request, asked: EmbeddingRequest, tenant_id
         seen.piece(pieces[0])
         return [_cut(piece.vector, asked.dimensions) for piece in pieces], input_tokens
 
-    found = await _while_listening(request, seen, loaded(asked.model, once))
+    found = await while_listening(request, seen, loaded(asked.model, once))
     if found is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     rows, input_tokens = found
@@ -70,45 +69,7 @@ def _cut(vector: Sequence[float], dimensions: int | None) -> list[float]:
     return [number / length for number in kept]
 
 
-async def classify(desk: Desk, request: Request, name: str, asked: v2.InferRequest, tenant_id: str) -> Response:
-    """Labels and probabilities. Raises Refusal."""
-    texts = asked.texts
-    seen = _observed(desk, request, "classify", name, tenant_id)
-
-    async def once() -> dict[str, Any]:
-        endpoint, labels = await _classifier(desk, name, tenant_id, seen)
-        seen.begin(endpoint, "", 0)
-        target = desk.fleet.target(endpoint)
-        rows = await asyncio.to_thread(target.engine.classify, target.base, texts)
-        return v2.answer(asked, v2.Model(name, endpoint.version, labels), rows, new_id("infer"))
-
-    answer = await _while_listening(request, seen, loaded(name, once))
-    return Response(status_code=CLIENT_CLOSED_REQUEST) if answer is None else JSONResponse(answer)
-
-
-async def described(desk: Desk, name: str, tenant_id: str) -> dict[str, Any]:
-    """The model's metadata; loads the endpoint if it sleeps. Raises Refusal."""
-
-    async def once() -> dict[str, Any]:
-        endpoint, labels = await _classifier(desk, name, tenant_id, None)
-        return v2.described(v2.Model(name, endpoint.version, labels))
-
-    return await loaded(name, once)
-
-
-async def _classifier(
-    desk: Desk, name: str, tenant_id: str, seen: Observation | None
-) -> tuple[Endpoint, tuple[str, ...]]:
-    endpoint = await find(desk, tenant_id, name, seen)
-    target = desk.fleet.target(endpoint)
-    labels = await asyncio.to_thread(target.engine.labels, target.base)
-    if not labels:
-        message = f"The model {name!r} is no classifier: use /v1/chat/completions."
-        raise Refusal(400, message, param="model", code="not_a_classifier")
-    return endpoint, labels
-
-
-def _observed(desk: Desk, request: Request, operation: str, model: str, tenant_id: str) -> Observation:
+def observed(desk: Desk, request: Request, operation: str, model: str, tenant_id: str) -> Observation:
     return Observation(
         new_id("infer"),
         desk.samples,
@@ -121,7 +82,7 @@ def _observed(desk: Desk, request: Request, operation: str, model: str, tenant_i
     )
 
 
-async def _while_listening(request: Request, seen: Observation, work: Awaitable[T]) -> T | None:
+async def while_listening(request: Request, seen: Observation, work: Awaitable[T]) -> T | None:
     """What the work gives; None: the client went away, and the work was cancelled. Raises Refusal."""
     working, leaving = asyncio.ensure_future(work), asyncio.create_task(disconnected(request))
     outcome = "error"

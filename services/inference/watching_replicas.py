@@ -10,7 +10,9 @@ from services.inference.replica_set import Reason, ReplicaState
 from services.inference.replica_store import ReplicaStore, end
 from services.inference.replicating import World
 from services.inference.tables import ReplicaRow
-from sskai.cluster import ClusterUnavailableError, Observation, PodState
+from sskai.cluster import ClusterUnavailableError, Observation, PodState, telling
+from sskai.cluster.telling import EARLIER
+from sskai.delivery import tell
 
 log = structlog.get_logger()
 
@@ -72,8 +74,12 @@ async def _take(world: World, seen: ReplicaRow, one: Observation, now: datetime)
         if row is None or row.state == ReplicaState.ENDED:
             return
         if one.state is PodState.RUNNING and not one.denied:
+            if row.terminates_at is None or (one.terminates_at and row.terminates_at - one.terminates_at > EARLIER):
+                await tell(session, *telling.notice(one, now))
             row.terminates_at = one.terminates_at
             return
+        if one.state is PodState.GONE:
+            await tell(session, *telling.loss(one, now))
         at = max(min(one.ended_at or now, now), row.metered_until or row.requested_at)
         end(row, _reason(row, one), at, one.pending if one.denied else _detail(one))
     async with world.database.transaction() as session:

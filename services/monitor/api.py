@@ -225,4 +225,5 @@ def _node(node: Node) -> dict[str, Any]:
         "status_message": span.status_message,
         "attributes": span.attributes,
         "events": span.events,
+        "links": span.links,
     }

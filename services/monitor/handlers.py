@@ -36,6 +36,8 @@ async def open_account(event: events.JobSubmitted, store: Store, now: datetime) 
 
 
 async def record_spend(event: events.SpendRecorded, store: Store, now: datetime) -> list[Message]:
+    if event.machine_id:
+        await store.cloud(now).is_ours([event.machine_id], event.tenant_id)
     if event.endpoint_id:
         # Of a replica: there is no job with a budget of its own.
         await store.add_spend(event)
@@ -65,8 +67,10 @@ async def _thresholds(job: JobRow, store: Store, now: datetime) -> list[Message]
     ]
 
 
-async def note_attempt(event: events.AttemptStarted, store: Store, _now: datetime) -> list[Message]:
+async def note_attempt(event: events.AttemptStarted, store: Store, now: datetime) -> list[Message]:
     await store.attempt(event.job_id, event.tenant_id, event.attempt)
+    machine_ids = {*event.member_ids, event.machine_id} - {""}
+    await store.cloud(now).is_ours(machine_ids, event.tenant_id)
     return []
 
 
@@ -141,6 +145,17 @@ async def _close(
     job.traceparent = telemetry.current_traceparent()
     if job.retrain_endpoint_id and (endpoint := await store.endpoint(job.retrain_endpoint_id)):
         await store.save_endpoint(endpoint.retrain_ended(job.job_id, now))
+    return []
+
+
+# Machines
+
+
+async def note_end_of_machine(
+    event: events.InterruptionNoticed | events.MachineLost, store: Store, now: datetime
+) -> list[Message]:
+    """The scheduler's cluster, inference's or anybody may know before us: then there is nothing left to tell."""
+    await store.cloud(now).was_told(event)
     return []
 
 
@@ -260,6 +275,8 @@ HANDLERS: Handlers = {
     events.JobSucceeded: close_succeeded,
     events.JobFailed: close_failed,
     events.JobCancelled: close_cancelled,
+    events.InterruptionNoticed: note_end_of_machine,
+    events.MachineLost: note_end_of_machine,
     events.ModelVersionReady: remember_version,
     events.EndpointReady: watch_endpoint,
     events.EndpointDeleted: leave_endpoint,

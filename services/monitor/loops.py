@@ -1,4 +1,4 @@
-"""What the monitor does by itself: receipts, the cloud's messages, reference texts, and forgetting."""
+"""What the monitor does by itself: receipts, reference texts, and forgetting. The cloud's messages: reading.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.monitor import domain, drift, ledger, notices
+from services.monitor import domain, drift, ledger
 from services.monitor.metrics import RECEIPTS
 from services.monitor.store import Store
 from services.monitor.tables import JobRow, ReferenceRow
@@ -81,30 +81,6 @@ def _receipt_issued(job: JobRow, receipt: ledger.Receipt, now: datetime) -> even
     )
 
 
-async def read_local_cloud(database: Database, cloud: notices.LocalCloud) -> None:
-    """Tell the simulated cloud's new messages. The cursor moves with what was told, or not at all."""
-    async with database.transaction() as session:
-        sequence = await notices.cursor(session, cloud.source)
-    messages = await cloud.after(sequence)
-    if not messages:
-        return
-    async with database.transaction() as session:
-        for _, raw in messages:
-            await notices.take(session, cloud.source, raw, datetime.now(UTC))
-        await notices.move_cursor(session, cloud.source, max(number for number, _ in messages))
-
-
-async def read_queue(database: Database, queue: notices.Queue) -> None:
-    """Tell an SQS queue's messages, and delete them once that is committed."""
-    messages = await asyncio.to_thread(queue.receive)
-    if not messages:
-        return
-    async with database.transaction() as session:
-        for _, raw in messages:
-            await notices.take(session, queue.source, raw, datetime.now(UTC))
-    await asyncio.to_thread(queue.delete, [handle for handle, _ in messages])
-
-
 async def fetch_references(database: Database, objects: Objects) -> None:
     """Draw the sample of training texts for every served version that has none yet."""
     for row in await claims.claim(database, ReferenceRow, limit=4, lease_seconds=60):
@@ -154,3 +130,15 @@ def _lines(objects: Objects, key: str) -> Iterator[bytes]:
         if read_bytes >= MAX_REFERENCE_BYTES:
             return
     yield rest
+<<<<<<< HEAD
+=======
+
+
+async def forget(database: Database, trace_retention_days: float, max_stored_spans: int) -> None:
+    """Delete traces and windows past their time or beyond the limit."""
+    now = datetime.now(UTC)
+    gone = DELETE_LIMIT
+    while gone == DELETE_LIMIT:
+        async with database.transaction() as session:
+            gone = await SpanStore(session).forget(now, timedelta(days=trace_retention_days), max_stored_spans)
+>>>>>>> main

@@ -9,10 +9,15 @@ from services.monitor import api, exposition, housekeeping, loops, otlp
 from services.monitor.handlers import HANDLERS
 from services.monitor.ingest import Ingest, Sampler, count_outcomes, take
 from services.monitor.metrics import SPANS
+<<<<<<< HEAD
 from services.monitor.notices import LocalCloud, Queue
 from services.monitor.objective_loop import watch_objectives
 from services.monitor.sampling import Sampling
+=======
+from services.monitor.reading import Reader
+>>>>>>> main
 from services.monitor.settings import Settings
+from services.monitor.sources import LocalCloud, Queue
 from services.monitor.span_store import SpanStore
 from services.monitor.store import Store
 from sskai.contract import OTLP_TOPIC, UndecodableError
@@ -53,20 +58,25 @@ def build(settings: Settings) -> Service:
             ),
         ),
     ]
+<<<<<<< HEAD
     if not sampler.sampling.keeps_all:
         running.append(every(60, partial(housekeeping.learn_usual_durations, database, sampler)))
         running.append(every(5, partial(housekeeping.sample_traces, database, sampler, settings.trace_quiet_seconds)))
+=======
+    reader = Reader(database, settings.interruption_lead_seconds)
+    running += [every(5, reader.tell_due), every(60, reader.forget, name="forget_notices")]
+>>>>>>> main
     if settings.cloud_url:
         cloud = LocalCloud(settings.cloud_url, settings.cloud_token.get_secret_value())
-        running.append(every(settings.interruption_poll_seconds, partial(loops.read_local_cloud, database, cloud)))
-    if settings.interruption_queue_url:
-        queue = Queue(settings.interruption_queue_url)
-        running.append(every(settings.interruption_poll_seconds, partial(loops.read_queue, database, queue)))
+        running.append(every(settings.interruption_poll_seconds, partial(reader.read_local_cloud, cloud)))
+    for url in settings.queue_urls:
+        read = partial(reader.read_queue, Queue(url), settings.interruption_wait_seconds)
+        running.append(every(settings.interruption_poll_seconds, read))
     return Service(
         "monitor",
         settings,
         HANDLERS,
-        partial(Store, rules=settings.rules),
+        partial(Store, rules=settings.rules, lead_seconds=settings.interruption_lead_seconds),
         loops=running,
         api=api.build(database, Ingest(database, sampler), settings.internal_token.get_secret_value(), retention),
         raw_topics={OTLP_TOPIC: partial(take_spans, sampler)},

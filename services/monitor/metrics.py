@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 SPANS = Counter("sskai_spans", "Spans that came in, by what became of them", ["outcome"])
 INGEST_SECONDS = Histogram(
@@ -12,6 +12,10 @@ INGEST_SECONDS = Histogram(
 )
 NOTICES = Counter(
     "sskai_interruption_notices", "Messages of the cloud, by source and what became of them", ["source", "outcome"]
+)
+SOURCE_UP = Gauge("sskai_interruption_source_up", "Whether a source of such messages answered last time", ["source"])
+SOURCE_AGE_SECONDS = Gauge(
+    "sskai_interruption_source_age_seconds", "Since a source of such messages answered", ["source"]
 )
 RECEIPTS = Counter("sskai_receipts", "Receipts issued", ["outcome"])
 # Uniform while requests look like the training data; heaped at the left while they drift.

@@ -32,6 +32,7 @@ MAX_TEXT_CHARACTERS = 1_000
 MAX_NAME_CHARACTERS = 200
 MAX_ATTRIBUTES = 64
 MAX_EVENTS = 16
+MAX_LINKS = 16
 MAX_LIST_ITEMS = 32
 
 # Beyond these a span's clock is wrong or its story is over; either way it would open windows that nobody reads.
@@ -136,6 +137,14 @@ def _span(service: str, ours: dict[str, Attribute], span: trace_pb2.Span) -> Spa
                 "attributes": _attributes(event.attributes),
             }
             for event in span.events[:MAX_EVENTS]
+        ],
+        links=[
+            {
+                "trace_id": link.trace_id.hex(),
+                "span_id": link.span_id.hex(),
+                "attributes": _attributes(link.attributes),
+            }
+            for link in span.links[:MAX_LINKS]
         ],
     )
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 import sskai.settings
 from services.monitor.domain import Rules
+from services.monitor.notices import LEAD_SECONDS
 
 
 class Settings(sskai.settings.Settings):
@@ -18,8 +19,12 @@ class Settings(sskai.settings.Settings):
     retrain_budget_usd_per_30_days: float | None = None
 
     interruption_poll_seconds: float = Field(0.25, gt=0)
-    # The SQS queue that EventBridge's rules for EC2 and Health send to; credentials and region as boto3 finds them.
+    # The SQS queues that EventBridge's rules for EC2 and Health send to, with commas; credentials as boto3 finds them.
     interruption_queue_url: str | None = None
+    # Long polling: a question waits so long in SQS for a message. 0 asks all the time, and costs accordingly.
+    interruption_wait_seconds: int = Field(8, ge=0, le=20)
+    # A machine that goes later than this (a retirement is announced two weeks before) is told of only then.
+    interruption_lead_seconds: float = Field(LEAD_SECONDS, ge=120)
 
     trace_retention_days: float = Field(7.0, gt=0)
     max_stored_spans: int = Field(2_000_000, gt=0)
@@ -38,6 +43,10 @@ class Settings(sskai.settings.Settings):
 
     # Facts about the attempts of a job that failed or was cancelled may still be on their way when it ends.
     receipt_settle_seconds: float = Field(10.0, ge=0)
+
+    @property
+    def queue_urls(self) -> list[str]:
+        return [url.strip() for url in (self.interruption_queue_url or "").split(",") if url.strip()]
 
     @property
     def rules(self) -> Rules:

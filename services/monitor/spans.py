@@ -34,6 +34,7 @@ class Span:
     status_message: str = ""
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     events: Sequence[Mapping[str, Any]] = ()
+    links: Sequence[Mapping[str, Any]] = ()  # to other spans: trace_id, span_id, attributes
 
     @property
     def seconds(self) -> float:

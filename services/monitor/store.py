@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.monitor.domain import NANO_USD_PER_USD, Endpoint, Rules
 from services.monitor.drift import Martingale, Reference
 from services.monitor.ledger import AttemptLog, Receipt, Row
+from services.monitor.notices import LEAD_SECONDS, Desk
 from services.monitor.tables import (
     AttemptRow,
     Base,
@@ -40,9 +41,14 @@ _fitted: OrderedDict[tuple[str, int], Reference] = OrderedDict()
 class Store:
     """One transaction's view of the monitor's tables."""
 
-    def __init__(self, session: AsyncSession, rules: Rules | None = None) -> None:
+    def __init__(self, session: AsyncSession, rules: Rules | None = None, lead_seconds: float = LEAD_SECONDS) -> None:
         self.session = session
         self.rules = rules or Rules()
+        self._lead_seconds = lead_seconds
+
+    def cloud(self, now: datetime) -> Desk:
+        """What the cloud said of machines."""
+        return Desk(self.session, now, self._lead_seconds)
 
     async def _insert(self, table: type[Base], **values: Any) -> bool:
         """Insert a row unless its key is taken; whether it was inserted."""

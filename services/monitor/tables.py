@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+<<<<<<< HEAD
 from sqlalchemy import (
     BigInteger,
     DateTime,
@@ -18,6 +19,10 @@ from sqlalchemy import (
     false,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+=======
+from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, false
+from sqlalchemy.dialects.postgresql import JSONB
+>>>>>>> main
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sskai.claims import Claimable
@@ -261,6 +266,34 @@ class CursorRow(Base):
 
     source: Mapped[str] = mapped_column(primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger)
+
+
+class SourceRow(Base):
+    """How a source of messages does: when it answered last, and since when and why it does not."""
+
+    __tablename__ = "sources"
+
+    source: Mapped[str] = mapped_column(primary_key=True)
+    answered_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    problem: Mapped[str | None]
+
+
+class MachineRow(Base):
+    """A machine that somebody spoke of. `ours`: something of ours ran there; `due_at`: when to tell its notice."""
+
+    __tablename__ = "machines"
+
+    machine_id: Mapped[str] = mapped_column(primary_key=True)
+    ours: Mapped[bool] = mapped_column(default=False, server_default=false())
+    tenant_id: Mapped[str] = mapped_column(default="", server_default="")
+    traceparent: Mapped[str | None]  # of what runs there: its end belongs to the same journey
+    notice: Mapped[bytes | None] = mapped_column(LargeBinary)  # InterruptionNoticed: the earliest that is known
+    notice_told: Mapped[bool] = mapped_column(default=False, server_default=false())
+    loss: Mapped[bytes | None] = mapped_column(LargeBinary)  # MachineLost
+    loss_told: Mapped[bool] = mapped_column(default=False, server_default=false())
+    due_at: Mapped[datetime | None] = mapped_column(index=True)
+    seen_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class NoticeRow(Base):

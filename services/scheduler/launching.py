@@ -6,7 +6,7 @@ import json
 
 from google.protobuf import json_format
 
-from services.scheduler import domain, standby
+from services.scheduler import domain, standby, tracing
 from services.scheduler.domain import Attempt, Job
 from services.scheduler.settings import Settings
 from sskai import telemetry
@@ -74,7 +74,7 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
         "SSKAI_OBJECTS_SECRET_KEY": settings.objects_secret_key.get_secret_value(),
         "SSKAI_OTLP_URL": settings.otlp_url or "",
         "SSKAI_MODELS_DIR": str(settings.models_dir),
-        "TRACEPARENT": telemetry.current_traceparent() or job.traceparent,
+        "TRACEPARENT": tracing.traceparent(job, attempt.number) or telemetry.current_traceparent() or "",
     }
     awaited = job.attempt if job.stands_by(attempt.number) else None
     if awaited is not None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import structlog
 from google.protobuf.message import Message
 
 from services.scheduler import endings, placing, starting, transitions
-from services.scheduler.domain import Attempt, EndReason, Job
+from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.store import Live, Store
 from services.scheduler.watching import LAST_WORD_SECONDS, MAX_DELETES_PER_TURN
 from services.scheduler.world import World
 from sskai import telemetry
-from sskai.cluster import ClusterUnavailableError, Machine, Observation, PodState
+from sskai.cluster import ClusterUnavailableError, Machine, Observation, PodState, telling
 from sskai.delivery import tell
 from sskai.events import v1 as events
 
@@ -69,17 +72,37 @@ async def _compare(world: World, one: Observation, mine: Live) -> bool:
     if one.lost > mine.lost:
         return await _go_on_without(world, one)
     if one.terminates_at is not None and world.watch.noticed.get(one.machine_id) != one.terminates_at:
-        stop_by = one.terminates_at
-        changed = await _change(
-            world, one, lambda job, attempt, now: endings.noticed(job, attempt, max(stop_by, now), now)
-        )
-        world.watch.noticed[one.machine_id] = stop_by
+        changed = await _change(world, one, partial(_noticed, one, one.terminates_at))
+        world.watch.noticed[one.machine_id] = one.terminates_at
         return changed
+    if one.recommended and one.machine_id not in world.watch.hinted:
+        await _hint(world, one)
+        world.watch.hinted.add(one.machine_id)
     if one.pending[: transitions.MAX_PENDING_CHARACTERS] != mine.pending:
         return await _change(
             world, one, lambda job, attempt, _now: (transitions.pending(job, attempt.number, one.pending), [])
         )
     return False
+
+
+def _noticed(
+    one: Observation, terminates_at: datetime, job: Job, attempt: Attempt, now: datetime
+) -> tuple[Job, list[Message]]:
+    """The cluster knows when the machine goes. Everybody hears of it, unless a notice as early was told before."""
+    stop_by = max(terminates_at, now)
+    known = job.stop_by if job.state in (State.DRAINING, State.CANCELLING) else None
+    changed, told = endings.noticed(job, attempt, stop_by, now)
+    if changed is job or (known is not None and known - stop_by <= telling.EARLIER):
+        return changed, told
+    return changed, [*told, *telling.notice(one, now)]
+
+
+async def _hint(world: World, one: Observation) -> None:
+    """The risk that the machine is taken has risen: told, and nothing done about it."""
+    async with world.database.transaction() as session:
+        job = await Store(session).job(one.job_id)
+        with _in_trace_of(job):
+            await tell(session, *telling.notice(one, world.clock()))
 
 
 async def _go_on_without(world: World, one: Observation) -> bool:
@@ -159,9 +182,11 @@ async def _end_dead_attempt(world: World, one: Observation) -> bool:
         # While nobody watched, nobody read either.
         if (now - max(ended_at, attempt.started_at, world.watch.since or now)).total_seconds() < patience:
             return job, []
-        if one.state is PodState.GONE:
-            taken.append(attempt.placement)
-        return _ended(job, attempt, one, now)
+        if one.state is not PodState.GONE:
+            return _ended(job, attempt, one, now)
+        taken.append(attempt.placement)
+        job, told = _ended(job, attempt, one, now)
+        return job, [*told, *telling.loss(one, now)]
 
     changed = await _change(world, one, change)
     await _saw_taken(world, taken)
@@ -182,16 +207,21 @@ async def _change(world: World, one: Observation, change: Change) -> bool:
         attempt = next((each for each in job.live_attempts() if each.number == one.attempt), None) if job else None
         if job is None or attempt is None:
             return False
-        with telemetry.tracer().start_as_current_span(
-            "cluster's word",
-            context=telemetry.context_from(job.traceparent),
-            attributes={"sskai.tenant": job.tenant_id, "sskai.subject": job.job_id},
-        ):
+        with _in_trace_of(job):
             changed, told = change(job, attempt, world.clock())
             if changed is not job:
                 await store.save(changed)
                 await tell(session, *told)
             return changed is not job
+
+
+def _in_trace_of(job: Job | None) -> AbstractContextManager[Any]:
+    """What the cluster says of a job's machine belongs to the job's trace."""
+    return telemetry.tracer().start_as_current_span(
+        "cluster's word",
+        context=telemetry.context_from(job.traceparent if job else None),
+        attributes={"sskai.tenant": job.tenant_id, "sskai.subject": job.job_id} if job else {},
+    )
 
 
 def _cause(attempt: Attempt, one: Observation) -> EndReason:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Float, ForeignKey, Index, Integer, LargeBinary, Text, func, select
+from sqlalchemy import BigInteger, DateTime, Float, ForeignKey, Index, Integer, LargeBinary, Text, event, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from services.scheduler import tracing
 from services.scheduler.domain import Attempt, EndReason, Job, State
 from sskai.claims import Claimable
 from sskai.database import service_metadata
@@ -141,6 +142,7 @@ class Store:
 
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
+        self._known_ended: set[tuple[str, int]] = set()
 
     async def job(self, job_id: str) -> Job | None:
         """The job with its live attempts, locked until the transaction ends.
@@ -219,6 +221,16 @@ class Store:
         for attempt in (*job.closed, job.attempt, job.successor):
             if attempt is not None:
                 await self._save_attempt(job.job_id, attempt)
+                self._tell_ended(job, attempt)
+
+    def _tell_ended(self, job: Job, attempt: Attempt) -> None:
+        """The span of an attempt that ends by this transaction, once it is committed."""
+        if attempt.ended_at is None or (job.job_id, attempt.number) in self._known_ended:
+            return
+        self._known_ended.add((job.job_id, attempt.number))
+        event.listen(
+            self.session.sync_session, "after_commit", lambda _session: tracing.tell_attempt(job, attempt), once=True
+        )
 
     async def _save_attempt(self, job_id: str, attempt: Attempt) -> None:
         values = {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS}
@@ -256,6 +268,8 @@ class Store:
         row = await self.session.get(AttemptRow, (job_id, number), populate_existing=True) if number else None
         if row is None:
             return None
+        if row.ended_at is not None:
+            self._known_ended.add((job_id, row.number))
         return Attempt(
             number=row.number,
             placement=events.Placement.FromString(row.placement),

@@ -37,6 +37,7 @@ class Watch:
     missing: dict[str, datetime] = field(default_factory=dict)  # machine -> when a list lacked it first
     deletions: dict[str, Deletion] = field(default_factory=dict)
     noticed: dict[str, datetime] = field(default_factory=dict)  # machine -> the notice that was acted on
+    hinted: set[str] = field(default_factory=set)  # machines whose hint was told
     ended: dict[str, datetime] = field(default_factory=dict)  # machine -> when a list said first that its pod is dead
 
     def listed(self, machine_ids: Iterable[str], now: datetime) -> None:
@@ -49,6 +50,7 @@ class Watch:
         self.missing = {one: at for one, at in self.missing.items() if one not in seen}
         self.deletions = {one: deletion for one, deletion in self.deletions.items() if one in seen}
         self.noticed = {one: at for one, at in self.noticed.items() if one in seen}
+        self.hinted &= seen
         self.ended = {one: at for one, at in self.ended.items() if one in seen}
 
     def gone(self, launched_at: Mapping[str, datetime], seen: Iterable[str], now: datetime) -> list[str]:

@@ -138,7 +138,7 @@ class Attempt:
             before = self._evaluate("evaluate before")
             running.eval_loss_before, running.eval_accuracy_before = before.loss, before.accuracy
         self._progress.phase("training")
-        with telemetry.tracer().start_as_current_span("train", attributes={"sskai.from_step": training.step}):
+        with telemetry.span_beside("train", {"sskai.from_step": training.step}):
             while training.step < training.recipe.total_steps:
                 self._make_step()
                 if len(running.step_seconds) == 1:

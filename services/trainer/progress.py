@@ -43,7 +43,7 @@ class Progress:
         self._lock = threading.Condition()
         self._closing = self._silent = False
         self._told_at = 0.0
-        self._traceparent = telemetry.current_traceparent()  # for what other threads tell
+        self._traceparent = telemetry.current_traceparent()  # of the attempt: it is told whatever becomes of this pod
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def start(self) -> None:
@@ -84,8 +84,7 @@ class Progress:
 
     def tell(self, message: Message) -> None:
         """Tell a fact: it is kept until the broker has it."""
-        traceparent = telemetry.current_traceparent() or self._traceparent
-        envelope = contract.Envelope(message, contract.new_id("evt"), "trainer", datetime.now(UTC), traceparent)
+        envelope = contract.Envelope(message, contract.new_id("evt"), "trainer", datetime.now(UTC), self._traceparent)
         with self._lock:
             if self._silent:
                 return

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -23,12 +24,14 @@ from services.trainer.randomness import Tensors, seed_all, separate
 from services.trainer.results import DECLARATION, OWN_MODEL
 from services.trainer.training import CURVE, STATE, is_out_of_memory
 from services.trainer.usersource import Source
-from sskai import usermodel
+from sskai import usermodel, usermodel_signature
 from sskai.events import v1 as events
 from sskai.usermodel import WEIGHTS, UserModel
 
 if TYPE_CHECKING:
     from services.trainer.weights import Weights
+
+log = structlog.get_logger()
 
 MAX_TEXT_BYTES = 1024 * 1024  # of a file that every checkpoint carries
 # Names that a checkpoint or a result has for files of its own.
@@ -130,6 +133,7 @@ class OwnWeights:
             "code_uri": code_uri,
             "loss": own.loss,
             "optimizer": own.optimizer,
+            **_signature(own),
         }
         self._texts[DECLARATION] = json.dumps(about, indent=1).encode()
 
@@ -221,6 +225,19 @@ def explained(code: Path) -> Iterator[None]:
 
 def versions() -> dict[str, str]:
     return {"torch": torch.__version__}
+
+
+def _signature(own: UserModel) -> dict[str, Any]:
+    """What the version takes and gives, for whoever serves it. A model that does not tell is trained all the same."""
+    try:
+        return {usermodel_signature.KEY: usermodel_signature.learn(own)}
+    except (NoticeError, FencedError):
+        raise
+    except Exception as error:  # the user's code may raise anything
+        if is_out_of_memory(error):
+            raise
+        log.warning("what the model takes and gives is not known", error=f"{type(error).__name__}: {error}"[:500])
+        return {}
 
 
 def _sources(code: Path) -> tuple[dict[str, bytes], list[str]]:

@@ -112,6 +112,11 @@ class Observation:
     denied: bool = False
     lost: int = 0  # members that are no more while the others go on
     lost_at: datetime | None = None  # when the last of them went; None: the cluster does not know
+    # Who says that it will be taken, or was ("kubernetes", "imds"; empty: others tell it), and why in their words.
+    source: str = ""
+    why: str = ""
+    # A hint that the risk has risen; nothing is taken yet.
+    recommended: bool = False
 
 
 class Cluster(Protocol):

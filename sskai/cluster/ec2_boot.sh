@@ -4,7 +4,7 @@
 #   POD_ENV=(NAME=VALUE ...) or ENV_URL; SECRETS=(NAME=PARAMETER ...), read here by the instance profile
 set -u -o pipefail
 
-IMDS=http://169.254.169.254/latest
+IMDS=${IMDS:-http://169.254.169.254/latest}
 WORK=${WORK:-/var/lib/sskai}
 POD_USER=10001                    # the image's own (deploy/Dockerfile)
 UNAVAILABLE=69 OUT_OF_MEMORY=71 DRAINED=75 MISCONFIGURED=78  # services/trainer/README.md
@@ -51,13 +51,20 @@ stop_pod() {
     done
 }
 
-# A spot notice, or the scheduler's wish: a tag that the metadata service shows.
+# The time in one of IMDS's answers: {"action": "terminate", "time": "2017-09-18T08:22:00Z"}, {"noticeTime": "..."}
+time_in() { sed -n 's/.*"\(time\|noticeTime\)" *: *"\([^"]*\)".*/\2/p' <<<"$1"; }
+
+# A spot notice, or the scheduler's wish: a tag that the metadata service shows. A rebalance recommendation is passed on
+# beside: a machine that may not write that tag must not miss its notice.
 watch_for_notices() {
-    local action
+    local action hint=
     while sleep "$POLL_SECONDS"; do
+        if [ -z "$hint" ] && hint=$(imds events/recommendations/rebalance); then
+            tell "Key=sskai:rebalance-at,Value=$(time_in "$hint")" &
+        fi
         if action=$(imds spot/instance-action); then
             stop_pod
-            tell "Key=sskai:terminates-at,Value=$(sed -n 's/.*"time" *: *"\([^"]*\)".*/\1/p' <<<"$action")"
+            tell "Key=sskai:terminates-at,Value=$(time_in "$action")"
             return
         elif imds tags/instance/sskai:drain >/dev/null; then
             stop_pod

@@ -29,6 +29,7 @@ MACHINES, OWNER, EXPIRES_AT, PROGRAM = "sskai:machines", "sskai:managed-by", "ss
 FIRST_PROGRAM = "trainer"  # of an instance without the tag: a release that had trainers only
 # Written by a machine on itself (ec2_boot.sh), and read by it.
 EXIT_CODE, ENDED_AT, TERMINATES_AT = "sskai:exit-code", "sskai:ended-at", "sskai:terminates-at"
+REBALANCE_AT = "sskai:rebalance-at"
 DRAIN, MASTER = "sskai:drain", "sskai:master"
 
 MAX_USER_DATA_BYTES = 16 * 1024  # EC2's limit, before base64
@@ -236,11 +237,16 @@ def observe(machine_id: str, members: list[Thing], now: datetime) -> Observation
     word = partial(Observation, machine_id, told[JOB_ID], int(told[ATTEMPT]))
     over = gang_end(endings, wanted)
     if over is not None:
-        return word(PodState.GONE if over.exit_code is None else PodState.EXITED, over.exit_code, over.ended_at)
-    notices = [_time(tags_of(one).get(TERMINATES_AT)) for one in members if is_alive(one)]
+        state = PodState.GONE if over.exit_code is None else PodState.EXITED
+        return word(state, over.exit_code, over.ended_at, source="ec2", why=over.why)
+    alive = [tags_of(one) for one in members if is_alive(one)]
+    notices = [_time(one.get(TERMINATES_AT)) for one in alive]
     lost, lost_at = lost_members(endings)
     first_notice = min((at for at in notices if at is not None), default=None)
-    return word(PodState.RUNNING, terminates_at=first_notice, lost=lost, lost_at=lost_at)
+    hinted = first_notice is None and any(REBALANCE_AT in one for one in alive)
+    why = "rebalance-recommendation" if hinted else "spot-interruption" if first_notice is not None else ""
+    word = partial(word, PodState.RUNNING, terminates_at=first_notice, recommended=hinted, source="imds", why=why)
+    return word(lost=lost, lost_at=lost_at)
 
 
 def _ending(instance: Thing) -> Ending | None:
@@ -253,7 +259,9 @@ def _ending(instance: Thing) -> Ending | None:
         return None
     # "User initiated (2026-11-25 21:58:54 GMT)", "Server.SpotInstanceTermination: ..."; the time is not always there.
     when = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", instance.get("StateTransitionReason") or "")
-    return Ending(None, _time(f"{when[1]}+00:00") if when else None, disrupted=True, first=first)
+    # "Server.SpotInstanceTermination", "Client.UserInitiatedShutdown", ...
+    why = str((instance.get("StateReason") or {}).get("Code") or instance["State"]["Name"])
+    return Ending(None, _time(f"{when[1]}+00:00") if when else None, disrupted=True, first=first, why=why)
 
 
 def _rank(instance: Thing) -> int:

@@ -51,7 +51,7 @@ class KubernetesCluster:
         self._settings = settings
         self._namespace = settings.namespace
         self._not_before = 0.0  # the API asked us to wait until then
-        self._node_ends: dict[str, datetime] = {}
+        self._node_ends: dict[str, kubernetes_pods.NodeEnd] = {}
         of_ours = {"namespace": settings.namespace, "label_selector": manifests.selector(settings.program)}
         self._jobs = Reflector(
             "jobs",

@@ -16,21 +16,36 @@ Thing = dict[str, Any]
 
 # A Job that was told to make no more pods of its attempt remembers its exit code here.
 EXIT_CODE_NOTE = "sskai.dev/exit-code"
+SOURCE = "kubernetes"
 # What a node is tainted with before it goes, and how long it has from then on. AWS's node termination handler (a spot
-# notice is two minutes), Karpenter (drains at once, by evictions with the pod's own grace), GKE (25 s for pods of a
-# node that is shut down), Cluster Autoscaler, and Kubernetes' own for a node that is off already.
+# notice is two minutes; other events it acts on when they are due), Karpenter (drains at once, by evictions with the
+# pod's own grace), GKE (25 s for pods of a node that is shut down), Cluster Autoscaler, and for a node that is off
+# already the cloud's controller and the operator.
 ENDING_TAINTS = {
     "aws-node-termination-handler/spot-itn": 120.0,
     "aws-node-termination-handler/asg-lifecycle-termination": 120.0,
+    "aws-node-termination-handler/scheduled-maintenance": 120.0,
     "karpenter.sh/disrupted": float(GRACE_SECONDS),
     "karpenter.sh/disruption": float(GRACE_SECONDS),  # before Karpenter 1.0
     "cloud.google.com/impending-node-termination": 25.0,
     "ToBeDeletedByClusterAutoscaler": float(GRACE_SECONDS),
+    "node.cloudprovider.kubernetes.io/shutdown": 0.0,
     "node.kubernetes.io/out-of-service": 0.0,
 }
+# The risk has risen, no more.
+HINT_TAINTS = ("aws-node-termination-handler/rebalance-recommendation",)
 ENDED_CONDITIONS = ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")
 MAX_PENDING_CHARACTERS = 500
+MAX_WHY_CHARACTERS = 200
 NO_POD_SECONDS = 10.0  # the Job controller makes pods within a second
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEnd:
+    """When a node goes, and the taint that says so. `at` None: a hint only."""
+
+    at: datetime | None
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +81,35 @@ def _some(thing: Thing | None, keys: Iterable[str]) -> Thing:
     return {key: thing[key] for key in keys if thing and key in thing}
 
 
-def ending_nodes(nodes: Iterable[Thing], known: Mapping[str, datetime], now: datetime) -> dict[str, datetime]:
+def ending_nodes(nodes: Iterable[Thing], known: Mapping[str, NodeEnd], now: datetime) -> dict[str, NodeEnd]:
     """When each node goes that is about to. `known`: what this said before, because taints rarely say since when."""
-    ends: dict[str, datetime] = {}
+    ends: dict[str, NodeEnd] = {}
     for node in nodes:
         name = node["metadata"]["name"]
         for taint in node["spec"].get("taints") or []:
-            seconds = ENDING_TAINTS.get(taint.get("key", ""))
-            if seconds is not None:
-                since = _at(taint.get("timeAdded")) or now
-                at = known.get(name, since + timedelta(seconds=seconds))
-                ends[name] = min(at, ends.get(name, at))
+            key = taint.get("key", "")
+            if key in HINT_TAINTS:
+                ends.setdefault(name, NodeEnd(None, key))
+            if key in ENDING_TAINTS:
+                at = (_at(taint.get("timeAdded")) or now) + timedelta(seconds=ENDING_TAINTS[key])
+                ends[name] = _earlier(ends.get(name), NodeEnd(at, key))
+        if name in ends and name in known:
+            ends[name] = _earlier(known[name], ends[name])
     return ends
+
+
+def _earlier(one: NodeEnd | None, other: NodeEnd) -> NodeEnd:
+    """The first of two ends; of the same, the one that was known first."""
+    if one is None or one.at is None:
+        return other
+    return one if other.at is None or one.at <= other.at else other
 
 
 def observe(
     job: Thing,
     pods: Sequence[Thing],
     departed: Sequence[Thing],
-    ends: Mapping[str, datetime],
+    ends: Mapping[str, NodeEnd],
     now: datetime,
     *,
     patience_seconds: float,
@@ -97,7 +122,7 @@ def observe(
     endings = [
         one
         for one in (
-            _ending(pod) or (Ending(None, now, disrupted=True, first=_is_first(pod)) if id(pod) in gone else None)
+            _ending(pod) or (_departed(pod, now) if id(pod) in gone else None)
             for pod in _first_of_each_member([*pods, *departed])
         )
         if one is not None
@@ -121,14 +146,16 @@ def observe(
     if over is not None:
         state = PodState.GONE if over.exit_code is None else PodState.EXITED
         restarting = over.disrupted and not any(one in conditions for one in ENDED_CONDITIONS)
-        return Seen(word(state, over.exit_code, over.ended_at), restarting)
+        return Seen(word(state, over.exit_code, over.ended_at, source=SOURCE, why=over.why), restarting)
     pending, waits_since = _pending(job, conditions, pods, now)
     denied = waits_since is not None and (now - waits_since).total_seconds() > patience_seconds
     lost, lost_at = lost_members(endings)
     here = [pod for pod in pods if _ending(pod) is None]
-    ends_at = _terminates_at(here, ends)
-    seen = word(PodState.RUNNING, terminates_at=ends_at, pending=pending, denied=denied, lost=lost, lost_at=lost_at)
-    return Seen(seen)
+    end = _next_end(here, ends)
+    word = partial(word, PodState.RUNNING, pending=pending, denied=denied, lost=lost, lost_at=lost_at, source=SOURCE)
+    if end is None:
+        return Seen(word())
+    return Seen(word(terminates_at=end.at, why=end.why, recommended=end.at is None))
 
 
 def _first_of_each_member(pods: Iterable[Thing]) -> list[Thing]:
@@ -145,6 +172,20 @@ def _is_first(pod: Thing) -> bool:
     return told == "0"
 
 
+def _departed(pod: Thing, now: datetime) -> Ending:
+    """Of a pod that is no more and left no exit code."""
+    return Ending(None, now, disrupted=True, first=_is_first(pod), why=_disruption(pod) or "the pod is no more")
+
+
+def _disruption(pod: Thing) -> str:
+    """Why Kubernetes ended a pod, or is about to: PreemptionByScheduler, DeletionByTaintManager, EvictionByEvictionAPI,
+    DeletionByPodGC, TerminationByKubelet ("Disruptions", Pod disruption conditions); else the kubelet's own word."""
+    condition = _conditions(pod).get("DisruptionTarget")
+    if condition is None:
+        return str(pod["status"].get("reason") or "")[:MAX_WHY_CHARACTERS]
+    return f"DisruptionTarget/{condition.get('reason') or 'unknown'}"[:MAX_WHY_CHARACTERS]
+
+
 def _ending(pod: Thing) -> Ending | None:
     status, first = pod["status"], _is_first(pod)
     conditions = _conditions(pod)
@@ -158,18 +199,19 @@ def _ending(pod: Thing) -> Ending | None:
                 code = OUT_OF_MEMORY
             elif ended.get("reason") == "ContainerStatusUnknown" or (disrupted and code in KILLED):
                 code = None
-            return Ending(code, _at(ended.get("finishedAt")), disrupted or code is None, first)
+            why = _disruption(pod) or str(ended.get("reason") or "")[:MAX_WHY_CHARACTERS]
+            return Ending(code, _at(ended.get("finishedAt")), disrupted or code is None, first, why)
     if status.get("phase") == "Failed":
         at = conditions.get("DisruptionTarget", {}).get("lastTransitionTime") or pod["metadata"].get(
             "deletionTimestamp"
         )
-        return Ending(None, _at(at), disrupted=True, first=first)
+        return Ending(None, _at(at), disrupted=True, first=first, why=_disruption(pod))
     return None
 
 
-def _terminates_at(pods: Sequence[Thing], ends: Mapping[str, datetime]) -> datetime | None:
+def _next_end(pods: Sequence[Thing], ends: Mapping[str, NodeEnd]) -> NodeEnd | None:
     """The first end that a member has been told of: its own (an eviction) or its node's."""
-    times: list[datetime] = []
+    first: NodeEnd | None = None
     for pod in pods:
         disruption = _conditions(pod).get("DisruptionTarget")
         if disruption is not None:
@@ -177,11 +219,12 @@ def _terminates_at(pods: Sequence[Thing], ends: Mapping[str, datetime]) -> datet
             evicted = _at(pod["metadata"].get("deletionTimestamp"))
             since = _at(disruption.get("lastTransitionTime"))
             at = evicted or (since + timedelta(seconds=GRACE_SECONDS) if since else None)
-            times += [at] if at else []
+            if at is not None:
+                first = _earlier(first, NodeEnd(at, _disruption(pod)))
         node = pod["spec"].get("nodeName")
         if node in ends:
-            times.append(ends[node])
-    return min(times, default=None)
+            first = _earlier(first, ends[node])
+    return first
 
 
 def _pending(

@@ -30,6 +30,7 @@ class Ending:
     # Something outside ended it: an eviction, a node that went.
     disrupted: bool = False
     first: bool = True  # rank 0's, whose machine is the others' meeting place (services/trainer/agent.py)
+    why: str = ""  # in the cluster's words
 
     @property
     def lost(self) -> bool:

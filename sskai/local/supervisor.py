@@ -228,6 +228,7 @@ def end_pods(home: Path) -> None:
     wait_until(lambda: all(cloud.machine(one).pod.state == "exited" for one in standing), PODS_DRAIN_LIMIT_SECONDS)
     for machine_id in standing:
         cloud.terminate(machine_id)
+    cloud.settle()
 
 
 def _in_parallel(act: Callable[[Keeper], None], keepers: Iterable[Keeper]) -> None:

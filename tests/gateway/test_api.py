@@ -100,6 +100,9 @@ async def test_an_upload_over_the_limit_is_refused_whatever_its_length_says(hous
     assert chunked.status_code == 413
     body = await house.ann.post("/v1/jobs", content=b" " * 2_000_000)
     assert body.status_code == 413
+    # OpenAI's clients read their error from `error`.
+    asked = await house.ann.post("/v1/completions", json={"model": "bot", "prompt": "x" * 2_000_000})
+    assert (asked.status_code, asked.json()["error"]["code"]) == (413, "body_too_large")
 
 
 async def test_a_job_is_accepted_with_everything_resolved(house: House) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from services.gateway import pipelines
 from services.gateway.weights import RefusedError
 from sskai.client import Client
+from sskai.contract import timestamp
 from sskai.events import v1 as events
 from tests import tiny_diffusion
 from tests.gateway.conftest import House
@@ -177,11 +179,47 @@ async def test_a_job_that_does_not_fit_names_its_field(house: House, files: File
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_a_pipeline_is_not_served_yet(house: House, files: Files) -> None:
+async def test_a_pipeline_and_a_version_of_it_are_served_without_replicas(house: House, files: Files) -> None:
+    painter = (await upload(house.ann, files)).json()
+    tenant_id = (await house.ann.get("/v1/keys")).json()["data"][0]["tenant_id"]
+    version = events.ModelVersionReady(
+        model_id=f"model_of_{tenant_id}",
+        tenant_id=tenant_id,
+        version=1,
+        name="striped",
+        base_model_id=painter["model_id"],
+        base_uri=house.world.objects.uri(f"models/{painter['model_id']}"),
+        method="lora",
+        artifact_uri="s3://bucket/striped/1",
+        ready_at=timestamp(datetime(2026, 11, 24, 12, tzinfo=UTC)),
+    )
+    await house.bus.publish(version)
+    await house.bus.settle()
+    for asked in (
+        {"name": "drawing", "model": "painter@1"},
+        {"name": "stripes", "model": "striped@1", "kind": "serverless"},
+        {"name": "trying", "model": "painter@1", "canary": "striped@1"},
+    ):
+        made = await house.ann.post("/v1/endpoints", json=asked)
+        assert made.status_code == 202, made.text
+    drawing, stripes, trying = await house.told(events.EndpointRequested)
+    assert (drawing.kind, drawing.version, drawing.artifact_uri) == ("adapter", 0, "")
+    assert (stripes.kind, stripes.version, stripes.artifact_uri) == ("serverless", 1, "s3://bucket/striped/1")
+    assert trying.base_uri == drawing.base_uri
+    assert stripes.base_uri == version.base_uri
+    (canary,) = await house.told(events.EndpointTrafficRequested)
+    assert canary.artifact_uri == "s3://bucket/striped/1"
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_pipeline_has_no_replicas(house: House, files: Files) -> None:
     assert (await upload(house.ann, files)).status_code == 201
-    answer = await house.ann.post("/v1/endpoints", json={"name": "drawing", "model": "painter@1"})
-    assert answer.status_code == 422
-    assert "pipeline" in answer.text
+    endpoint = {"name": "drawing", "model": "painter@1", "kind": "spot"}
+    plan = {"kind": "endpoint", "name": "drawing", "model": {"base": "painter@1"}}
+    for path, asked in (("/v1/endpoints", endpoint), ("/v1/plans", plan)):
+        answer = await house.ann.post(path, json=asked)
+        assert answer.status_code == 422, answer.text
+        assert "served without replicas, as kind adapter or serverless" in answer.text
 
 
 @pytest.mark.asyncio(loop_scope="session")

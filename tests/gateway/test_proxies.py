@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import openai
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI, Request, Response
@@ -23,9 +25,10 @@ TRACE = "0123456789abcdef0123456789abcdef"
 
 @dataclass
 class Neighbours:
-    """Plays inference and the monitor. `away`: so many requests are answered 503 first."""
+    """Plays inference and the monitor. `away`: so many requests are answered `away_status` first."""
 
     away: int = 0
+    away_status: int = 503
     seen: list[dict[str, Any]] = field(default_factory=list)
     closed: int = 0
     tokens: int = 3
@@ -40,7 +43,7 @@ class Neighbours:
             body = await request.json()
             self.seen.append({"headers": dict(request.headers), "body": body})
             if len(self.seen) <= self.away:
-                return Response(status_code=503)
+                return Response(status_code=self.away_status)
             if body["model"] == "nothing":
                 return JSONResponse({"error": {"message": "no such model", "type": "x", "code": "y"}}, 404)
             if body.get("stream"):
@@ -51,9 +54,21 @@ class Neighbours:
         async def embed(request: Request) -> Response:
             return JSONResponse({"object": "list", "asked": await request.json()})
 
+        @app.post("/v1/images/generations")
+        async def paint(request: Request) -> Response:
+            asked, tenant = await request.json(), request.headers["x-sskai-tenant"]
+            self.seen.append({"headers": dict(request.headers), "body": asked})
+            if asked["model"] == "support":
+                error = {"message": "draws no pictures", "type": "invalid_request_error", "param": "model", "code": "x"}
+                return JSONResponse({"error": error}, 400)
+            picture = base64.b64encode(tenant.encode() * 100_000).decode()
+            return JSONResponse({"created": 1, "data": [{"b64_json": picture}]})
+
         @app.api_route("/v2/models/{path:path}", methods=["GET", "POST"])
         async def classify(path: str, request: Request) -> Response:
             told = {"path": path, "method": request.method, "tenant": request.headers["x-sskai-tenant"]}
+            if tensors_at := request.headers.get("inference-header-content-length"):
+                told["tensors_at"] = tensors_at
             return JSONResponse({**told, "body": (await request.body()).decode()})
 
         @app.get("/v1/traces/{trace_id}")
@@ -116,9 +131,43 @@ async def test_embeddings_and_classifiers_are_passed_on_too(house: House, neighb
     infer = await house.ann.post("/v2/models/spam/infer", content=b'{"inputs": []}')
     told = {"path": "spam/infer", "method": "POST", "tenant": tenant_id, "body": '{"inputs": []}'}
     assert infer.json() == told
+    large = b"x" * 3 * 1024 * 1024  # pictures are larger than words
+    headers = {"Inference-Header-Content-Length": "12", "Content-Type": "application/octet-stream"}
+    binary = (await house.ann.post("/v2/models/spam/infer", content=large, headers=headers)).json()
+    assert (len(binary["body"]), binary["tensors_at"]) == (len(large), "12")
+    too_large = await house.ann.post("/v2/models/spam/infer", content=b"x" * (8 * 1024 * 1024 + 1))
+    assert (too_large.status_code, too_large.headers["content-type"]) == (413, "application/problem+json")
     for path in ("spam", "spam/ready"):
         answer = await house.ann.get(f"/v2/models/{path}")
         assert answer.json() == {"path": path, "method": "GET", "tenant": tenant_id, "body": ""}
+
+
+async def test_pictures_come_through_the_official_client(house: House, neighbours: Neighbours) -> None:
+    key = house.ann.headers["Authorization"].removeprefix("Bearer ")
+    async with openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key=key, max_retries=0) as client:
+        answer = await client.images.generate(model="painter", prompt="a cat", user="ann", extra_body={"seed": 3})
+        assert answer.data is not None
+        assert base64.b64decode(answer.data[0].b64_json or "") == (await tenant_of(house)).encode() * 100_000
+        (seen,) = neighbours.seen
+        assert seen["body"] == {"model": "painter", "prompt": "a cat", "user": "ann", "seed": 3}
+        assert len(seen["headers"]["x-sskai-session"]) == 32
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.images.generate(model="support", prompt="a cat")
+        assert refused.value.param == "model"
+    async with openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="sskai_nobodys", max_retries=0) as stranger:
+        with pytest.raises(openai.AuthenticationError):
+            await stranger.images.generate(model="painter", prompt="a cat")
+    unnamed = await house.ann.post("/v1/images/generations", json={"prompt": "a cat"})
+    assert (unnamed.status_code, unnamed.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+async def test_pictures_count_against_their_keys_limits(house: House, neighbours: Neighbours) -> None:
+    house.world.settings.request_burst_per_key, house.world.settings.requests_per_second_per_key = 1, 0.01
+    body = {"model": "painter", "prompt": "a cat"}
+    assert (await house.ann.post("/v1/images/generations", json=body)).status_code == 200
+    refused = await house.ann.post("/v1/images/generations", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert int(refused.headers["retry-after"]) > 1
 
 
 async def test_tokens_come_as_they_are_made(house: House, neighbours: Neighbours) -> None:
@@ -143,6 +192,20 @@ async def test_a_restart_of_inference_is_waited_for(house: House, neighbours: Ne
     neighbours.away = 3
     assert (await house.ann.post("/v1/chat/completions", json=CHAT)).status_code == 200
     assert len(neighbours.seen) == 4
+
+
+async def test_who_made_an_endpoint_may_ask_it_before_inference_has_heard_of_it(
+    house: House, neighbours: Neighbours
+) -> None:
+    neighbours.away, neighbours.away_status = 2, 404
+    assert (await house.ann.post("/v1/chat/completions", json=CHAT)).status_code == 404
+    neighbours.seen.clear()
+    form = {"name": CHAT["model"], "model": "tiny-llama"}
+    assert (await house.ann.post("/v1/endpoints", json=form)).status_code == 202
+    assert (await house.ann.post("/v1/chat/completions", json=CHAT)).status_code == 200
+    assert len(neighbours.seen) == 3
+    neighbours.seen.clear()
+    assert (await house.bob.post("/v1/chat/completions", json=CHAT)).status_code == 404
 
 
 async def test_an_absent_inference_is_an_error_in_openais_shape(house: House) -> None:

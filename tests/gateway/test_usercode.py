@@ -129,7 +129,7 @@ async def test_a_model_as_code_is_kept_and_planned(house: House) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_it_is_trained_again_from_a_trained_version_and_not_served_yet(house: House) -> None:
+async def test_it_is_trained_again_from_a_trained_version_and_that_one_is_served(house: House) -> None:
     code = (await _upload(house, "mine", zipped())).json()
     job = {"kind": "train", "name": "bot", "model": {"artifact": "model://mine/1", "method": "scratch"}}
     answer = await house.ann.post("/v1/jobs", json=job)
@@ -156,10 +156,20 @@ async def test_it_is_trained_again_from_a_trained_version_and_not_served_yet(hou
     assert (first.uri, second.uri) == ("", ready.artifact_uri)
     assert (first.model_id, first.code_uri) == (second.model_id, second.code_uri)
     assert [each.spec.resources.nodes for each in await house.told(events.JobSubmitted)] == ["1..8", "1..8"]
-    for model in ("mine@1", "bot@1"):
-        served = await house.ann.post("/v1/endpoints", json={"name": "mine", "model": model})
-        assert served.status_code == 422
-        assert "is code: it can be planned and trained, and not yet served" in served.json()["detail"]
+    refused = await house.ann.post("/v1/endpoints", json={"name": "mine", "model": "mine@1"})
+    assert (refused.status_code, refused.json()["field"]) == (422, "model")
+    assert "is code: train it, and serve the version that comes of it" in refused.json()["detail"]
+    spot = await house.ann.post("/v1/endpoints", json={"name": "mine", "model": "bot@1", "kind": "spot"})
+    assert spot.status_code == 422
+    assert "is code: it is served without replicas" in spot.json()["detail"]
+    served = await house.ann.post("/v1/endpoints", json={"name": "mine", "model": "bot@1"})
+    assert served.status_code == 202, served.text
+    (requested,) = await house.told(events.EndpointRequested)
+    assert (requested.artifact_uri, requested.version, requested.base_uri) == (
+        ready.artifact_uri,
+        1,
+        first.code_uri,
+    )
     await house.dataset(house.ann)
     for model in ("mine@1", "bot@1"):
         tuned = await house.ann.post("/v1/jobs", json=job_file(model={"base": model}))

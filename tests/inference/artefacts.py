@@ -1,4 +1,4 @@
-"""Adapters for the tests' tiny model: made by peft from random weights, published as the trainer publishes them."""
+"""Adapters for the tests' tiny models: made by peft from random weights, published as the trainer publishes them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sskai.objects import Objects
 
@@ -30,6 +31,29 @@ def make_adapter(base: Path, folder: Path, *, seed: int, rank: int = 4) -> Path:
     return folder
 
 
+def make_picture_adapter(pipeline: Path, folder: Path, *, seed: int, **changes: Any) -> Path:
+    """Write what the trainer writes of a tuned pipeline, with weights large enough to change every picture."""
+    import torch
+    from diffusers import UNet2DConditionModel
+    from peft import LoraConfig
+
+    from services.trainer import diffusion
+
+    config = LoraConfig(
+        **{"r": 4, "lora_alpha": 8, "target_modules": list(diffusion.ATTENTION), "init_lora_weights": False, **changes}
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet: Any = UNet2DConditionModel.from_pretrained(pipeline, subfolder="unet")
+        unet.add_adapter(config)
+        for name, parameter in unet.named_parameters():
+            if "lora_A" in name or "lora_B" in name:
+                torch.nn.init.normal_(parameter.data, std=0.3)
+        diffusion.PictureWeights(unet, torch.device("cpu")).write(folder)
+    (folder / "sskai.json").write_text(json.dumps({"kind": "diffusers-lora"}))
+    return folder
+
+
 @dataclass(frozen=True)
 class Published:
     uri: str
@@ -46,3 +70,11 @@ def publish(objects: Objects, folder: Path, prefix: str) -> Published:
     manifest = json.dumps({"format": "sskai.manifest/1", "kind": "artifact", "files": files}).encode()
     objects.put_bytes(f"{prefix}/MANIFEST.json", manifest)
     return Published(objects.uri(prefix), hashlib.sha256(manifest).hexdigest())
+
+
+def upload(objects: Objects, folder: Path, prefix: str) -> str:
+    """As the gateway keeps what a user sent: every file by its name, no manifest. Its URI."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            objects.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
+    return objects.uri(prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from sqlalchemy.engine import make_url
 
 from sskai.local.objectstore import ObjectStore
 from sskai.objects import Objects
-from tests import tiny_model
-from tests.inference.artefacts import Published, make_adapter, publish
+from tests import tiny_diffusion, tiny_model
+from tests.inference.artefacts import Published, make_adapter, make_picture_adapter, publish, upload
 from tests.inference.process import InferenceProcess
 
 
@@ -38,6 +39,25 @@ def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 @pytest.fixture(scope="session")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-to-image pipeline that may be asked for up to 150 steps."""
+    folder = tiny_diffusion.build(tmp_path_factory.mktemp("pipelines") / "painter")
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"num_train_timesteps": 1000}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def picture_adapters(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two folders as the trainer writes them, by name; the second is DoRA, rank-stabilised."""
+    folder = tmp_path_factory.mktemp("picture_adapters")
+    return {
+        "stripes": make_picture_adapter(pipeline, folder / "stripes", seed=1),
+        "dots": make_picture_adapter(pipeline, folder / "dots", seed=2, use_dora=True, use_rslora=True),
+    }
+
+
+@pytest.fixture(scope="session")
 def object_store() -> Iterator[ObjectStore]:
     """An S3 server whose address and keys the service can be told."""
     with ObjectStore.start() as store:
@@ -55,6 +75,21 @@ def published(objects: Objects, adapters: dict[str, Path]) -> dict[str, Publishe
     """The adapters in the object store."""
     return {
         name: publish(objects, folder, f"jobs/job_{name}/artifact/attempt-00001") for name, folder in adapters.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def uploaded(objects: Objects, pipeline: Path) -> str:
+    """The pipeline's URI in the object store."""
+    return upload(objects, pipeline, "models/model_painter")
+
+
+@pytest.fixture(scope="session")
+def published_pictures(objects: Objects, picture_adapters: dict[str, Path]) -> dict[str, Published]:
+    """The pipeline's adapters in the object store."""
+    return {
+        name: publish(objects, folder, f"jobs/job_{name}/artifact/attempt-00001")
+        for name, folder in picture_adapters.items()
     }
 
 
@@ -77,6 +112,7 @@ def process(
         "SSKAI_CACHE": str(tmp_path_factory.mktemp("cache")),
         "SSKAI_MAX_CONCURRENT_SEQUENCES": "4",
         "SSKAI_MAX_WAITING_SEQUENCES": "4",
+        "SSKAI_MAX_WAITING_PICTURES": "3",
         "SSKAI_PREFILL_CHUNK_TOKENS": "32",
         "SSKAI_LOAD_WAIT_SECONDS": "30",
         "SSKAI_IDLE_SECONDS": "600",

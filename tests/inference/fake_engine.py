@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.inference.engine import (
     NOTHING_SAID,
+    DrawsNothing,
     Generation,
     GrammarError,
     NotLoadedError,
@@ -21,7 +22,7 @@ from services.inference.engine import (
 )
 
 
-class FakeEngine:
+class FakeEngine(DrawsNothing):
     """Says the last word of the prompt, as many times as there are tokens to give."""
 
     def __init__(self) -> None:
@@ -95,6 +96,12 @@ class FakeEngine:
         return ()
 
     def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:
+        raise PromptError("this engine is no classifier")
+
+    def picture_shape(self, base: str) -> None:
+        return None
+
+    def classify_pictures(self, base: str, pictures: object) -> list[list[float]]:
         raise PromptError("this engine is no classifier")
 
     def occupancy(self) -> Occupancy:

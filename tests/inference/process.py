@@ -84,7 +84,14 @@ class InferenceProcess:
         return [one for one in messages if isinstance(one, kind) and one.endpoint_id == endpoint_id]
 
     async def deploy(
-        self, name: str, *, tenant_id: str = TENANT, artifact_uri: str = "", kind: str = "adapter", rate: float = 0
+        self,
+        name: str,
+        *,
+        tenant_id: str = TENANT,
+        base_uri: str = "builtin://tiny",
+        artifact_uri: str = "",
+        kind: str = "adapter",
+        rate: float = 0,
     ) -> str:
         """Ask for an endpoint, once per name, and wait until it is ready; its id."""
         endpoint_id = f"end_{tenant_id}_{name}"
@@ -98,7 +105,7 @@ class InferenceProcess:
                     model_id=f"model_{name}" if artifact_uri else "tiny",
                     version=1 if artifact_uri else 0,
                     base_model_id="tiny",
-                    base_uri="builtin://tiny",
+                    base_uri=base_uri,
                     artifact_uri=artifact_uri,
                     sample_rate=rate,
                 )

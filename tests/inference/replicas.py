@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from services.inference.remote_engine import Replica
 from services.inference.replica.words import Report
 
@@ -21,17 +23,24 @@ TOKEN = "a-token-of-sixteen-or-more"
 
 
 class Home:
-    """Hears reports over HTTP and knows who is ready, as the control plane does."""
+    """Hears reports over HTTP and knows who is ready, as the control plane does; takes spans, as the monitor does."""
 
     def __init__(self) -> None:
         self.reports: dict[str, list[Report]] = {}
         self.failures: list[str] = []
+        self.spans: list[Any] = []  # opentelemetry.proto.trace.v1.Span
         self.wanted = True
         home = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                if self.path == "/v1/traces":
+                    told = ExportTraceServiceRequest.FromString(body).resource_spans
+                    home.spans += [span for each in told for scope in each.scope_spans for span in scope.spans]
+                    self.send_response(200)
+                    self.end_headers()
+                    return
                 allowed = self.headers["authorization"] == f"Bearer {TOKEN}"
                 if allowed and home.wanted:
                     home.reports.setdefault(self.path.rpartition("/")[2], []).append(Report.model_validate_json(body))
@@ -89,6 +98,7 @@ class ReplicaProcess:
             **self.environment,
             "SSKAI_REPLICA_ID": self.replica_id,
             "SSKAI_REPLICA_HOME": self.home.url,
+            "SSKAI_OTLP_URL": self.home.url,
             "SSKAI_REPLICA_TOKEN": TOKEN,
             "SSKAI_REPLICA_ENDPOINT": json.dumps({"endpoint_id": "end_1", **self.endpoint}),
         }

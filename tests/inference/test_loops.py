@@ -298,6 +298,7 @@ async def test_a_serverless_endpoint_sleeps_when_idle_and_wakes_for_a_request(
     (down,) = await told(database)
     assert isinstance(down, events.EndpointScaled)
     assert (down.replicas, down.previous_replicas, down.reason) == (0, 1, "idle")
+    assert down.cold_start_seconds == 0
     assert engine.loaded == set()
     await loops.keep_loaded(world)
     assert engine.loaded == set(), "nobody has asked"
@@ -309,6 +310,7 @@ async def test_a_serverless_endpoint_sleeps_when_idle_and_wakes_for_a_request(
     (up,) = await told(database)
     assert isinstance(up, events.EndpointScaled)
     assert (up.replicas, up.previous_replicas, up.reason) == (1, 0, "request")
+    assert 0 < up.cold_start_seconds < 10
 
 
 async def test_an_ordinary_endpoint_never_sleeps(world: World, database: Database) -> None:
@@ -337,3 +339,14 @@ async def test_samples_wait_while_the_database_is_away(world: World, database: D
         await world.samples.tell(elsewhere)
     await elsewhere.close()
     assert await world.samples.tell(database) == 1
+
+
+async def test_what_becomes_of_an_endpoint_is_told_in_the_trace_of_its_request(
+    world: World, database: Database
+) -> None:
+    asked = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await handle(HANDLERS, database, Store, envelope(requested(), traceparent=asked))
+    await loops.settle_endpoints(world)
+    async with database.transaction() as session:
+        told_in = (await session.scalars(text("SELECT traceparent FROM inference.outbox"))).all()
+    assert [traceparent.split("-")[1] for traceparent in told_in] == [asked.split("-")[1]]

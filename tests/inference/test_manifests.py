@@ -69,15 +69,23 @@ def test_a_whole_model_is_a_result_and_weights_alone_are_none() -> None:
         ),
         ({"config.json": b"{}", "sskai.json": b'{"kind": "transformers"}'}, Kind.WHOLE),
         ({"config.json": b"{}"}, Kind.WHOLE),
+        (
+            {"adapter_config.json": b"{}", "sskai.json": b'{"kind": "adapter", "format": "image-classification"}'},
+            "classifier-adapter",
+        ),
+        (dict.fromkeys(manifests.OWN_MODEL_FILES, b'{"kind": "own-model"}'), "own-model"),
     ],
 )
 def test_how_a_result_is_served(files: dict[str, bytes], kind: str) -> None:
     assert manifests.kind_of(files.__getitem__, files) == kind
 
 
-def test_a_result_of_another_kind_is_refused_by_its_name() -> None:
-    files = {"config.json": b"{}", "sskai.json": b'{"kind": "own-model"}'}
-    with pytest.raises(ManifestError, match="'own-model' is not served here"):
+@pytest.mark.parametrize(
+    ("kind", "says"), [("diffusers-lora", "'diffusers-lora' is not served"), ("own-model", "data.py, model.py, ")]
+)
+def test_a_result_of_another_kind_is_refused_by_its_name(kind: str, says: str) -> None:
+    files = {"config.json": b"{}", "sskai.json": json.dumps({"kind": kind}).encode()}
+    with pytest.raises(ManifestError, match=says):
         manifests.kind_of(files.__getitem__, files)
 
 

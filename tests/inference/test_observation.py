@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from services.inference.store import Store
 from services.inference.tally import Tally
 from sskai import telemetry
 from sskai.database import Database
+from sskai.events import v1 as events
 from sskai.objects import Objects
-from sskai.testing import handle
+from sskai.testing import envelope, handle
 from tests.inference.fake_engine import FakeEngine
 from tests.inference.test_loops import new_world, requested
 
@@ -75,6 +77,22 @@ async def chat(client: httpx2.AsyncClient, **changes: Any) -> httpx2.Response:
 def only(spans: InMemorySpanExporter) -> ReadableSpan:
     (span,) = (span for span in spans.get_finished_spans() if span.kind == SpanKind.SERVER)
     return span
+
+
+async def test_the_span_leads_to_the_training_that_made_the_version(
+    client: httpx2.AsyncClient, world: World, database: Database, spans: InMemorySpanExporter
+) -> None:
+    ready = events.ModelVersionReady(
+        model_id="model_1", version=3, tenant_id="tenant_a", job_id="job_7", ready_at=datetime.now(UTC)
+    )
+    trained = "00-11111111111111111111111111111111-2222222222222222-01"
+    await handle(HANDLERS, database, Store, envelope(ready, traceparent=trained))
+    await loops.read_routes(world)
+    assert (await chat(client)).status_code == 200
+    span = only(spans)
+    assert dict(span.attributes or {})["sskai.job"] == "job_7"
+    [link] = span.links
+    assert (f"{link.context.trace_id:032x}", link.attributes) == (trained.split("-")[1], {"sskai.link": "trained-in"})
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -9,9 +9,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.inference.artifacts import Artifacts
 from services.inference.domain import Endpoint
@@ -29,6 +33,7 @@ from services.inference.remote_engine import Patience, RemoteEngine, Replica
 from services.inference.replica.words import Exit, Report
 from services.inference.runner import Limits
 from services.inference.transformers_engine import TransformersEngine
+from sskai import telemetry
 from sskai.local.objectstore import ObjectStore
 from sskai.objects import Objects
 from sskai.testing import wait_for
@@ -184,6 +189,40 @@ async def test_a_replica_killed_in_mid_answer_changes_nothing(
     assert whole(pieces) == expected
     (victim,) = home.failures
     processes[victim].kill()
+
+
+async def test_an_answer_that_outlives_a_replica_has_a_span_at_each(
+    pool: Pool, home: Home, remote: RemoteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry, "tracer", lambda: provider.get_tracer("test"))
+    processes = {one.replica_id: one for one in await pool.two()}
+    tokens = await encoded(remote)
+    with telemetry.tracer().start_as_current_span("chat") as asked:
+        await interrupted(remote, tokens, LONG, lambda at: processes[at].process.kill())
+    (victim,) = home.failures
+    processes[victim].kill()
+    first, second = [span for span in exporter.get_finished_spans() if span.name == "ask replica"]
+    for span in (first, second):
+        assert span.parent is not None
+        assert span.parent.span_id == asked.get_span_context().span_id
+    assert (dict(first.attributes or {})["sskai.replica"], first.status.is_ok) == (victim, False)
+    said_tokens = dict(second.attributes or {})["sskai.said_tokens"]
+    assert isinstance(said_tokens, int)
+    assert 0 < said_tokens < LONG.max_tokens
+
+    def generated() -> list[Any]:
+        assert second.context is not None
+        parent = second.context.span_id.to_bytes(8)
+        return [span for span in home.spans if span.name == "generate" and span.parent_span_id == parent]
+
+    found: list[Any] = await wait_for(generated)
+    attributes = {one.key: one.value for one in found[0].attributes}
+    assert attributes["sskai.endpoint"].string_value == "end_1"
+    assert attributes["gen_ai.usage.output_tokens"].int_value == LONG.max_tokens - said_tokens
+    assert [event.name for event in found[0].events] == ["first token"]
 
 
 async def test_a_frozen_replica_is_left_when_it_has_been_silent_for_too_long(

@@ -183,6 +183,23 @@ async def test_the_clusters_own_notice_and_a_loss_without_any(stage: Stage) -> N
     assert (await stage.endpoint()).state == State.READY, "it waits for the next one"
 
 
+async def test_what_the_cluster_knows_of_a_replicas_machine_is_told(stage: Stage) -> None:
+    await stage.ask()
+    await stage.turn()
+    await stage.load()
+    (first,) = await stage.rows()
+    words = {"source": "kubernetes", "why": "karpenter.sh/disrupted"}
+    stage.cluster.says(first.machine_id, terminates_at=stage.now + timedelta(seconds=120), **words)
+    await stage.turn()
+    await stage.turn()
+    [noticed] = await stage.told(events.InterruptionNoticed)
+    assert (noticed.machine_id, noticed.source, noticed.reason) == (first.machine_id, *words.values())
+    stage.cluster.says(first.machine_id, state=PodState.GONE, ended_at=stage.now, **words)
+    await stage.turn()
+    [lost] = await stage.told(events.MachineLost)
+    assert (lost.machine_id, lost.reason) == (first.machine_id, words["why"])
+
+
 async def test_what_exits_is_started_again_with_pauses_until_it_makes_no_sense(stage: Stage) -> None:
     await stage.ask()
     launches = []

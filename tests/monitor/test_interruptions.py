@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from services.monitor.aws_interruptions import MalformedError, parse
 from sskai.contract import moment
 from sskai.events import v1 as events
+from tests.monitor import messages
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -82,8 +83,46 @@ def test_a_scheduled_change_of_health_names_each_machine() -> None:
     assert parse(message("AWS Health Event", other), source="s").facts == []
 
 
-def test_an_unknown_kind_is_skipped() -> None:
-    assert parse(message("EC2 Fleet Instance Change", {"a": 1}), source="s").facts == []
+def test_an_unknown_kind_says_so() -> None:
+    notice = parse(message("EC2 Instance Painted Blue", {"a": 1}), source="s")
+    assert (notice.facts, notice.known) == ([], False)
+
+
+NOTICED, LOST = events.InterruptionNoticed, events.MachineLost
+FIRST, SECOND = "i-0b22a22eec53b9321", "i-0c33b33ffd64c0432"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("spot_interruption_warning", [(NOTICED, FIRST, "terminate", 120)]),
+        ("rebalance_recommendation", [(NOTICED, FIRST, "rebalance", 0)]),
+        ("instance_state_change", [(LOST, FIRST)]),
+        ("capacity_reservation_interruption_warning", [(NOTICED, FIRST, "terminate", 600)]),
+        ("capacity_block_expiration_warning", []),
+        ("spot_request_fulfillment", []),
+        ("spot_fleet_instance_change", []),
+        ("health_retirement", [(NOTICED, FIRST, "terminate", 3600), (NOTICED, SECOND, "terminate", 3600)]),
+        ("health_reboot", [(NOTICED, FIRST, "stop", 3600)]),
+        ("health_closed", []),
+        ("health_issue", []),
+    ],
+)
+def test_what_each_documented_message_says(name: str, told: list[tuple[Any, ...]]) -> None:
+    notice = parse(messages.message(name), source="eventbridge")
+    assert notice.known
+    found = [
+        (type(one), one.machine_id, one.action, one.notice_seconds)
+        if isinstance(one, NOTICED)
+        else (type(one), one.machine_id)
+        for one in notice.facts
+    ]
+    assert found == told
+
+
+def test_every_message_is_in_the_table() -> None:
+    [table] = [mark for mark in test_what_each_documented_message_says.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
+    assert sorted(name for name, _ in table.args[1]) == messages.NAMES
 
 
 @pytest.mark.parametrize(
@@ -95,6 +134,10 @@ def test_an_unknown_kind_is_skipped() -> None:
         "null",
         "{}",
         SPOT | {"id": 7},
+        SPOT | {"id": "a\0b"},
+        SPOT | {"id": "x" * 201},
+        SPOT | {"detail-type": "\ud800"},
+        SPOT | {"detail": {"instance-id": "i-\n1", "instance-action": "stop"}},
         SPOT | {"time": "yesterday"},
         SPOT | {"detail": None},
         SPOT | {"detail": {"instance-action": "terminate"}},

@@ -1,10 +1,12 @@
-"""The boot script of a machine, run by bash for real; docker, aws, curl and shutdown are small stand-ins."""
+"""The boot script of a machine, run by bash for real and with its questions to the metadata service over HTTP; docker,
+aws, the object store and shutdown are small stand-ins."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
 import os
+import shutil
 import signal
 import stat
 from collections.abc import AsyncIterator
@@ -21,18 +23,15 @@ from services.scheduler.settings import Settings
 from sskai.cluster import Pod, ec2_requests
 from sskai.testing import wait_for
 from tests.scheduler.examples import placement
+from tests.scheduler.metadata_service import metadata_service
 
 POD = Pod("job_1", "tenant_a", 1, placement(), {"SSKAI_ATTEMPT": "1", "ODD": 'two\nlines \'n "quotes" $HOME'})
 
 PROGRAMS = {
-    # The metadata service (a file for each path) and the object store.
+    # The object store; the metadata service is asked by the real one.
     "curl": """
-url=${!#}
-case $url in
-    http://169.254.169.254/latest/api/token) echo a-token ;;
-    http://169.254.169.254/latest/meta-data/*)
-        [[ $* == *"X-aws-ec2-metadata-token: a-token"* ]] || exit 22
-        cat "$FATE/imds/${url#*/meta-data/}" 2>/dev/null || exit 22 ;;
+case ${!#} in
+    $IMDS/*) exec "$CURL" "$@" ;;
     *) cat "$FATE/object" || exit 22 ;;
 esac""",
     "aws": """
@@ -65,10 +64,11 @@ esac""",
 
 
 class BootedMachine:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, imds: str = "") -> None:
+        self.imds = imds
         self.fate = folder / "fate"
         self.work = folder / "work"
-        for name in ("imds/spot", "imds/tags/instance", "ssm/sskai/tenant_a", "bin"):
+        for name in ("imds/spot", "imds/events/recommendations", "imds/tags/instance", "ssm/sskai/tenant_a", "bin"):
             (self.fate / name).mkdir(parents=True)
         (self.fate / "imds/instance-id").write_text("i-1")
         for name, text in PROGRAMS.items():
@@ -85,7 +85,13 @@ class BootedMachine:
         self.process = await asyncio.create_subprocess_exec(
             "bash",
             str(script),
-            env={"PATH": f"{self.fate / 'bin'}:{os.environ['PATH']}", "FATE": str(self.fate), "WORK": str(self.work)},
+            env={
+                "PATH": f"{self.fate / 'bin'}:{os.environ['PATH']}",
+                "FATE": str(self.fate),
+                "WORK": str(self.work),
+                "IMDS": self.imds,
+                "CURL": str(shutil.which("curl")),
+            },
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
@@ -129,11 +135,12 @@ class BootedMachine:
 async def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BootedMachine]:
     monkeypatch.setattr(ec2_requests, "POLL_SECONDS", 0.05)
     machine = BootedMachine(tmp_path)
-    yield machine
-    if machine.process is not None:
-        # The watch for notices goes on until the machine is off.
-        with suppress(ProcessLookupError):
-            os.killpg(machine.process.pid, signal.SIGKILL)
+    with metadata_service(machine.fate / "imds") as machine.imds:
+        yield machine
+        if machine.process is not None:
+            # The watch for notices goes on until the machine is off.
+            with suppress(ProcessLookupError):
+                os.killpg(machine.process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("code", [0, 70])
@@ -159,6 +166,17 @@ async def test_a_spot_notice_becomes_a_sigterm_and_is_told(machine: BootedMachin
     machine.say("imds/spot/instance-action", '{"action": "terminate", "time": "2026-11-25T22:00:00Z"}')
     assert await machine.exit_code() == 75
     await wait_for(lambda: "Key=sskai:terminates-at,Value=2026-11-25T22:00:00Z" in machine.read("tags"))
+
+
+async def test_a_rebalance_recommendation_is_told_once_and_nothing_stops(machine: BootedMachine) -> None:
+    await machine.boot(POD)
+    await machine.started()
+    machine.say("imds/events/recommendations/rebalance", '{"noticeTime": "2026-11-25T21:50:00Z"}')
+    await wait_for(lambda: "Key=sskai:rebalance-at,Value=2026-11-25T21:50:00Z" in machine.read("tags"))
+    machine.say("imds/spot/instance-action", '{"action": "terminate", "time": "2026-11-25T22:00:00Z"}')
+    assert await machine.exit_code() == 75
+    await wait_for(lambda: "Key=sskai:terminates-at,Value=2026-11-25T22:00:00Z" in machine.read("tags"))
+    assert machine.read("tags").count("rebalance-at") == 1
 
 
 async def test_the_schedulers_wish_to_drain_becomes_a_sigterm(machine: BootedMachine) -> None:

@@ -20,6 +20,7 @@ from sskai.cluster import (
     PodState,
     RefusedError,
     ec2_cluster,
+    telling,
 )
 from sskai.cluster.choosing import cluster_of
 from sskai.cluster.ec2_cluster import Ec2Cluster
@@ -319,6 +320,7 @@ async def test_a_spot_machine_that_was_taken_is_gone(site: Site) -> None:
     site.double.reclaim(machine.machine_id)
     seen = await reaches(site, machine.machine_id, PodState.GONE)
     assert seen.exit_code is None
+    assert telling.loss(seen, datetime.now(UTC))[0].reason
 
 
 async def test_a_machine_that_told_its_end_and_terminated_has_exited(site: Site) -> None:
@@ -336,10 +338,23 @@ async def test_a_notice_that_the_machine_tells_is_passed_on(site: Site) -> None:
     seen = await observed(site, machine.machine_id)
     assert seen is not None
     assert seen.terminates_at == datetime(2026, 11, 25, 22, tzinfo=UTC)
+    assert (seen.source, seen.why) == ("imds", "spot-interruption")
     site.double.tag(machine.machine_id, terminates_at="soon", exit_code="many")
     seen = await observed(site, machine.machine_id)
     assert seen is not None
     assert (seen.state, seen.terminates_at) == (PodState.RUNNING, None), "what a pod's machine writes is not trusted"
+
+
+async def test_a_hint_that_the_machine_tells_is_passed_on_until_its_notice(site: Site) -> None:
+    machine = await site.cluster.launch(POD)
+    site.double.tag(machine.machine_id, rebalance_at="2026-11-25T21:50:00Z")
+    seen = await observed(site, machine.machine_id)
+    assert seen is not None
+    assert (seen.terminates_at, seen.recommended, seen.why) == (None, True, "rebalance-recommendation")
+    site.double.tag(machine.machine_id, terminates_at="2026-11-25T22:00:00Z")
+    seen = await observed(site, machine.machine_id)
+    assert seen is not None
+    assert (seen.recommended, seen.why) == (False, "spot-interruption")
 
 
 async def test_every_region_is_looked_at_and_one_that_is_silent_silences_all(site: Site) -> None:
@@ -422,4 +437,5 @@ async def test_the_documented_policy_allows_all_that_is_asked_and_nothing_more(s
         "sskai:exit-code",
         "sskai:ended-at",
         "sskai:terminates-at",
+        "sskai:rebalance-at",
     ]

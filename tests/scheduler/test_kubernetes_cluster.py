@@ -218,6 +218,7 @@ async def test_what_the_user_must_mend_goes_before_what_broke_after_it(site: Sit
         ("aws-node-termination-handler/spot-itn", 120),
         ("karpenter.sh/disrupted", 120),
         ("cloud.google.com/impending-node-termination", 25),
+        ("ToBeDeletedByClusterAutoscaler", 120),
         ("node.kubernetes.io/out-of-service", 0),
     ],
 )
@@ -237,6 +238,9 @@ async def test_a_nodes_taint_is_a_notice(site: Site, taint: str, seconds: float)
     assert at is not None
     assert before <= at - timedelta(seconds=seconds) <= datetime.now(UTC)
     assert await noticed() == at, "a notice does not move while it is looked at"
+    one = await observed(site, POD.name)
+    assert one is not None
+    assert (one.source, one.why) == ("kubernetes", taint)
 
 
 async def test_other_taints_are_no_notice(site: Site) -> None:

@@ -133,6 +133,8 @@ def test_an_example_learns_and_its_result_is_a_model_as_code_again(
     about = json.loads((result / "sskai.json").read_text())
     assert (about["code_uri"], about["optimizer"]) == (job.spec.model.code_uri, again.optimizer)
     assert about["left_out"] == ["README.md", "job.yaml"]  # the result has a README.md of its own
+    shape = {"image-classifier": [-1, 1, 8, 8], "tabular-regressor": [-1, 10], "tiny-transformer": [-1, -1]}[name]
+    assert [one["shape"] for one in about["signature"]["inputs"]] == [shape]
 
 
 @pytest.mark.timeout(400)  # two processes that import torch, on a machine that may be busy

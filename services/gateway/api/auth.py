@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from opentelemetry import trace
 
-from services.gateway.api.world import Here
+from services.gateway.api import openai_errors
+from services.gateway.api.world import Here, World
 from services.gateway.keys import Keys, Principal
 from sskai.http import Problem
 
@@ -19,14 +21,22 @@ async def authenticate(
     request: Request, here: Here, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     """The key's principal; 401 for anything else, without saying what was wrong with it."""
-    principal = None
-    if credentials is not None:
-        async with here.database.transaction() as session:
-            principal = await Keys(session).principal(credentials.credentials)
+    principal = None if credentials is None else await _principal(here, credentials.credentials)
     if principal is None:
         raise _unauthorized(request)
     # The monitor shows a trace to the tenant whose request began it.
     trace.get_current_span().set_attribute("sskai.tenant", principal.tenant_id)
+    return principal
+
+
+async def _principal(here: World, key: str) -> Principal | None:
+    now = asyncio.get_running_loop().time()
+    principal = here.known_keys.principal(key, now)
+    if principal is None:
+        async with here.database.transaction() as session:
+            principal = await Keys(session).principal(key)
+        if principal is not None:
+            here.known_keys.remember(key, principal, now)
     return principal
 
 
@@ -35,7 +45,5 @@ Caller = Annotated[Principal, Depends(authenticate)]
 
 def _unauthorized(request: Request) -> Problem:
     message = "Send a valid API key: Authorization: Bearer sskai_..."
-    # OpenAI's clients read their errors from here.
-    openai = {"message": message, "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
-    extensions = {"error": openai} if request.url.path.endswith("/completions") else {}
+    extensions = openai_errors.extensions(request.url.path, message, "invalid_api_key")
     return Problem(401, "Unauthorized", message, headers={"WWW-Authenticate": "Bearer"}, **extensions)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import httpx2
+import aiohttp
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -27,6 +27,7 @@ from starlette.background import BackgroundTask
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import Here, World
 from services.gateway.keys import Principal
+from services.gateway.store import Store
 
 log = structlog.get_logger()
 
@@ -35,8 +36,9 @@ router = APIRouter(prefix="/v1", tags=["inference"])
 REFUSED = Counter("sskai_gateway_requests_refused", "Requests to inference over a limit", ["code"])
 FIRST_PAUSE_SECONDS = 0.1
 LAST_PAUSE_SECONDS = 2.0
-CONNECT_SECONDS = 3.0
 OPENAI = "/v1/"  # these bodies name their model; of the others the path does
+# Where tensors begin behind the JSON of a request to /v2/models (the Open Inference Protocol's binary data).
+TENSORS_HEADER = "Inference-Header-Content-Length"
 KEPT_HEADERS = ("content-type", "retry-after", "x-request-id", "cache-control")
 _BODY = {
     "requestBody": {
@@ -48,12 +50,14 @@ _BODY = {
 
 @dataclass(frozen=True, slots=True)
 class _Onward:
-    """What is passed on. `path`: inference's own."""
+    """What is passed on. `path`: inference's own. `name`: the endpoint's."""
 
     method: str
     path: str
     body: bytes
     headers: Mapping[str, str]
+    tenant_id: str
+    name: str
 
 
 class _AwayError(Exception):
@@ -81,6 +85,12 @@ async def completions(request: Request, here: Here, caller: Caller) -> Response:
 async def embeddings(request: Request, here: Here, caller: Caller) -> Response:
     """OpenAI's embeddings; `model` is an endpoint's name."""
     return await pass_on(request, here, caller, "/v1/embeddings")
+
+
+@router.post("/images/generations", openapi_extra=_BODY)
+async def images(request: Request, here: Here, caller: Caller) -> Response:
+    """OpenAI's image generations; `model` is the name of an endpoint of a text-to-image model."""
+    return await pass_on(request, here, caller, "/v1/images/generations")
 
 
 async def pass_on(request: Request, here: World, caller: Principal, path: str) -> Response:
@@ -112,7 +122,11 @@ async def _answered(request: Request, here: World, caller: Principal, path: str,
             return read
         document = read
     session = session_of(request.headers.get("x-sskai-session"), document)
-    onward = _Onward(request.method, path, body, _headers(here, caller, session))
+    headers = _headers(here, caller, session)
+    if tensors_at := request.headers.get(TENSORS_HEADER):
+        headers[TENSORS_HEADER] = tensors_at
+    name = str(document.get("model") or request.path_params.get("name", ""))
+    onward = _Onward(request.method, path, body, headers, caller.tenant_id, name)
     sending = asyncio.create_task(_answer(here, onward))
     leaving = asyncio.create_task(_left(request))
     try:
@@ -127,17 +141,17 @@ async def _answered(request: Request, here: World, caller: Principal, path: str,
             task.cancel()
             with suppress(asyncio.CancelledError, _AwayError):
                 await task
-    headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
+    kept = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
     # As a background task too: of an answer whose client is gone before its first byte no generator is ever begun.
     ending = _Ending(answer, leave)
     background = BackgroundTask(ending.end)
-    return StreamingResponse(_pieces(answer, ending), answer.status_code, headers, background=background)
+    return StreamingResponse(_pieces(answer, ending), answer.status, kept, background=background)
 
 
 class _Ending:
     """Closes the connection to inference and gives the place back, once."""
 
-    def __init__(self, answer: httpx2.Response, leave: Callable[[], None]) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, leave: Callable[[], None]) -> None:
         self._answer = answer
         self._leave: Callable[[], None] | None = leave
 
@@ -145,7 +159,7 @@ class _Ending:
         leave, self._leave = self._leave, None
         if leave is not None:
             leave()
-            await self._answer.aclose()
+            self._answer.close()
 
 
 def session_of(header: str | None, document: Mapping[str, Any]) -> str:
@@ -167,7 +181,7 @@ def _headers(here: World, caller: Principal, session: str) -> dict[str, str]:
     return headers
 
 
-async def _answer(here: World, onward: _Onward) -> httpx2.Response:
+async def _answer(here: World, onward: _Onward) -> aiohttp.ClientResponse:
     """The beginning of the answer. Tried again, with growing pauses, while inference is away; raises _AwayError.
 
     Nothing of an answer was sent by then, and a prompt changes nothing, so that a second try is safe. A target that was
@@ -177,7 +191,7 @@ async def _answer(here: World, onward: _Onward) -> httpx2.Response:
     until, pause = clock() + here.settings.inference_retry_seconds, FIRST_PAUSE_SECONDS
     while True:
         answer = await _try(here, onward)
-        if isinstance(answer, httpx2.Response):
+        if isinstance(answer, aiohttp.ClientResponse):
             return answer
         if clock() + pause > until:
             raise _AwayError("Inference is away: try again")
@@ -193,38 +207,43 @@ async def _answer(here: World, onward: _Onward) -> httpx2.Response:
         pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
 
-async def _try(here: World, onward: _Onward) -> httpx2.Response | str:
+async def _try(here: World, onward: _Onward) -> aiohttp.ClientResponse | str:
     """One try; why it was in vain, if it was and another one is safe. Raises _AwayError if none is."""
     clock = asyncio.get_running_loop().time
     target = here.targets.choose(here.inference_urls(), clock())
     if target is None:
         return "circuit open"
     circuit = here.targets.circuit(target)
-    timeout = httpx2.Timeout(here.settings.inference_timeout_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
-    request = here.http.build_request(
-        onward.method, target + onward.path, content=onward.body, headers=onward.headers, timeout=timeout
-    )
     circuit.begin()
     try:
-        answer = await here.http.send(request, stream=True)
-    except httpx2.PoolTimeout as error:
-        circuit.left()
-        raise _AwayError("Too many requests are under way: try again", "overloaded") from error
-    except httpx2.ReadTimeout as error:
+        answer = await here.onward.send(
+            onward.method,
+            target + onward.path,
+            onward.body,
+            onward.headers,
+            here.settings.inference_timeout_seconds,
+        )
+    except aiohttp.SocketTimeoutError as error:
         circuit.failed(clock())
         raise _AwayError("Inference was silent for too long: try again", "timeout", 504) from error
-    except httpx2.TransportError as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         circuit.failed(clock())
         return repr(error)
     except BaseException:
         circuit.left()
         raise
     circuit.succeeded()
-    if answer.status_code != 503:
-        return answer
-    # It is there, and loads the endpoint: no fault of its own.
-    await answer.aclose()
-    return "503"
+    if answer.status == 503 or (answer.status == 404 and await _is_promised(here, onward)):
+        # It is there, and loads the endpoint, or has not heard of it yet: no fault of its own.
+        answer.close()
+        return str(answer.status)
+    return answer
+
+
+async def _is_promised(here: World, onward: _Onward) -> bool:
+    """Whether an endpoint was accepted under this name: whoever has its 202 may ask it at once."""
+    async with here.database.transaction() as session:
+        return await Store(session).has_endpoint_named(onward.tenant_id, onward.name)
 
 
 async def _left(request: Request) -> None:
@@ -233,11 +252,11 @@ async def _left(request: Request) -> None:
         pass
 
 
-async def _pieces(answer: httpx2.Response, ending: _Ending) -> AsyncIterator[bytes]:
+async def _pieces(answer: aiohttp.ClientResponse, ending: _Ending) -> AsyncIterator[bytes]:
     try:
-        async for piece in answer.aiter_raw():
+        async for piece in answer.content.iter_any():
             yield piece
-    except httpx2.TransportError as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         # The status is sent already. A reader of the stream learns it from an event; any other body ends too short.
         log.warning("inference broke off in the middle of an answer", error=repr(error))
         if not answer.headers.get("content-type", "").startswith("text/event-stream"):

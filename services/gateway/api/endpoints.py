@@ -130,7 +130,7 @@ async def create_endpoint(
 
             async def make() -> Answer:
                 model = await find_model(form.model, here, caller, store.library, field="model")
-                await require_servable(model, here, caller, store.library, "model")
+                await require_servable(model, here, caller, store.library, "model", planned=form.kind == "spot")
                 require_weights(model, here, "model")
                 # Of two requests for one name the second sees the first one's endpoint.
                 await session.execute(
@@ -244,7 +244,7 @@ async def _canary(
 ) -> events.EndpointTrafficRequested:
     """The wish to try another version of the endpoint's model, or an adapter on its base. Raises JobFileError."""
     model = await find_model(form.canary or "", here, caller, store.library, field="canary")
-    await require_servable(model, here, caller, store.library, "canary")
+    await require_servable(model, here, caller, store.library, "canary", planned=row.kind == "spot")
     require_weights(model, here, "canary")
     version = model.version if model.artifact_uri else 0
     related = model.model_id == row.model_id or (row.version == 0 and model.base_model_id == row.model_id)

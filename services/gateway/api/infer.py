@@ -1,4 +1,5 @@
-"""`/v2/models/NAME`: classifiers by the Open Inference Protocol, passed on to inference as `chat.py` passes on."""
+"""`/v2/models/NAME`: classifiers of texts and pictures and models as code, by the Open Inference Protocol; passed on to
+inference as `chat.py` passes on."""
 
 from __future__ import annotations
 
@@ -21,13 +22,14 @@ _BODY = {
 
 @router.post("/{name}/infer", openapi_extra=_BODY)
 async def infer(name: str, request: Request, here: Here, caller: Caller) -> Response:
-    """The labels and probabilities of texts; `name` is the endpoint's."""
+    """The labels and probabilities of texts or pictures, or what a model as code makes of tensors; `name` is the
+    endpoint's."""
     return await pass_on(request, here, caller, f"/v2/models/{quote(name, safe='')}/infer")
 
 
 @router.get("/{name}")
 async def metadata(name: str, request: Request, here: Here, caller: Caller) -> Response:
-    """What the model takes and gives, and its labels."""
+    """What the model takes and gives; of a classifier, its labels too."""
     return await pass_on(request, here, caller, f"/v2/models/{quote(name, safe='')}")
 
 

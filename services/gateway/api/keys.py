@@ -55,6 +55,7 @@ async def revoke_key(
     """It is refused from now on."""
     async with here.database.transaction() as session:
         found = await Keys(session).revoke(_tenant(caller, tenant_id), key_id, here.now())
+    here.known_keys.forget()
     if not found:
         raise not_found("key", key_id)
 

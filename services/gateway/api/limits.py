@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.api import openai_errors
 from sskai.http import Problem, problem_response
 
 
 class BodyLimit:
-    """Refuses a body over the limit of its path with 413: at once by its Content-Length, else when it gets there."""
+    """Refuses a body over the limit of its path with 413: at once by its Content-Length, else when it gets there.
+
+    `by_path`: the path itself, or (ending in "/") how it begins."""
 
     def __init__(self, app: ASGIApp, limit_bytes: int, by_path: dict[str, int]) -> None:
         self._app = app
@@ -20,10 +22,10 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._by_path.get(scope["path"].rstrip("/"), self._limit_bytes)
+        limit = self._limit_of(scope["path"])
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > limit:
-            await problem_response(Problem(413, "The body is too large", _detail(limit)))(scope, receive, send)
+            await problem_response(_too_large(scope["path"], limit))(scope, receive, send)
             return
         received = 0
 
@@ -32,11 +34,16 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise HTTPException(413, _detail(limit))
+                raise _too_large(scope["path"], limit)
             return message
 
         await self._app(scope, counted, send)
 
+    def _limit_of(self, path: str) -> int:
+        begun = (limit for start, limit in self._by_path.items() if start.endswith("/") and path.startswith(start))
+        return self._by_path.get(path.rstrip("/"), next(begun, self._limit_bytes))
 
-def _detail(limit: int) -> str:
-    return f"The limit for this path is {limit} bytes: send less"
+
+def _too_large(path: str, limit: int) -> Problem:
+    detail = f"The limit for this path is {limit} bytes: send less"
+    return Problem(413, "The body is too large", detail, **openai_errors.extensions(path, detail, "body_too_large"))

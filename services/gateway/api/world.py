@@ -17,6 +17,8 @@ from services.gateway.answers import Answer, KeyReusedError
 from services.gateway.catalogue import Catalogue
 from services.gateway.hub import Hub
 from services.gateway.jobfile import JobFileError
+from services.gateway.keys import KnownKeys
+from services.gateway.onward import Onward
 from services.gateway.settings import Settings
 from sskai.database import Database
 from sskai.http import Problem
@@ -54,8 +56,10 @@ class World:
     catalogue: Catalogue
     hub: Hub
     http: httpx2.AsyncClient
+    onward: Onward = field(default_factory=Onward)
     admission: Admission = field(default_factory=Admission)
     targets: Targets = field(default_factory=Targets)
+    known_keys: KnownKeys = field(default_factory=KnownKeys)
     waiting_for_inference: int = 0
 
     def now(self) -> datetime:
@@ -83,7 +87,7 @@ class World:
         }
 
 
-def _world(request: Request) -> World:
+async def _world(request: Request) -> World:  # async: a plain function would go through a thread, for each request
     return cast(World, request.app.state.world)
 
 

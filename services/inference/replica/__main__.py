@@ -79,8 +79,10 @@ class Replica:
         return work.done()
 
     async def _serve(self, loaded: Loaded, load_seconds: float) -> Exit:
-        desk = api.Desk(loaded.engine, loaded.names, loaded.capacity)
-        app = api.build(desk, self._settings.replica_token.get_secret_value())
+        settings = self._settings
+        about = {"sskai.replica": settings.replica_id, "sskai.endpoint": settings.replica_endpoint.endpoint_id}
+        desk = api.Desk(loaded.engine, loaded.names, loaded.capacity, about)
+        app = api.build(desk, settings.replica_token.get_secret_value())
         server = _Server(
             uvicorn.Config(
                 app,
@@ -118,7 +120,7 @@ class Replica:
         desk.draining = True
         log.info("draining", **report().model_dump(include={"active", "waiting"}))
         await self._home.tell(report())
-        if not await desk.wait_until_idle(self._settings.replica_drain_seconds):
+        if not await desk.wait_until_idle(settings.replica_drain_seconds):
             log.warning("answers are left to other replicas", **report().model_dump(include={"active", "waiting"}))
             server.config.timeout_graceful_shutdown = 0
         server.should_exit = True

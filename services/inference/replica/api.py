@@ -7,18 +7,20 @@ import hmac
 import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from starlette.types import Receive, Scope, Send
 
 from services.inference.engine import AnsweringEngine, EngineError, Generation, Piece, PromptError
 from services.inference.loading import Names
 from services.inference.replica import wire
 from services.inference.replica.wire import BEAT, BEAT_SECONDS, DrainingError
+from sskai import telemetry
 
 MAX_BODY_BYTES = 32 * 1024 * 1024  # a prompt of a million tokens
 RATE_SECONDS = 10.0
@@ -27,8 +29,11 @@ RATE_SECONDS = 10.0
 class Desk:
     """One endpoint's engine, who is at it, and whether more may come."""
 
-    def __init__(self, engine: AnsweringEngine, names: Names, capacity: int) -> None:
+    def __init__(
+        self, engine: AnsweringEngine, names: Names, capacity: int, about: Mapping[str, str] | None = None
+    ) -> None:
         self.engine = engine
+        self.about = about or {}  # attributes of its spans
         self.names = names
         self.capacity = capacity  # answers under way and waiting that are taken at a time
         self.draining = False
@@ -150,7 +155,13 @@ def _routes(app: FastAPI, desk: Desk, asked: Callable[[Request], Awaitable[dict[
             raise DrainingError("this replica is being drained")
         tokens = list(map(int, value["tokens"]))
         (generation,) = engine.generate(base, desk.names.adapter, tokens, sampling, said=said)
-        return _Stream(desk, generation)
+        span = telemetry.tracer().start_span(
+            "generate",
+            context=telemetry.context_from(request.headers.get("traceparent")),
+            kind=SpanKind.SERVER,
+            attributes={**desk.about, "gen_ai.usage.input_tokens": len(tokens), "sskai.said_tokens": len(said.tokens)},
+        )
+        return _Stream(desk, generation, span)
 
     @app.post("/engine/embed")
     async def embed(request: Request) -> dict[str, Any]:
@@ -199,10 +210,12 @@ async def _each_whole(generations: Sequence[Generation]) -> list[Piece]:
 class _Stream(StreamingResponse):
     """Pieces as they come, and beats in between. Whoever closes the connection gives back the sequence's place."""
 
-    def __init__(self, desk: Desk, generation: Generation) -> None:
+    def __init__(self, desk: Desk, generation: Generation, span: Span) -> None:
         super().__init__(self._lines(), media_type="application/x-ndjson")
         self._desk = desk
         self._generation = generation
+        self._span = span
+        self._tokens = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -210,6 +223,8 @@ class _Stream(StreamingResponse):
                 await super().__call__(scope, receive, send)
         finally:
             self._generation.cancel()
+            self._span.set_attribute("gen_ai.usage.output_tokens", self._tokens)
+            self._span.end()
 
     async def _lines(self) -> AsyncIterator[bytes]:
         pieces = self._generation.pieces()
@@ -223,9 +238,13 @@ class _Stream(StreamingResponse):
                 try:
                     piece = coming.result()
                 except EngineError as error:
+                    self._span.set_status(Status(StatusCode.ERROR, str(error)))
                     yield wire.line_of(error)
                     return
                 self._desk.count(len(piece.tokens))
+                if not self._tokens:
+                    self._span.add_event("first token")
+                self._tokens += len(piece.tokens)
                 yield wire.line_of(piece)
                 if piece.finish_reason is not None:
                     return

@@ -16,7 +16,7 @@ from services.inference.artifacts import Artifacts, LoadError
 from services.inference.domain import FailureReason
 from services.inference.engine import AnsweringEngine, UnusableWeightsError
 from services.inference.loading import Names, Weights
-from services.inference.manifests import ADAPTER_FILES, WEIGHTS
+from services.inference.manifests import ADAPTER_FILES, PIPELINE, WEIGHTS
 from services.inference.replica.settings import ReplicaSettings
 from sskai.objects import Objects
 
@@ -46,22 +46,35 @@ def load(settings: ReplicaSettings) -> Loaded:
             settings.inference_cache_bytes,
         )
         weights = loading.fetch(artifacts, endpoint.base_uri, endpoint.artifact_uri, endpoint.manifest_sha256)
+        if (weights.folder / PIPELINE).exists():
+            raise LoadError(
+                FailureReason.UNSUPPORTED_KIND, "replicas draw no pictures: choose kind adapter or serverless"
+            )
         return _vllm(settings, weights) if endpoint.engine == "vllm" else _embedded(settings, weights)
 
 
 def _embedded(settings: ReplicaSettings, weights: Weights) -> Loaded:
     from services.inference.embedded import new_engine
 
+    _check_kind(weights)
     engine = new_engine(settings)
     loading.load(engine, weights)
     capacity = settings.max_concurrent_sequences + settings.max_waiting_sequences
     return Loaded(engine, weights.names, capacity, alive=lambda: True, close=engine.close)
 
 
+def _check_kind(weights: Weights) -> None:
+    """Raises LoadError for what lives in the service alone."""
+    if weights.names.own or any("ImageClassification" in kind for kind in loading.architectures(weights.folder)):
+        detail = "image classifiers and models as code are served by the kinds adapter and serverless, without replicas"
+        raise LoadError(FailureReason.UNSUPPORTED_KIND, detail)
+
+
 def _vllm(settings: ReplicaSettings, weights: Weights) -> Loaded:
     from services.inference.replica import vllm_process, vllm_settings
     from services.inference.replica.vllm_engine import VllmEngine
 
+    _check_kind(weights)
     names = weights.names
     config = json.loads((weights.folder / "config.json").read_text())
     if weights.merged or any("SequenceClassification" in kind for kind in config.get("architectures") or ()):

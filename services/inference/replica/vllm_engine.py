@@ -22,6 +22,7 @@ from services.inference import sampling
 from services.inference.answers import Answer
 from services.inference.engine import (
     NOTHING_SAID,
+    DrawsNothing,
     EngineError,
     EngineFailedError,
     Generation,
@@ -34,6 +35,7 @@ from services.inference.engine import (
     UnusableWeightsError,
 )
 from services.inference.grammar import Grammars
+from services.inference.pictures import Pictures
 from services.inference.sampling import Draw, Drawn
 from services.inference.text import Detokenizer, StopScanner
 from services.inference.tokenizing import Tokenizing
@@ -57,7 +59,7 @@ class Step:
     cached_tokens: int = 0
 
 
-class VllmEngine:
+class VllmEngine(DrawsNothing):
     """See `engine.AnsweringEngine`. `base` is the served name; `capacity` answers may be under way or wait."""
 
     def __init__(self, url: str, base: str, folder: Path, context_tokens: int, capacity: int) -> None:
@@ -118,6 +120,13 @@ class VllmEngine:
         return ()
 
     def classify(self, base: str, texts: Sequence[str]) -> list[list[float]]:  # noqa: ARG002
+        self._knows(base)
+        raise PromptError("this model is no classifier: use /v1/chat/completions")
+
+    def picture_shape(self, base: str) -> None:
+        self._knows(base)
+
+    def classify_pictures(self, base: str, pictures: Pictures) -> list[list[float]]:  # noqa: ARG002
         self._knows(base)
         raise PromptError("this model is no classifier: use /v1/chat/completions")
 

@@ -49,6 +49,7 @@ EXIT_OF = {
     FailureReason.NOT_FOUND: Exit.UNUSABLE,
     FailureReason.OUT_OF_MEMORY: Exit.OUT_OF_MEMORY,
     FailureReason.MISSING_ENGINE: Exit.MISCONFIGURED,
+    FailureReason.NO_SANDBOX: Exit.MISCONFIGURED,
     FailureReason.UNAVAILABLE: Exit.UNAVAILABLE,
     FailureReason.INTERNAL: Exit.INTERNAL,
 }

@@ -63,20 +63,22 @@ class EndpointReady(_message.Message):
     def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., load_seconds: _Optional[float] = ..., ready_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EndpointScaled(_message.Message):
-    __slots__ = ("endpoint_id", "tenant_id", "replicas", "previous_replicas", "reason", "scaled_at")
+    __slots__ = ("endpoint_id", "tenant_id", "replicas", "previous_replicas", "reason", "scaled_at", "cold_start_seconds")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     SCALED_AT_FIELD_NUMBER: _ClassVar[int]
+    COLD_START_SECONDS_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     tenant_id: str
     replicas: int
     previous_replicas: int
     reason: str
     scaled_at: _timestamp_pb2.Timestamp
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., replicas: _Optional[int] = ..., previous_replicas: _Optional[int] = ..., reason: _Optional[str] = ..., scaled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    cold_start_seconds: float
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., replicas: _Optional[int] = ..., previous_replicas: _Optional[int] = ..., reason: _Optional[str] = ..., scaled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cold_start_seconds: _Optional[float] = ...) -> None: ...
 
 class CanaryStarted(_message.Message):
     __slots__ = ("endpoint_id", "tenant_id", "model_id", "version", "traffic_fraction", "started_at")

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sskai.events.v1 import common_pb2 as sskai_dot_events_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esskai/events/v1/machines.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csskai/events/v1/common.proto\"\xf5\x01\n\rPriceObserved\x12\r\n\x05offer\x18\x01 \x01(\t\x12\r\n\x05\x63loud\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x15\n\rinstance_type\x18\x05 \x01(\t\x12\x34\n\rcapacity_type\x18\x06 \x01(\x0e\x32\x1d.sskai.events.v1.CapacityType\x12\x1a\n\x12price_usd_per_hour\x18\x07 \x01(\x01\x12\x0e\n\x06source\x18\x08 \x01(\t\x12/\n\x0bobserved_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc4\x01\n\x13InterruptionNoticed\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x16\n\x0enotice_seconds\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\x12.\n\nnoticed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rterminates_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"^\n\x0bMachineLost\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x07lost_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9d\x01\n\x0e\x43\x61pacityDenied\x12\r\n\x05offer\x18\x01 \x01(\t\x12-\n\tplacement\x18\x02 \x01(\x0b\x32\x1a.sskai.events.v1.Placement\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12-\n\tdenied_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esskai/events/v1/machines.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csskai/events/v1/common.proto\"\xf5\x01\n\rPriceObserved\x12\r\n\x05offer\x18\x01 \x01(\t\x12\r\n\x05\x63loud\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x0c\n\x04zone\x18\x04 \x01(\t\x12\x15\n\rinstance_type\x18\x05 \x01(\t\x12\x34\n\rcapacity_type\x18\x06 \x01(\x0e\x32\x1d.sskai.events.v1.CapacityType\x12\x1a\n\x12price_usd_per_hour\x18\x07 \x01(\x01\x12\x0e\n\x06source\x18\x08 \x01(\t\x12/\n\x0bobserved_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd4\x01\n\x13InterruptionNoticed\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x16\n\x0enotice_seconds\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\x12.\n\nnoticed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rterminates_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x07 \x01(\t\"^\n\x0bMachineLost\x12\x12\n\nmachine_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12+\n\x07lost_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9d\x01\n\x0e\x43\x61pacityDenied\x12\r\n\x05offer\x18\x01 \x01(\t\x12-\n\tplacement\x18\x02 \x01(\x0b\x32\x1a.sskai.events.v1.Placement\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12-\n\tdenied_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,9 +36,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRICEOBSERVED']._serialized_start=115
   _globals['_PRICEOBSERVED']._serialized_end=360
   _globals['_INTERRUPTIONNOTICED']._serialized_start=363
-  _globals['_INTERRUPTIONNOTICED']._serialized_end=559
-  _globals['_MACHINELOST']._serialized_start=561
-  _globals['_MACHINELOST']._serialized_end=655
-  _globals['_CAPACITYDENIED']._serialized_start=658
-  _globals['_CAPACITYDENIED']._serialized_end=815
+  _globals['_INTERRUPTIONNOTICED']._serialized_end=575
+  _globals['_MACHINELOST']._serialized_start=577
+  _globals['_MACHINELOST']._serialized_end=671
+  _globals['_CAPACITYDENIED']._serialized_start=674
+  _globals['_CAPACITYDENIED']._serialized_end=831
 # @@protoc_insertion_point(module_scope)

@@ -32,20 +32,22 @@ class PriceObserved(_message.Message):
     def __init__(self, offer: _Optional[str] = ..., cloud: _Optional[str] = ..., region: _Optional[str] = ..., zone: _Optional[str] = ..., instance_type: _Optional[str] = ..., capacity_type: _Optional[_Union[_common_pb2.CapacityType, str]] = ..., price_usd_per_hour: _Optional[float] = ..., source: _Optional[str] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class InterruptionNoticed(_message.Message):
-    __slots__ = ("machine_id", "action", "notice_seconds", "source", "noticed_at", "terminates_at")
+    __slots__ = ("machine_id", "action", "notice_seconds", "source", "noticed_at", "terminates_at", "reason")
     MACHINE_ID_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     NOTICE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     NOTICED_AT_FIELD_NUMBER: _ClassVar[int]
     TERMINATES_AT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     machine_id: str
     action: str
     notice_seconds: float
     source: str
     noticed_at: _timestamp_pb2.Timestamp
     terminates_at: _timestamp_pb2.Timestamp
-    def __init__(self, machine_id: _Optional[str] = ..., action: _Optional[str] = ..., notice_seconds: _Optional[float] = ..., source: _Optional[str] = ..., noticed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., terminates_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    reason: str
+    def __init__(self, machine_id: _Optional[str] = ..., action: _Optional[str] = ..., notice_seconds: _Optional[float] = ..., source: _Optional[str] = ..., noticed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., terminates_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class MachineLost(_message.Message):
     __slots__ = ("machine_id", "reason", "lost_at")

@@ -122,6 +122,12 @@ class Cloud:
             self._save()
             return machine
 
+    def settle(self) -> None:
+        """Return once no process of a machine that is gone is left, those that kept its pods' last words included."""
+        for machine in self.machines():
+            if machine.state == "gone":
+                self._pods.await_shim(machine.machine_id)
+
     def interrupt(self, machine_id: str, notice_seconds: float) -> Machine:
         """The market takes the machine after the notice, or at once and without a word when it is 0.
 

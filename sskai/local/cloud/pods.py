@@ -20,6 +20,7 @@ from sskai.local.processes import ProcessIdentity, tail, wait_until
 SHIM = Path(__file__).with_name("shim.py")
 START_LIMIT_SECONDS = 15.0
 KILL_LIMIT_SECONDS = 5.0
+SHIM_LIMIT_SECONDS = 5.0  # it drains the log for at most 2
 
 
 class Pods:
@@ -84,6 +85,10 @@ class Pods:
             self._signal_group(pod, signal.SIGKILL)
             wait_until(lambda: self._ended(machine_id, pod), KILL_LIMIT_SECONDS)
         shutil.rmtree(self.folder / machine_id / "disk", ignore_errors=True)
+
+    def await_shim(self, machine_id: str) -> None:
+        """Return once the pod's parent, which keeps its last output, has ended, too."""
+        wait_until(lambda: not self._shim_alive(machine_id), SHIM_LIMIT_SECONDS)
 
     def log(self, machine_id: str, lines: int) -> str:
         """The last lines of the pod's output, empty when it is no longer kept."""

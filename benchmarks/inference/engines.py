@@ -1,9 +1,7 @@
-"""The inference engine beside its peers on the same weights, in the same run: one JSON object.
+"""The inference engine beside its peers on the same weights, in the same run.
 
-`make bench NAME=inference [ARGS="--model FOLDER --streams 1 8 32 --input 128 --output 64 --rounds 3 --adapters 8
---parts throughput adapters prefix hop"]`. Greedy answers of a fixed length to prompts that share nothing, fp32, as many
-threads as the service takes. All take turns in each round, since other programs may use the machine, too; medians of
-the rounds.
+Greedy answers of a fixed length to prompts that share nothing, fp32, as many threads as the service takes. All take
+turns in each round, since other programs may use the machine, too; medians of the rounds.
 
 - `throughput_N`: output tokens per second of N answers asked for at once; `ttft_p95_N`: until the first of each.
 - peers: transformers' `generate`, one prompt after the other (N = 1) and as one padded batch (N > 1), which knows all
@@ -36,7 +34,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
-from benchmarks.figures import Figure, figure, print_report
+from benchmarks.figures import Figure, figure
 from services.inference.engine import AnsweringEngine, Sampling
 from services.inference.remote_engine import RemoteEngine
 from services.inference.runner import Limits
@@ -267,7 +265,7 @@ async def hop(engine: TransformersEngine, given: argparse.Namespace) -> list[Fig
             home.close()
 
 
-async def measure(given: argparse.Namespace) -> list[Figure]:
+async def figures(given: argparse.Namespace) -> list[Figure]:
     most = max(given.streams)
     limits = Limits(most, most, 256, 2**28)
     engine = TransformersEngine(
@@ -283,33 +281,25 @@ async def measure(given: argparse.Namespace) -> list[Figure]:
             engine.attach_adapter("base", name, path)
         attach = (time.perf_counter() - started) / max(1, len(adapters))
         found.append(figure("attach_adapter", attach, "s", 3.0, "lower", how="from the disk into a running base"))
-        if "throughput" in given.parts:
+        if "throughput" in given.engine_parts:
             found += await throughputs(engine, Path(folder), given)
-        if adapters and "adapters" in given.parts:
+        if adapters and "adapters" in given.engine_parts:
             found.append(await adapter_cost(engine, list(adapters), given))
-        if "prefix" in given.parts:
+        if "prefix" in given.engine_parts:
             found.append(await prefix_gain(engine, given))
-        if "hop" in given.parts:
+        if "hop" in given.engine_parts:
             found += await hop(engine, given)
         engine.close()
     return found
 
 
-def main() -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     default = Path(os.environ.get("SSKAI_MODELS_DIR", "/var/cache/sskai/models")) / "smollm2-135m-instruct"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=default)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--input", type=int, default=128)
     parser.add_argument("--output", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--adapters", type=int, default=8)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--engine-parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--threads", type=int, default=0, help="0: as many as the service takes")
-    given = parser.parse_args()
-    figures = asyncio.run(measure(given))
-    print_report("inference", figures, model=given.model.name)
-
-
-if __name__ == "__main__":
-    main()
