@@ -9,14 +9,10 @@ import hashlib
 import logging
 import random
 import sys
-<<<<<<< HEAD
-from collections.abc import Mapping, MutableMapping
-=======
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
->>>>>>> main
 from typing import Any
 
 import structlog

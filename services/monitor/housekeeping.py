@@ -6,17 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete
-
 from services.monitor.cells import LABELS, ROLL_LIMIT, Cells
 from services.monitor.counting import DURATION, WINDOWS_SECONDS, Series
 from services.monitor.ingest import Sampler
 from services.monitor.sketches import BASE, quantile
 from services.monitor.span_store import DELETE_LIMIT, SpanStore
-from services.monitor.tables import NoticeRow
 from sskai.database import Database
-
-NOTICE_RETENTION = timedelta(days=14)
 
 SLOW_QUANTILE = 0.95
 USUAL_PERIOD = timedelta(hours=1)
@@ -69,7 +64,7 @@ async def forget(
     max_stored_spans: int,
     figures_retention: Mapping[int, timedelta],
 ) -> None:
-    """Delete traces, windows and dealt-with notices past their time or beyond the limit."""
+    """Delete traces and windows past their time or beyond the limit."""
     now = datetime.now(UTC)
     gone = DELETE_LIMIT
     while gone == DELETE_LIMIT:
@@ -77,5 +72,3 @@ async def forget(
             gone = await SpanStore(session).forget(now, timedelta(days=trace_retention_days), max_stored_spans)
     async with database.transaction() as session:
         await Cells(session).forget(now, figures_retention)
-    async with database.transaction() as session:
-        await session.execute(delete(NoticeRow).where(NoticeRow.received_at < now - NOTICE_RETENTION))

@@ -130,15 +130,3 @@ def _lines(objects: Objects, key: str) -> Iterator[bytes]:
         if read_bytes >= MAX_REFERENCE_BYTES:
             return
     yield rest
-<<<<<<< HEAD
-=======
-
-
-async def forget(database: Database, trace_retention_days: float, max_stored_spans: int) -> None:
-    """Delete traces and windows past their time or beyond the limit."""
-    now = datetime.now(UTC)
-    gone = DELETE_LIMIT
-    while gone == DELETE_LIMIT:
-        async with database.transaction() as session:
-            gone = await SpanStore(session).forget(now, timedelta(days=trace_retention_days), max_stored_spans)
->>>>>>> main

@@ -9,13 +9,9 @@ from services.monitor import api, exposition, housekeeping, loops, otlp
 from services.monitor.handlers import HANDLERS
 from services.monitor.ingest import Ingest, Sampler, count_outcomes, take
 from services.monitor.metrics import SPANS
-<<<<<<< HEAD
-from services.monitor.notices import LocalCloud, Queue
 from services.monitor.objective_loop import watch_objectives
-from services.monitor.sampling import Sampling
-=======
 from services.monitor.reading import Reader
->>>>>>> main
+from services.monitor.sampling import Sampling
 from services.monitor.settings import Settings
 from services.monitor.sources import LocalCloud, Queue
 from services.monitor.span_store import SpanStore
@@ -58,14 +54,11 @@ def build(settings: Settings) -> Service:
             ),
         ),
     ]
-<<<<<<< HEAD
     if not sampler.sampling.keeps_all:
         running.append(every(60, partial(housekeeping.learn_usual_durations, database, sampler)))
         running.append(every(5, partial(housekeeping.sample_traces, database, sampler, settings.trace_quiet_seconds)))
-=======
     reader = Reader(database, settings.interruption_lead_seconds)
     running += [every(5, reader.tell_due), every(60, reader.forget, name="forget_notices")]
->>>>>>> main
     if settings.cloud_url:
         cloud = LocalCloud(settings.cloud_url, settings.cloud_token.get_secret_value())
         running.append(every(settings.interruption_poll_seconds, partial(reader.read_local_cloud, cloud)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-<<<<<<< HEAD
 from sqlalchemy import (
     BigInteger,
     DateTime,
@@ -19,10 +18,6 @@ from sqlalchemy import (
     false,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-=======
-from sqlalchemy import BigInteger, DateTime, Double, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, false
-from sqlalchemy.dialects.postgresql import JSONB
->>>>>>> main
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sskai.claims import Claimable

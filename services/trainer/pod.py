@@ -66,17 +66,13 @@ def main() -> int:
         "sskai.attempt": settings.attempt,
         "sskai.machine": settings.machine_id,
     }
-<<<<<<< HEAD
     telemetry.setup("trainer", settings.otlp_url, settings.log_level, attributes)
     structlog.contextvars.bind_contextvars(job_id=settings.job_id, attempt=settings.attempt)
     structlog.get_logger().info("started", started_at=STARTED_AT)
     otel_context.attach(telemetry.context_from(os.environ.get("TRACEPARENT")))
     folder = settings.work_dir if settings.work_dir and rank == 0 else Path(tempfile.mkdtemp(prefix="sskai-"))
     folder.mkdir(parents=True, exist_ok=True)
-    with telemetry.tracer().start_as_current_span(f"attempt {settings.attempt}", attributes=attributes):
-=======
     with telemetry.span_beside("pod", attributes):
->>>>>>> main
         progress = Progress(settings.kafka_bootstrap, settings.job_id, settings.tenant_id, settings.attempt, folder)
         if rank > 0:
             progress.silence()  # the first worker speaks for all

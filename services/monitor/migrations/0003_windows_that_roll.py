@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 SCHEMA = "monitor"
 LABELS = ("tenant_id", "service", "name", "model", "model_version", "endpoint_id")
