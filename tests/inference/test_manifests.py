@@ -47,6 +47,32 @@ def test_what_is_refused(data: bytes, says: str) -> None:
         manifests.parse(data)
 
 
+PIPELINE = ("model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "tokenizer/merges.txt")
+
+
+def test_the_parts_of_a_pipeline_lie_in_folders() -> None:
+    manifests.check_names(PIPELINE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "safety_checker/model.safetensors",
+        "unet/deep/config.json",
+        "unet/../config.json",
+        "../unet/config.json",
+        "/unet/config.json",
+        "unet/",
+        "unet/unet.py",
+        "vae/model.bin",
+        "pipeline.py",
+    ],
+)
+def test_a_file_of_no_part_of_a_pipeline_is_refused(name: str) -> None:
+    with pytest.raises(ManifestError, match="plain file name|refused"):
+        manifests.check_names([*PIPELINE, name])
+
+
 def test_an_adapter_needs_both_files() -> None:
     with pytest.raises(ManifestError, match=r"adapter_config.json is missing"):
         manifests.check_result({"adapter_model.safetensors": manifests.FileEntry(3, "bb")})
@@ -74,6 +100,11 @@ def test_a_whole_model_is_a_result_and_weights_alone_are_none() -> None:
             "classifier-adapter",
         ),
         (dict.fromkeys(manifests.OWN_MODEL_FILES, b'{"kind": "own-model"}'), "own-model"),
+        ({"pytorch_lora_weights.safetensors": b""}, Kind.PIPELINE_ADAPTER),
+        (
+            {"pytorch_lora_weights.safetensors": b"", "sskai.json": b'{"kind": "diffusers-lora"}'},
+            Kind.PIPELINE_ADAPTER,
+        ),
     ],
 )
 def test_how_a_result_is_served(files: dict[str, bytes], kind: str) -> None:
