@@ -96,7 +96,7 @@ class ObjectiveRecovered(_message.Message):
     def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., objective: _Optional[str] = ..., breached_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recovered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class RetrainRequested(_message.Message):
-    __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "model_id", "version", "parent_job_id", "reason", "budget_usd", "requested_at")
+    __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "model_id", "version", "parent_job_id", "reason", "budget_usd", "requested_at", "data")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     RETRAIN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,7 @@ class RetrainRequested(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     BUDGET_USD_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_AT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     tenant_id: str
     retrain_id: str
@@ -115,7 +116,8 @@ class RetrainRequested(_message.Message):
     reason: str
     budget_usd: float
     requested_at: _timestamp_pb2.Timestamp
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., reason: _Optional[str] = ..., budget_usd: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    data: str
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., reason: _Optional[str] = ..., budget_usd: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., data: _Optional[str] = ...) -> None: ...
 
 class RetrainDeclined(_message.Message):
     __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "rule", "detail", "declined_at")
