@@ -14,6 +14,7 @@ from services.gateway.api import (
     budgets,
     chat,
     costs,
+    cuts,
     datasets,
     docs,
     drift,
@@ -39,7 +40,7 @@ from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
 RESOURCES = (
-    datasets, models, jobs, plans, replays, endpoints, objectives, drift, receipts, events, traces, figures, chat,
+    datasets, cuts, models, jobs, plans, replays, endpoints, objectives, drift, receipts, events, traces, figures, chat,
     infer, feedback, keys, costs, budgets,
 )  # fmt: skip
 

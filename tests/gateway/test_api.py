@@ -392,6 +392,7 @@ async def test_an_endpoint_for_a_model_that_is_not_there_is_refused(house: House
 
 # What a route would take from its owner.
 BODIES = {"put": {"version": 1}, "patch": {"promotion": {"mode": "auto"}}}
+CUT = "/v1/datasets/{dataset_id}/cut"
 OBJECTIVES = "/v1/endpoints/{endpoint}/objectives"
 
 
@@ -414,6 +415,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
     ids = {
         "/v1/datasets/{dataset_id}": dataset["id"],
         "/v1/datasets/{dataset_id}/preview": dataset["id"],
+        CUT: dataset["id"],
         "/v1/models/{model_id}": "bot@1",
         "/v1/models/{name}/aliases": "bot",
         "/v1/models/{name}/aliases/{alias}": "bot/aliases/champion",
@@ -446,6 +448,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         for method in operations if ids[path] else ():
             promised = {"objectives": [{"name": "availability", "target": 0.99}]}
             body = promised if (path, method) == (OBJECTIVES, "put") else BODIES.get(method)
+            body = {"endpoint": "chat"} if path == CUT else body
             answer = await house.bob.request(method, url, json=body)
             assert answer.status_code == 404, f"{method} {url}: {answer.status_code}"
             unknown = await house.bob.request(

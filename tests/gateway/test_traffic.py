@@ -326,3 +326,90 @@ async def test_a_retrain_of_somebody_elses_job_cuts_nothing(house: House) -> Non
     assert (await house.bob.get("/v1/datasets")).json()["data"] == []
     with pytest.raises(NotFoundError):
         await asyncio.to_thread(house.world.objects.get_bytes, f"tenants/{bobs}/datasets/support/x.jsonl")
+
+
+async def test_a_person_looks_first_and_then_cuts(house: House) -> None:
+    scene = await scene_of(house)
+    await scene.judged(corrections=12, liked=12)
+    url, body = "/v1/datasets/support/cut", {"endpoint": "chat"}
+    look = (await house.ann.post(url, params={"dry_run": "true"}, json=body)).json()
+    assert (look["dataset"], look["rows_after"], look["refusal"], len(look["rows"])) == ("support@1", 54, None, 20)
+    assert (look["lineage"]["corrections"], look["lineage"]["liked"], look["lineage"]["retrain_id"]) == (12, 12, "")
+    assert len((await house.ann.get("/v1/datasets")).json()["data"]) == 1, "a look keeps nothing"
+    headers = {"Idempotency-Key": "cut"}
+    answers = [await house.ann.post(url, json=body, headers=headers) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[0].json() == answers[1].json()
+    cut = answers[0].json()
+    assert (cut["version"], cut["rows"], cut["lineage"]["parent_version"]) == (2, 54, 1)
+    again = await house.ann.post(url, json=body)
+    assert (again.status_code, again.json()["counts"]["duplicates"]) == (422, 24)
+
+
+async def test_a_system_message_that_all_rows_have_stands_before_the_new_ones(house: House) -> None:
+    first = {"role": "system", "content": "Be kind."}
+    scene = await scene_of(house, rows=[{"messages": [first, *row["messages"]]} for row in CHAT])
+    await scene.judged(corrections=1, liked=0)
+    body = {"endpoint": scene.endpoint_id, "minimum_rows": 1}
+    assert (await house.ann.post("/v1/datasets/support@1/cut", json=body)).status_code == 201
+    *_, row = await scene.rows(2)
+    assert row["messages"][0] == first
+    assert row["messages"][1]["content"] == "question 0"
+
+
+async def test_only_what_was_asked_since_and_a_share_of_all(house: House) -> None:
+    scene = await scene_of(house, rows=[*CHAT, {"messages": _said("QUESTION  9", "better 9")}])
+    await scene.judged(corrections=20, liked=0)
+    house.world.settings.traffic_share = 0.2
+    since = (scene.asked_at + timedelta(seconds=5)).isoformat()
+    body = {"endpoint": "chat", "since": since, "minimum_rows": 1}
+    answer = await house.ann.post("/v1/datasets/support/cut", json=body)
+    assert answer.status_code == 201, answer.text
+    lineage = answer.json()["lineage"]
+    assert (lineage["corrections"], lineage["over_limit"], lineage["duplicates"]) == (7, 7, 1)
+    assert answer.json()["rows"] == 31 + 7
+    rows = await scene.rows(2)
+    assert [row["messages"][0]["content"] for row in rows[31:]] == [f"question {n}" for n in range(13, 20)]
+
+
+def _said(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "endpoint"),
+        ({"endpoint": "nothing"}, "endpoint"),
+        ({"endpoint": "chat", "since": "2026-01-01T00:00:00"}, "since"),
+        ({"endpoint": "chat", "since": [7]}, "since"),
+        ({"endpoint": "chat", "minimum_rows": 0}, "minimum_rows"),
+        ({"endpoint": "chat", "rows": 1}, "rows"),
+    ],
+)
+async def test_a_bad_cut_is_refused_with_its_field(house: House, body: dict[str, Any], field: str) -> None:
+    await scene_of(house)
+    answer = await house.ann.post("/v1/datasets/support/cut", json=body)
+    assert answer.status_code == 422, answer.text
+    assert (answer.json().get("field") or answer.json()["errors"][0]["field"]) == field
+
+
+async def test_nobody_cuts_from_somebody_elses_endpoint(house: House) -> None:
+    scene = await scene_of(house)
+    await scene.judged(corrections=25, liked=0)
+    await house.dataset(house.bob, rows=CHAT)
+    for name in ("chat", scene.endpoint_id):
+        answer = await house.bob.post("/v1/datasets/support/cut", json={"endpoint": name})
+        assert (answer.status_code, answer.json()["field"]) == (422, "endpoint")
+
+
+async def test_what_ends_without_a_line_end_or_in_blank_lines_is_gone_on_with(house: House) -> None:
+    scene = await scene_of(house)
+    await scene.judged(corrections=0, liked=1, unjudged=3)
+    for content in (b'{"text": "a"}\n{"text": "b"}', b'{"text": "a"}\n{"text": "b"}\n\n \n'):
+        name = f"lines{len(content)}"
+        headers = {"Content-Type": "application/jsonl"}
+        await house.ann.post("/v1/datasets", params={"name": name}, content=content, headers=headers)
+        cut = await house.ann.post(f"/v1/datasets/{name}/cut", json={"endpoint": "chat", "minimum_rows": 1})
+        assert cut.status_code == 201, cut.text
+        assert (cut.json()["rows"], cut.json()["lineage"]["inputs"], cut.json()["lineage"]["liked"]) == (4, 1, 1)
