@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -10,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, Field
 
 from services.gateway import cutting
-from services.gateway.answers import Answer, KeyReusedError, digest, once
+from services.gateway.answers import Answer, KeyReusedError, answered, digest, once
 from services.gateway.api.auth import Caller
 from services.gateway.api.datasets import shown
 from services.gateway.api.world import Here, Id, IdempotencyKey, World, key_reused, not_found, respond
@@ -49,15 +48,13 @@ async def cut_dataset(
     201 with the new version, 200 if it is a version already (or of a dry run), 422 if there are too few new rows.
     """
     order = await _order(dataset_id, form, here, caller)
-    cutter = Cutter(here.database, here.objects, here.settings)
     if dry_run:
-        return JSONResponse(_previewed(await cutter.look(order)))
-    cut = await cutter.make(order)
-    if cut.refusal:
-        detail = f"{cut.refusal}: lower minimum_rows, begin earlier, or wait for more feedback"
-        raise Problem(422, "There is no new version", detail, counts=cut.counts.as_dict())
+        return JSONResponse(_previewed(await Cutter(here.database, here.objects, here.settings).look(order)))
+    request = digest(f"POST /v1/datasets/{order.parent.name}/cut", form.model_dump_json().encode())
     try:
-        return respond(await _keep(cut, form, here, caller, idempotency_key))
+        async with here.database.transaction() as session:
+            before = await answered(session, caller.tenant_id, idempotency_key, request)
+        return respond(before or await _cut(order, here, idempotency_key, request))
     except KeyReusedError as error:
         raise key_reused(error) from error
     except SupersededError as error:
@@ -86,8 +83,12 @@ async def _order(dataset_id: str, form: CutForm, here: World, caller: Principal)
     )
 
 
-async def _keep(cut: Cut, form: CutForm, here: World, caller: Principal, idempotency_key: str | None) -> Answer:
-    now: datetime = here.now()
+async def _cut(order: Order, here: World, idempotency_key: str | None, request: str) -> Answer:
+    cut = await Cutter(here.database, here.objects, here.settings).make(order)
+    if cut.refusal:
+        detail = f"{cut.refusal}: lower minimum_rows, begin earlier, or wait for more feedback"
+        raise Problem(422, "There is no new version", detail, counts=cut.counts.as_dict())
+    now = here.now()
     async with here.database.transaction() as session:
 
         async def make() -> Answer:
@@ -95,8 +96,7 @@ async def _keep(cut: Cut, form: CutForm, here: World, caller: Principal, idempot
             await tell(session, *facts)
             return Answer(201 if facts else 200, shown(dataset))
 
-        request = digest(f"POST /v1/datasets/{cut.order.parent.name}/cut", form.model_dump_json().encode())
-        return await once(session, caller.tenant_id, idempotency_key, request, make, now=now)
+        return await once(session, order.parent.tenant_id, idempotency_key, request, make, now=now)
 
 
 def _previewed(cut: Cut) -> dict[str, Any]:
