@@ -27,6 +27,7 @@ from services.gateway.api import (
     models,
     objectives,
     plans,
+    playground,
     receipts,
     replays,
     traces,
@@ -40,7 +41,7 @@ from sskai.http import install_problem_handlers
 
 RESOURCES = (
     datasets, models, jobs, plans, replays, endpoints, objectives, drift, receipts, events, traces, figures, chat,
-    infer, feedback, keys, costs, budgets,
+    infer, feedback, keys, costs, budgets, playground,
 )  # fmt: skip
 
 

@@ -426,6 +426,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         "/v1/plans/{plan_id}/replays/{replay_id}": plan["id"],
         "/v1/endpoints/{endpoint_id}": endpoint["id"],
         "/v1/receipts/{job_id}": job["id"],
+        "/v1/endpoints/{endpoint_id}/playground": endpoint["id"],
         OBJECTIVES: endpoint["id"],
         "/v1/budgets/{budget_id}": budget["id"],
         # The monitor knows whose these are: tests/monitor.
