@@ -12,7 +12,7 @@ from services.gateway import playground
 from services.gateway.playground import Way
 from sskai.events import v1 as events
 from tests.gateway.conftest import House
-from tests.gateway.test_api import _trained
+from tests.gateway.test_api import trained
 
 ROWS = [
     {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Where is it?"}]},
@@ -89,13 +89,15 @@ def test_snippets_are_what_they_say_whatever_is_asked() -> None:
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_the_playground_of_a_trained_version(house: House) -> None:
+async def test_the_playground_of_atrained_version(house: House) -> None:
     await house.job(house.ann)
     (submitted,) = await house.told(events.JobSubmitted)
-    await _trained(house, submitted.tenant_id)
+    await trained(house, submitted.tenant_id, dataset_uri=submitted.spec.dataset.uri)
     endpoint = (await house.ann.post("/v1/endpoints", json={"name": "chat", "model": "bot@1"})).json()
     found = (await house.ann.get(f"/v1/endpoints/{endpoint['id']}/playground")).json()
     assert (found["operation"], found["streams"], found["model"]) == ("chat", True, "bot@1")
+    assert found["examples"] == ["0?", "1?", "2?", "3?", "4?"]
+    assert found["body"]["messages"][0]["content"] == "0?"
     assert found["body"]["model"] == "chat"
     assert "/v1/chat/completions" in found["snippets"]["curl"]
     assert {one["name"] for one in found["parameters"]} >= {"temperature", "max_completion_tokens"}

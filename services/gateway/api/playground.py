@@ -59,7 +59,7 @@ async def _behind(
     if model is None or not model.artifact_uri:
         return model, model, None
     base = await library.model(caller.tenant_id, model.base_model_id, here.catalogue)
-    dataset = await library.dataset(caller.tenant_id, model.dataset_uri) if model.dataset_uri else None
+    dataset = await library.dataset_at(caller.tenant_id, model.dataset_uri) if model.dataset_uri else None
     return model, base, dataset
 
 
