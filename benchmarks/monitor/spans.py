@@ -11,7 +11,6 @@ exact one of all that was sent.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import os
@@ -35,7 +34,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from benchmarks.figures import Figure, figure, print_report
+from benchmarks.figures import Figure, figure
 from sskai.local.postgres import Postgres
 from sskai.local.processes import free_ports
 from sskai.testing import fresh_database
@@ -229,18 +228,3 @@ async def measure(
         figure("request_p99", took[len(took) * 99 // 100], "s", None, "lower"),
     ]
     return figures, {"spans_sent": sent, "spans_counted": truth.spans, "memory_first_mib": round(sizes[0] / MIB)}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--series", type=int, default=1_000)
-    parser.add_argument("--senders", type=int, default=4)
-    arguments = parser.parse_args()
-    with Postgres.start(durable=True) as server:
-        figures, more = asyncio.run(measure(server, arguments.minutes, arguments.series, arguments.senders))
-    print_report("spans", figures, **more)
-
-
-if __name__ == "__main__":
-    main()
