@@ -1,6 +1,4 @@
-"""How many spans a second the monitor takes in on one core, how exactly, and in how much memory. One JSON object.
-
-`make bench NAME=spans [ARGS="--minutes 10 --series 1000 --senders 4"]`; a minute by default.
+"""How many spans a second the monitor takes in on one core, how exactly, and in how much memory.
 
 The monitor runs as it is (`services.monitor.main`, its loops included) in a process that may use one core, with a
 PostgreSQL of its own (durable settings) on the others; no broker is there, so spans come by OTLP/HTTP alone. Requests
