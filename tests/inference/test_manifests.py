@@ -69,7 +69,7 @@ def test_the_parts_of_a_pipeline_lie_in_folders() -> None:
     ],
 )
 def test_a_file_of_no_part_of_a_pipeline_is_refused(name: str) -> None:
-    with pytest.raises(ManifestError, match="plain file name|refused"):
+    with pytest.raises(ManifestError, match=r"plain file name|refused"):
         manifests.check_names([*PIPELINE, name])
 
 
