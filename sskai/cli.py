@@ -53,7 +53,7 @@ plan = typer.Typer(
 )
 jobs = typer.Typer(no_args_is_help=True, help="Training jobs.")
 endpoints = typer.Typer(no_args_is_help=True, help="Models that answer.")
-costs = typer.Typer(no_args_is_help=True, help="Receipts.")
+costs = typer.Typer(no_args_is_help=True, help="Receipts, totals, budgets, exports.")
 events = typer.Typer(no_args_is_help=True, help="The event stream.")
 dlq = typer.Typer(no_args_is_help=True, help="Records that could not be handled.")
 for name, group in {
@@ -444,6 +444,38 @@ def chat(model: str, message: str, max_tokens: Annotated[int, typer.Option(min=1
 def receipt(job_id: str) -> None:
     """What a job cost, and what it would have cost on demand."""
     print(json.dumps(connect().receipts.get(job_id), indent=2))
+
+
+@costs.command("totals")
+def cost_totals(
+    group_by: Annotated[str, typer.Option(help="Of day, kind, job, endpoint, project, with commas.")] = "day",
+    since: str | None = None,
+    until: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """What was spent, the same machine time on demand, and the saving; by default of this month."""
+    told = connect().costs.totals(group_by=group_by, since=since, until=until)
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    columns = [*told["group_by"], "spent_usd", "on_demand_usd", "saving_fraction", "machine_seconds"]
+    total = dict.fromkeys(told["group_by"][:1], "all") | told["total"]
+    show([*told["groups"], total], columns, as_json=False)
+
+
+@costs.command("budgets")
+def list_budgets(as_json: AsJson = False) -> None:
+    """Budgets, and what is spent, reserved and left of each."""
+    columns = ["id", "scope", "target", "period", "action", "amount_usd", "spent_usd", "reserved_usd", "left_usd"]
+    show(list(connect().budgets.list()), columns, as_json)
+
+
+@costs.command("export")
+def export_costs(file: Path, since: str | None = None, until: str | None = None) -> None:
+    """Write every row of the ledger as FOCUS 1.2, as FILE.csv or FILE.parquet; by default of this month."""
+    if file.suffix not in {".csv", ".parquet"}:
+        raise typer.BadParameter("FILE ends in .csv or .parquet")
+    print(f"{connect().costs.export(file, since=since, until=until)} bytes")
 
 
 @events.command("tail")

@@ -28,6 +28,8 @@ from typing import Any, TypeAlias
 
 import httpx2
 
+from sskai.client_money import Budgets, Costs
+
 Document: TypeAlias = dict[str, Any]
 Documents: TypeAlias = list[Document]
 
@@ -96,6 +98,8 @@ class Client:
         self.jobs = Jobs(self)
         self.endpoints = Endpoints(self)
         self.receipts = Receipts(self)
+        self.costs = Costs(self)
+        self.budgets = Budgets(self)
         self.traces = Traces(self)
         self.keys = Keys(self)
 
@@ -115,6 +119,16 @@ class Client:
         answer = self._retrying(lambda: self._http.request(method, path, **_with_key(method, options)))
         document: Document = answer.json() if answer.content else {}
         return document
+
+    def save(self, path: str, params: Document, file: Path) -> int:
+        """Write an answer into a file as it comes; returns its bytes. Raises SskaiError."""
+        timeout = httpx2.Timeout(STREAM_SILENCE_SECONDS, connect=5)
+        with self._http.stream("GET", path, params=params, timeout=timeout) as answer:
+            if answer.is_error:
+                answer.read()
+                raise SskaiError(_problem(answer))
+            with file.open("wb") as out:
+                return sum(out.write(piece) for piece in answer.iter_bytes())
 
     def upload(self, path: str, open_body: Callable[[ExitStack], Document], *, timeout_seconds: float) -> Document:
         """A POST whose body is read from files anew at every try."""

@@ -14,6 +14,7 @@ HEADLINES = {
     "fair-share": "waiting behind tenants with a smaller share",
     "budget": "held by its budget",
     "tenant-budget": "held by the tenant's budget",
+    "reserve": "held by a budget that others have reserved",
     "backoff": "pausing before the next try",
 }
 # (seconds, unit): what is longer than 1.5 of a unit is told in it.

@@ -11,9 +11,12 @@ from fastapi import Depends, FastAPI
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
 from services.gateway.api import (
+    budgets,
     chat,
+    costs,
     datasets,
     docs,
+    drift,
     endpoints,
     events,
     feedback,
@@ -24,6 +27,7 @@ from services.gateway.api import (
     models,
     objectives,
     plans,
+    playground,
     receipts,
     replays,
     traces,
@@ -36,8 +40,8 @@ from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
 RESOURCES = (
-    datasets, models, jobs, plans, replays, endpoints, objectives, receipts, events, traces, figures, chat, infer,
-    feedback, keys,
+    datasets, models, jobs, plans, replays, endpoints, objectives, drift, receipts, events, traces, figures, chat,
+    infer, feedback, keys, costs, budgets, playground,
 )  # fmt: skip
 
 
@@ -97,3 +101,4 @@ async def ensure_admin_key(world: World) -> None:
     if key:
         async with world.database.transaction() as session:
             await Keys(session).ensure_admin(key, world.now())
+        world.known_keys.forget()

@@ -35,6 +35,8 @@ class EndpointView(BaseModel):
     scaled_at: datetime | None = None
     replicas: int | None = None
     drifted_at: datetime | None = None
+    drift_signal: str = ""  # of the newest drift, and what it was in words
+    drift_explanation: str = ""
     deletion_requested_at: datetime | None = None
     deleted_at: datetime | None = None
     # The version that was promoted last, and the one that is tried.
@@ -104,7 +106,9 @@ def _scaled(view: EndpointView, event: events.EndpointScaled) -> dict[str, Any]:
 
 def _drifted(view: EndpointView, event: events.DriftDetected) -> dict[str, Any]:
     at = moment(event.detected_at)
-    return {"drifted_at": at} if _newer(at, view.drifted_at) else {}
+    if not _newer(at, view.drifted_at):
+        return {}
+    return {"drifted_at": at, "drift_signal": event.signal, "drift_explanation": event.explanation}
 
 
 def _deletion_requested(_view: EndpointView, event: events.EndpointDeletionRequested) -> dict[str, Any]:

@@ -96,9 +96,16 @@ async def follow_endpoint(event: Any, store: Store, now: datetime) -> list[Messa
 
 async def follow_spend(event: events.SpendRecorded, store: Store, now: datetime) -> list[Message]:
     """Machine time of a job, or of an endpoint's replica."""
+    if event.kind not in ("", "compute"):
+        return await note(event, store, now)  # what is kept or moved, by the day
     if not event.endpoint_id:
         return await follow_job(event, store, now)
     return await note(event, store, now) if await store.pay_for_endpoint(event) else []
+
+
+async def follow_budget(event: events.BudgetThresholdReached, store: Store, now: datetime) -> list[Message]:
+    """A share of a budget is spent: of a job's own, or of another."""
+    return await (note if event.scope not in ("", "job") else follow_job)(event, store, now)
 
 
 async def follow_ready(event: events.EndpointReady, store: Store, now: datetime) -> list[Message]:
@@ -216,7 +223,12 @@ HANDLERS: Handlers = {
     events.EndpointDeletionRequested: follow_endpoint,
     events.EndpointDeleted: follow_endpoint,
     events.SpendRecorded: follow_spend,
-    events.BudgetThresholdReached: follow_job,
+    events.BudgetSet: note,
+    events.BudgetRemoved: note,
+    events.SpendReserveRequested: note,
+    events.SpendReserved: note,
+    events.SpendReserveDeclined: note,
+    events.BudgetThresholdReached: follow_budget,
     events.ReceiptIssued: keep_receipt,
     events.DriftDetected: follow_endpoint,
     events.ObjectiveBreached: note,

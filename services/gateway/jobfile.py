@@ -236,6 +236,7 @@ class JobFile(Form):
     secrets: list[Variable] = Field(default=[], max_length=100)
     objective: Literal["cheapest", "fastest", "cheapest-within-deadline", "fastest-within-budget"] = "cheapest"
     priority: Literal["low", "normal", "high"] = "normal"  # which of the waiting jobs goes first
+    project: Name | None = None  # whose budget pays
 
 
 def require_trainable(job: JobFile) -> None:
@@ -307,6 +308,7 @@ def to_spec(
         objective=_OBJECTIVES[job.objective],
         priority=_PRIORITIES[job.priority],
         exports=sorted(set(job.export)),
+        project=job.project or "",
     )
     if job.deadline is not None:
         spec.deadline.CopyFrom(timestamp(deadline(job.deadline, now)))

@@ -218,6 +218,22 @@ class ReceiptRow(Base):
     issued_at: Mapped[datetime]
 
 
+class BudgetRow(Base):
+    """How much may be spent on what; see `budgets.py`."""
+
+    __tablename__ = "budgets"
+
+    budget_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(index=True)
+    scope: Mapped[str]
+    target: Mapped[str]
+    period: Mapped[str]
+    action: Mapped[str]
+    amount_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    thresholds: Mapped[list[float]] = mapped_column(JSONB)
+    set_at: Mapped[datetime]
+
+
 class RetrainRow(Base):
     """Which job answers a RetrainRequested: one, however often it is told."""
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from google.protobuf.message import Message
 
 from services.inference import rolling
+from services.inference.budget_store import BudgetStore
 from services.inference.domain import Endpoint, State, kind_of
 from services.inference.replica_set import Reason
 from services.inference.replica_store import ReplicaStore, end
@@ -37,7 +38,9 @@ async def remember_endpoint(event: events.EndpointRequested, store: Store, now: 
     )
     await store.add(endpoint)
     if endpoint.in_pods:
-        await ReplicaStore(store.session).add_set(endpoint, event.replicas, event.placements, event.engine)
+        await ReplicaStore(store.session).add_set(
+            endpoint, event.replicas, event.placements, event.engine, event.project
+        )
     return []
 
 
@@ -115,6 +118,38 @@ async def note_loss(event: events.MachineLost, store: Store, now: datetime) -> l
     return []
 
 
+async def keep_budget(event: events.BudgetSet, store: Store, _now: datetime) -> list[Message]:
+    """From now on replicas under it reserve what they spend."""
+    await BudgetStore(store.session).keep(event)
+    return []
+
+
+async def drop_budget(event: events.BudgetRemoved, store: Store, _now: datetime) -> list[Message]:
+    """It stops nobody any more."""
+    await BudgetStore(store.session).drop(event)
+    return []
+
+
+async def spend_reserved(event: events.SpendReserved, store: Store, _now: datetime) -> list[Message]:
+    """Replicas may spend so much."""
+    row = await ReplicaStore(store.session).purse(event.job_id, event.tenant_id)
+    if row is not None:
+        row.limit_nano_usd = max(event.limit_nano_usd, row.limit_nano_usd or 0)
+        if event.number == row.ask_number:
+            row.asking = False
+            await store.session.flush()
+            await ReplicaStore(store.session).wake(row.endpoint_id)
+    return []
+
+
+async def spend_declined(event: events.SpendReserveDeclined, store: Store, _now: datetime) -> list[Message]:
+    """A budget has not so much left: replicas go on as far as they have reserved. The request stays open."""
+    row = await ReplicaStore(store.session).purse(event.job_id, event.tenant_id)
+    if row is not None and event.number == row.ask_number:
+        row.limit_nano_usd = max(event.limit_nano_usd, row.limit_nano_usd or 0)
+    return []
+
+
 HANDLERS: Handlers = {
     events.EndpointRequested: remember_endpoint,
     events.EndpointDeletionRequested: begin_deletion,
@@ -123,4 +158,8 @@ HANDLERS: Handlers = {
     events.ModelEvaluated: keep_evaluation,
     events.InterruptionNoticed: note_interruption,
     events.MachineLost: note_loss,
+    events.BudgetSet: keep_budget,
+    events.BudgetRemoved: drop_budget,
+    events.SpendReserved: spend_reserved,
+    events.SpendReserveDeclined: spend_declined,
 }

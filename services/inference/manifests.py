@@ -26,6 +26,11 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 PIPELINE = "model_index.json"  # of diffusers; the pipeline's parts lie in folders of their own
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 PIPELINE_ADAPTER = "pytorch_lora_weights.safetensors"  # diffusers' name for it
+OF_A_PIPELINE = "diffusers-lora"
+DECLARED_FILES: dict[str | None, tuple[str, ...]] = {
+    OWN_MODEL: OWN_MODEL_FILES,
+    OF_A_PIPELINE: (PIPELINE_ADAPTER,),
+}  # what such a result must have
 
 
 class Kind(StrEnum):
@@ -109,11 +114,11 @@ def kind_of(read: Callable[[str], bytes], files: Collection[str]) -> Kind:
     try:
         about = json.loads(read(DECLARATION)) if DECLARATION in files else {}
         declared = about.get("kind")
-        if declared not in (None, "adapter", "transformers", "diffusers-lora", OWN_MODEL):
+        if declared not in (None, "adapter", "transformers", *DECLARED_FILES):
             raise ManifestError(f"a result of kind {declared!r} is not served here")
+        if missing := sorted(set(DECLARED_FILES.get(declared, ())) - set(files)):
+            raise ManifestError(f"{', '.join(missing)} is missing")
         if declared == OWN_MODEL:
-            if missing := sorted(set(OWN_MODEL_FILES) - set(files)):
-                raise ManifestError(f"{', '.join(missing)} is missing")
             return Kind.OWN_MODEL
         if code := sorted(name for name in files if name.endswith(SOURCE_SUFFIX)):
             raise ManifestError(f"{', '.join(code)} is refused: a result of kind {declared!r} holds no code")

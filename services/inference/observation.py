@@ -172,8 +172,8 @@ class Observation:
         self._span.set_attribute("gen_ai.response.id", self.inference_id)
         if self._endpoint is not None and outcome != "disconnected":
             self._tally.add(self._endpoint, self.inference_id, seconds, answered=outcome == "answered", shadow=False)
-        if outcome == "answered":
-            self._sample(seconds)
+        if outcome != "disconnected":
+            self._sample(seconds, error="" if outcome == "answered" else outcome)
         self._span.end()
 
     def _work(self) -> None:
@@ -194,9 +194,10 @@ class Observation:
         metrics.PROMPT_TOKENS.labels(**self._labels, cache="hit").inc(work.cached_tokens)
         metrics.PROMPT_TOKENS.labels(**self._labels, cache="miss").inc(self._input_tokens - work.cached_tokens)
 
-    def _sample(self, seconds: float) -> None:
+    def _sample(self, seconds: float, error: str) -> None:
+        """Tell of the request if it is drawn. Failures are drawn as answers are: their share is a figure of health."""
         endpoint, last = self._endpoint, self._last.get(0)
-        if endpoint is None or last is None or not self.asker.sampled:
+        if endpoint is None or not self.asker.sampled or (last is None and not error):
             return
         if not domain.is_sampled(endpoint.sample_rate, random.random()):
             return
@@ -209,11 +210,12 @@ class Observation:
             input_text=domain.redacted(self._input_text),
             output_text=domain.redacted(self.text),
             input_tokens=self._input_tokens,
-            output_tokens=last.output_tokens,
+            output_tokens=last.output_tokens if last else 0,
             duration_seconds=seconds,
             time_to_first_token_seconds=self._first_token_seconds or seconds,
-            finish_reason=last.finish_reason or "",
-            mean_logprob=last.mean_logprob,
+            finish_reason=(last.finish_reason or "") if last else "",
+            mean_logprob=last.mean_logprob if last else 0.0,
             at=timestamp(datetime.now(UTC)),
+            error=error,
         )
         self._samples.add(sample, trace.set_span_in_context(self._span))

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     DELETED = "deleted"
     NEW_VERSION = "new-version"
     CHEAPER = "cheaper-machine"
+    BUDGET = "budget"  # what was reserved for it is nearly spent
     INTERRUPTED = "interrupted"
     MACHINE_LOST = "machine-lost"
     LEFT = "left"  # it said itself that it drains
@@ -159,13 +160,13 @@ def is_spot(placement: events.Placement) -> bool:
     return placement.capacity_type == events.CAPACITY_TYPE_SPOT
 
 
-def clear(replicas: Sequence[Replica], limits: Limits, now: datetime) -> Step:
-    """Of an endpoint that nobody wants any more."""
+def clear(replicas: Sequence[Replica], limits: Limits, now: datetime, reason: Reason = Reason.DELETED) -> Step:
+    """Of an endpoint that nobody wants, or pays for, any more."""
     live = [one for one in replicas if one.live]
     young = [one for one in live if one.state in (ReplicaState.REQUESTED, ReplicaState.LAUNCHING)]
     return Step(
-        drain=tuple((one, Reason.DELETED) for one in live if one.ready),
-        end=(*((one, Reason.DELETED) for one in young), *_overdue(live, limits, now)),
+        drain=tuple((one, reason) for one in live if one.ready),
+        end=(*((one, reason) for one in young), *_overdue(live, limits, now)),
     )
 
 

@@ -78,6 +78,7 @@ class ReplicaStore:
         count: events.ReplicaCount,
         placements: Iterable[events.Placement],
         engine: str,
+        project: str = "",
     ) -> None:
         """Of a new endpoint, due at once; one that is known already stays as it is."""
         maximum = max(1, count.maximum, count.minimum)
@@ -91,6 +92,7 @@ class ReplicaStore:
                 on_demand=min(count.on_demand, maximum),
                 most_tokens_per_second=count.tokens_per_second,
                 engine=engine,
+                project=project,
                 placements=[placement_dict(one) for one in placements],
                 # One comes at once, also where none is needed later: it shows that the weights can be served.
                 wanted=max(1, count.minimum),
@@ -106,7 +108,7 @@ class ReplicaStore:
         if row is not None:
             placements = [placement_of(one) for one in row.placements]
             count = events.ReplicaCount(minimum=1, maximum=1, tokens_per_second=row.most_tokens_per_second)
-            await self.add_set(endpoint, count, placements, row.engine)
+            await self.add_set(endpoint, count, placements, row.engine, row.project)
 
     async def claimed_set(self, row: ReplicaSetRow) -> ReplicaSetRow | None:
         """The set as it is now, locked; None: the claim was lost."""
@@ -185,6 +187,12 @@ class ReplicaStore:
             .where(ReplicaSetRow.endpoint_id.in_(endpoint_ids))
             .values(asked_at=now, due_at=func.clock_timestamp())
         )
+
+    async def purse(self, endpoint_id: str, tenant_id: str) -> ReplicaSetRow | None:
+        """The set, locked."""
+        statement = select(ReplicaSetRow).filter_by(endpoint_id=endpoint_id, tenant_id=tenant_id)
+        found: ReplicaSetRow | None = await self.session.scalar(statement.with_for_update())
+        return found
 
     async def count_tokens(self, endpoint_id: str, input_tokens: int, output_tokens: int) -> None:
         await self.session.execute(

@@ -9,10 +9,12 @@ from datetime import datetime
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.inference import replica_failures, replica_pods, replica_set, replica_store, scaling, spending
+from services.inference import replica_failures, replica_pods, replica_set, replica_store, reserving, scaling, spending
+from services.inference.budget_store import BudgetStore
 from services.inference.domain import Endpoint, State
-from services.inference.replica_set import History, Limits, Replica, ReplicaState, Step, Wish
+from services.inference.replica_set import History, Limits, Reason, Replica, ReplicaState, Step, Wish
 from services.inference.replica_store import ReplicaStore, placement_of, replica_of
+from services.inference.reserving import Purse, Terms
 from services.inference.settings import Settings
 from services.inference.store import Store
 from services.inference.tables import ReplicaRow, ReplicaSetRow
@@ -54,7 +56,7 @@ class Turn:
         newest = await store.newest(row.endpoint_id, REMEMBERED)
         history = replica_set.learn(newest, self.settings.replica_denial_seconds, now)
         endpoint = await self._failed(endpoint, replicas, history)
-        step = self._step(endpoint, replicas, history)
+        step = await self._within_budget(endpoint, replicas, self._step(endpoint, replicas, history))
         replicas = _after(replicas, step, now)
         for one in replicas:
             replica_store.write(rows[one.number], one)
@@ -66,6 +68,7 @@ class Turn:
         await self._meter(endpoint, rows, replicas)
         endpoint = await self._settle(endpoint, replicas)
         if endpoint.state in (State.DELETED, State.FAILED) and not rows:
+            await self._give_back(endpoint)
             return None
         return await self._acts(endpoint, list(rows.values()))
 
@@ -107,6 +110,46 @@ class Turn:
         )
         return replica_set.decide(wish, replicas, limits, self.now, self.listening_since)
 
+    async def _within_budget(self, endpoint: Endpoint, replicas: Sequence[Replica], step: Step) -> Step:
+        """The step as far as money was reserved for it, where a budget stops what passes it."""
+        row, settings = self.row, self.settings
+        if not await BudgetStore(self.session).covers(row.tenant_id, endpoint.told_as, row.project):
+            row.limit_nano_usd, row.asking = None, False
+            return step
+        verdict = reserving.look(
+            Purse(row.limit_nano_usd, row.spent_nano_usd, row.asking),
+            sum(one.placement.price_usd_per_hour for one in replicas if one.live),
+            sum(one.price_usd_per_hour for one in step.launch),
+            Terms(settings.replica_metering_seconds, settings.replica_drain_seconds),
+        )
+        if verdict.ask is not None and endpoint.answers:
+            row.asking = True
+            await self._ask(endpoint, *verdict.ask)
+        if verdict.must_stop:
+            return replica_set.clear(replicas, limits_of(settings), self.now, Reason.BUDGET)
+        return step if verdict.may_launch else replace(step, launch=())
+
+    async def _give_back(self, endpoint: Endpoint) -> None:
+        """It wants no more than it has spent: what was reserved beyond that is free."""
+        if self.row.limit_nano_usd is not None or self.row.asking:
+            await self._ask(endpoint, self.row.spent_nano_usd, self.row.spent_nano_usd)
+            self.row.limit_nano_usd, self.row.asking = None, False
+
+    async def _ask(self, endpoint: Endpoint, minimum: int, wanted: int) -> None:
+        self.row.ask_number += 1
+        request = events.SpendReserveRequested(
+            job_id=self.row.endpoint_id,
+            tenant_id=self.row.tenant_id,
+            number=self.row.ask_number,
+            project=self.row.project,
+            endpoint_id=endpoint.told_as,
+            spent_nano_usd=self.row.spent_nano_usd,
+            minimum_nano_usd=minimum,
+            wanted_nano_usd=wanted,
+            requested_at=timestamp(self.now),
+        )
+        await tell(self.session, request)
+
     async def _meter(self, endpoint: Endpoint, rows: dict[int, ReplicaRow], replicas: Sequence[Replica]) -> None:
         row = self.row
         for one in replicas:
@@ -116,6 +159,7 @@ class Turn:
             if spent is None:
                 continue
             row.intervals += 1
+            row.spent_nano_usd += spent.amount_nano_usd
             spent.input_tokens = row.input_tokens - row.told_input_tokens
             spent.output_tokens = row.output_tokens - row.told_output_tokens
             row.told_input_tokens, row.told_output_tokens = row.input_tokens, row.output_tokens

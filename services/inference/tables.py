@@ -187,6 +187,25 @@ class ReplicaSetRow(Claimable, Base):
     told_input_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     told_output_tokens: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     traceparent: Mapped[str] = mapped_column(Text, server_default=text("''"))  # of the request for the endpoint
+    # What its replicas cost so far, and have reserved of budgets (reserving.Purse); the number of the newest request.
+    project: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    spent_nano_usd: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    limit_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    ask_number: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    asking: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class BudgetRow(Base):
+    """A budget as it was set last; `stops` false: it was removed, or only warns."""
+
+    __tablename__ = "budgets"
+
+    budget_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(Text, index=True)
+    scope: Mapped[str] = mapped_column(Text)
+    target: Mapped[str] = mapped_column(Text)
+    stops: Mapped[bool]
+    set_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 
 class ReplicaRow(Base):

@@ -19,7 +19,10 @@ from services.inference.promotion import Figures, Rollout
 from services.inference.rollouts import Rollouts, rollout_of
 from services.inference.tables import AnswerRow, EndpointRow, FeedbackRow, RolloutRow
 from services.inference.tally import Tally
+from sskai.contract import timestamp
 from sskai.database import Database
+from sskai.delivery import tell
+from sskai.events import v1 as events
 
 MAX_BODY_BYTES = 64 * 1024
 LABEL_SCORES = {"up": 1.0, "good": 1.0, "positive": 1.0, "down": 0.0, "bad": 0.0, "negative": 0.0}
@@ -98,6 +101,7 @@ async def _keep(session: AsyncSession, tenant_id: str, form: FeedbackForm) -> di
     newer = {name: values[name] for name in ("score", "label", "correction", "at")}
     statement = upsert(FeedbackRow).values(values)
     await session.execute(statement.on_conflict_do_update(index_elements=["inference_id"], set_=newer))
+    await tell(session, await _given(session, answer, values))
     return {
         "object": "feedback",
         "id": form.id,
@@ -106,6 +110,26 @@ async def _keep(session: AsyncSession, tenant_id: str, form: FeedbackForm) -> di
         "score": score,
         "label": form.label or None,
     }
+
+
+async def _given(session: AsyncSession, answer: AnswerRow, values: dict[str, Any]) -> events.FeedbackGiven:
+    rollout = await session.get(RolloutRow, answer.rollout_id) if answer.rollout_id else None
+    endpoint = await session.get(EndpointRow, answer.endpoint_id)
+    # In a rollout the version says which of the two models it is of.
+    tried = rollout if rollout is not None and rollout.version == answer.version else endpoint
+    given = events.FeedbackGiven(
+        endpoint_id=answer.endpoint_id,
+        tenant_id=answer.tenant_id,
+        inference_id=answer.inference_id,
+        model_id=tried.model_id if tried is not None else "",
+        version=answer.version,
+        label=values["label"],
+        correction=values["correction"],
+        given_at=timestamp(values["at"]),
+    )
+    if values["score"] is not None:
+        given.score = values["score"]
+    return given
 
 
 async def _traffic(session: AsyncSession, row: EndpointRow) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
@@ -16,9 +15,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from psycopg.errors import QueryCanceled
 from sqlalchemy.exc import DBAPIError
 
-from services.monitor import objectives, otlp
+from services.monitor import money_api, objectives, otlp
+from services.monitor.callers import Tenant
 from services.monitor.cells import Cells
 from services.monitor.counting import RETENTION
+from services.monitor.drift_store import DriftStore
+from services.monitor.drift_view import endpoint_drift
+from services.monitor.drift_watch import Rules
 from services.monitor.figures import FigureQuery, exemplars
 from services.monitor.ingest import BusyError, Ingest
 from services.monitor.metrics import SPANS
@@ -38,7 +41,11 @@ _INVALID_ARGUMENT, _RESOURCE_EXHAUSTED = 3, 8
 
 
 def build(
-    database: Database, ingest: Ingest, internal_token: str, retention: Mapping[int, timedelta] | None = None
+    database: Database,
+    ingest: Ingest,
+    internal_token: str,
+    retention: Mapping[int, timedelta] | None = None,
+    drift_alpha: float = Rules().alpha,
 ) -> FastAPI:
     """The app. Reading needs the internal token and a tenant, which only the gateway sends; OTLP needs neither.
 
@@ -48,7 +55,8 @@ def build(
     app.state.internal_token = internal_token
     install_problem_handlers(app)
     _add_otlp(app, ingest)
-    _add_reads(app, database, retention or RETENTION)
+    _add_reads(app, database, retention or RETENTION, drift_alpha)
+    money_api.add(app, database)
     return app
 
 
@@ -104,22 +112,7 @@ def _answer(status: int, message: Message, content_type: str) -> Response:
     return Response(message.SerializeToString(), status, media_type=otlp.PROTOBUF)
 
 
-def _tenant(
-    request: Request, x_sskai_tenant: Annotated[str, Header()] = "", x_sskai_internal: Annotated[str, Header()] = ""
-) -> str:
-    token: str = request.app.state.internal_token
-    # Without a token set nobody is the gateway: an empty one must not open the door to everybody.
-    if not token or not hmac.compare_digest(x_sskai_internal.encode(), token.encode()):
-        raise Problem(403, "Only the gateway may ask", "X-SSKAI-Internal is missing or wrong")
-    if not x_sskai_tenant:
-        raise Problem(400, "No tenant", "X-SSKAI-Tenant says whose data is asked for")
-    return x_sskai_tenant
-
-
-Tenant = Annotated[str, Depends(_tenant)]
-
-
-def _add_reads(app: FastAPI, database: Database, retention: Mapping[int, timedelta]) -> None:
+def _add_reads(app: FastAPI, database: Database, retention: Mapping[int, timedelta], drift_alpha: float) -> None:
     @app.get("/v1/traces/{trace_id}")
     async def trace(trace_id: str, tenant_id: Tenant, shape: Literal["list", "tree"] = "list") -> Response:
         """A trace in tree order: parents before children, each span with its depth, start offset and duration.
@@ -173,6 +166,17 @@ def _add_reads(app: FastAPI, database: Database, retention: Mapping[int, timedel
         async with database.transaction() as session:
             rows = await ObjectiveStore(session).of_endpoint(endpoint_id, tenant_id)
         return {"object": "list", "data": [_objective(row) for row in rows]}
+
+    @app.get("/v1/drift/{endpoint_id}")
+    async def drift(endpoint_id: str, tenant_id: Tenant) -> dict[str, Any]:
+        """How the drift tests of an endpoint's versions stand, and what they have told."""
+        async with database.transaction() as session:
+            versions = await endpoint_drift(DriftStore(session), endpoint_id, tenant_id, drift_alpha)
+        if not versions:
+            raise Problem(
+                404, "No samples", f"{endpoint_id} is not known here, not yours, or was not asked anything yet"
+            )
+        return {"object": "endpoint.drift", "endpoint_id": endpoint_id, "versions": versions}
 
     @app.get("/v1/receipts/{job_id}")
     async def receipt(job_id: str, tenant_id: Tenant) -> dict[str, Any]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+
+from services.monitor.drift_watch import Rules as DriftRules
+from sskai.events import v1 as events
 
 NANO_USD_PER_USD = 1_000_000_000
 
@@ -22,15 +25,14 @@ SUBMISSION_LIMIT_SECONDS = 600.0
 class Rules:
     """What the operator set."""
 
-    drift_alpha: float = 0.01  # the chance of ever crying wolf in one test
-    drift_min_samples: int = 20
+    drift: DriftRules = field(default_factory=DriftRules)
     retrain_enabled: bool = True
     retrain_cooldown_seconds: float = 3600.0
+    objects_region: str = ""  # where data and checkpoints are; empty: nobody said, and no traffic is metered
+    checkpoint_retention_hours: float = 24.0  # after a job's end, as the trainer's service has it
+    usd_per_gb_month: float = 0.023  # kept in the object store; storage.py says where from
+    usd_per_gb_between_regions: float = 0.02
     retrain_budget_usd_per_30_days: float | None = None  # per endpoint; None: the jobs' own budgets are the limit
-
-    @property
-    def drift_threshold(self) -> float:
-        return 1 / self.drift_alpha
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,15 @@ def thresholds_reached(spent_nano_usd: int, budget_nano_usd: int | None, told: f
     if not budget_nano_usd:
         return []
     return [part for part in BUDGET_FRACTIONS if part > told and spent_nano_usd >= part * budget_nano_usd]
+
+
+def naive_choice(candidate: events.Candidate) -> dict[str, Any]:
+    """What a receipt says of the choice of somebody who does not plan, as it was predicted."""
+    return {
+        "instance_type": candidate.placement.instance_type,
+        "nano_usd": nano_usd(candidate.total_usd.expected),
+        "seconds": 3600 * candidate.hours.expected,
+    }
 
 
 def nano_usd(usd: float) -> int:

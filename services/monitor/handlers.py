@@ -8,9 +8,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.monitor import domain, drift
+from services.monitor import domain, spend_handlers
 from services.monitor.domain import NANO_USD_PER_USD, Endpoint
-from services.monitor.metrics import DRIFT_DETECTIONS, DRIFT_P_VALUE, RETRAIN_DECISIONS
+from services.monitor.drift_handlers import follow_promotion, follow_rollback, take_feedback, test_for_drift
+from services.monitor.metrics import RETRAIN_DECISIONS
 from services.monitor.objective_store import ObjectiveStore
 from services.monitor.store import Store
 from services.monitor.tables import JobRow
@@ -27,6 +28,9 @@ async def open_account(event: events.JobSubmitted, store: Store, now: datetime) 
     job.submitted_at = moment(event.submitted_at)
     if event.spec.HasField("budget_usd"):
         job.budget_nano_usd = domain.nano_usd(event.spec.budget_usd)
+    job.dataset_bytes = event.spec.dataset.bytes
+    job.weights_are_ours = event.spec.model.uri.startswith("s3://")
+    await spend_handlers.know_job(event, store)
     if event.spec.HasField("retrain_of"):
         job.retrain_endpoint_id = event.spec.retrain_of.endpoint_id
         endpoint = await store.endpoint(job.retrain_endpoint_id)
@@ -38,14 +42,11 @@ async def open_account(event: events.JobSubmitted, store: Store, now: datetime) 
 async def record_spend(event: events.SpendRecorded, store: Store, now: datetime) -> list[Message]:
     if event.machine_id:
         await store.cloud(now).is_ours([event.machine_id], event.tenant_id)
-    if event.endpoint_id:
-        # Of a replica: there is no job with a budget of its own.
-        await store.add_spend(event)
-        return []
+    is_new, told = await spend_handlers.record(event, store, now)
+    if not is_new or event.endpoint_id or event.kind not in ("", "compute"):
+        return told  # of no job's machine: there is no job's own budget
     job = await store.job(event.job_id, event.tenant_id)
-    if not await store.add_spend(event):
-        return []
-    return await _thresholds(job, store, now)
+    return told + await _thresholds(job, store, now)
 
 
 async def _thresholds(job: JobRow, store: Store, now: datetime) -> list[Message]:
@@ -71,6 +72,19 @@ async def note_attempt(event: events.AttemptStarted, store: Store, now: datetime
     await store.attempt(event.job_id, event.tenant_id, event.attempt)
     machine_ids = {*event.member_ids, event.machine_id} - {""}
     await store.cloud(now).is_ours(machine_ids, event.tenant_id)
+    await store.place_attempt(event)
+    await spend_handlers.begin_egress(event, store)
+    return []
+
+
+async def note_plan(event: events.PlanProposed, store: Store, _now: datetime) -> list[Message]:
+    """What somebody would have taken who does not plan: by the job's first plan."""
+    if event.preview or event.after_attempt or event.cause not in {"", "submitted"}:
+        return []
+    job = await store.job(event.job_id, event.tenant_id)
+    job.planned, job.weight_bytes = True, event.profile.weight_bytes
+    if event.HasField("naive"):
+        job.naive = domain.naive_choice(event.naive)
     return []
 
 
@@ -83,6 +97,7 @@ async def note_progress(event: events.AttemptProgressed, store: Store, _now: dat
 async def note_step(event: events.CheckpointCommitted, store: Store, _now: datetime) -> list[Message]:
     log = await store.attempt(event.job_id, event.tenant_id, event.attempt)
     await store.save_attempt(event.job_id, log.stepped(event.step, moment(event.at)))
+    await spend_handlers.keep_checkpoint(event, store)
     return []
 
 
@@ -143,6 +158,9 @@ async def _close(
     job.ended_at = moment(event.ended_at)
     job.closed_at = job.due_at = now  # the receipt is due
     job.traceparent = telemetry.current_traceparent()
+    if job.submitted_at is None and event.HasField("submitted_at"):
+        job.submitted_at = moment(event.submitted_at)
+    await spend_handlers.end_job(job.job_id, job.ended_at, store)
     if job.retrain_endpoint_id and (endpoint := await store.endpoint(job.retrain_endpoint_id)):
         await store.save_endpoint(endpoint.retrain_ended(job.job_id, now))
     return []
@@ -164,6 +182,7 @@ async def note_end_of_machine(
 
 async def remember_version(event: events.ModelVersionReady, store: Store, _now: datetime) -> list[Message]:
     await store.add_model_version(event)
+    await spend_handlers.keep_version(event, store)
     return []
 
 
@@ -171,56 +190,21 @@ async def watch_endpoint(event: events.EndpointReady, store: Store, _now: dateti
     endpoint = await store.endpoint(event.endpoint_id) or Endpoint(event.endpoint_id, event.tenant_id)
     endpoint = endpoint.serving(event.model_id, event.version)
     await store.save_endpoint(endpoint)
-    if endpoint.version:
-        await store.want_reference(endpoint)
+    await store.want_reference(endpoint.tenant_id, endpoint.model_id, endpoint.version)
     return []
 
 
-async def leave_endpoint(event: events.EndpointDeleted, store: Store, _now: datetime) -> list[Message]:
+async def leave_endpoint(event: events.EndpointDeleted, store: Store, now: datetime) -> list[Message]:
     endpoint = await store.endpoint(event.endpoint_id) or Endpoint(event.endpoint_id, event.tenant_id)
     await store.save_endpoint(replace(endpoint, deleted=True))
     await ObjectiveStore(store.session).drop(event.endpoint_id, event.tenant_id)
+    await spend_handlers.leave_endpoint(event, store, now)
     return []
 
 
 async def set_objectives(event: events.EndpointObjectivesSet, store: Store, _now: datetime) -> list[Message]:
     await ObjectiveStore(store.session).set(event)
     return []
-
-
-async def test_for_drift(event: events.InferenceSampled, store: Store, now: datetime) -> list[Message]:
-    reference = await store.reference(event.model_id, event.version)
-    if reference is None:
-        return []
-    test = await store.drift_test(event.endpoint_id, event.model_id, event.version)
-    p = drift.p_value(
-        score := reference.novelty(event.input_text),
-        reference.calibration,
-        test.scores,
-        drift.tie_break(event.inference_id),
-    )
-    DRIFT_P_VALUE.observe(p)
-    test = test.observe(score, p)
-    if test.samples < store.rules.drift_min_samples or test.capital < store.rules.drift_threshold:
-        await store.save_drift_test(event, drift.Martingale() if test.samples >= drift.MAX_SAMPLES else test)
-        return []
-    await store.save_drift_test(event, drift.Martingale())
-    DRIFT_DETECTIONS.labels(signal=drift.SIGNAL).inc()
-    return [
-        events.DriftDetected(
-            endpoint_id=event.endpoint_id,
-            tenant_id=event.tenant_id,
-            model_id=event.model_id,
-            version=event.version,
-            signal=drift.SIGNAL,
-            test=drift.TEST,
-            statistic=test.capital,
-            threshold=store.rules.drift_threshold,
-            sample_size=test.samples,
-            reference_size=reference.size,
-            detected_at=timestamp(now),
-        )
-    ]
 
 
 async def decide_retraining(event: events.DriftDetected, store: Store, now: datetime) -> list[Message]:
@@ -255,7 +239,7 @@ async def decide_retraining(event: events.DriftDetected, store: Store, now: date
             version=event.version,
             parent_job_id=parent_job_id,
             reason=f"{event.signal} drifted: {event.test} {event.statistic:.4g} reached {event.threshold:.4g} "
-            f"after {event.sample_size} requests",
+            f"after {event.sample_size} samples. {event.explanation}".strip(),
             requested_at=timestamp(now),
         )
     ]
@@ -264,6 +248,7 @@ async def decide_retraining(event: events.DriftDetected, store: Store, now: date
 HANDLERS: Handlers = {
     events.JobSubmitted: open_account,
     events.SpendRecorded: record_spend,
+    events.PlanProposed: note_plan,
     events.AttemptStarted: note_attempt,
     events.AttemptProgressed: note_progress,
     events.CheckpointCommitted: note_step,
@@ -281,6 +266,10 @@ HANDLERS: Handlers = {
     events.EndpointReady: watch_endpoint,
     events.EndpointDeleted: leave_endpoint,
     events.EndpointObjectivesSet: set_objectives,
+    events.ModelPromoted: follow_promotion,
+    events.ModelRolledBack: follow_rollback,
     events.InferenceSampled: test_for_drift,
+    events.FeedbackGiven: take_feedback,
     events.DriftDetected: decide_retraining,
+    **spend_handlers.HANDLERS,
 }

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.monitor.cells import LABELS, ROLL_LIMIT, Cells
 from services.monitor.counting import DURATION, WINDOWS_SECONDS, Series
+from services.monitor.drift_store import DriftStore
 from services.monitor.ingest import Sampler
 from services.monitor.sketches import BASE, quantile
 from services.monitor.span_store import DELETE_LIMIT, SpanStore
@@ -64,7 +65,7 @@ async def forget(
     max_stored_spans: int,
     figures_retention: Mapping[int, timedelta],
 ) -> None:
-    """Delete traces and windows past their time or beyond the limit."""
+    """Delete traces, windows and drift tests past their time or beyond the limit."""
     now = datetime.now(UTC)
     gone = DELETE_LIMIT
     while gone == DELETE_LIMIT:
@@ -72,3 +73,5 @@ async def forget(
             gone = await SpanStore(session).forget(now, timedelta(days=trace_retention_days), max_stored_spans)
     async with database.transaction() as session:
         await Cells(session).forget(now, figures_retention)
+    async with database.transaction() as session:
+        await DriftStore(session).forget(now)

@@ -19,15 +19,25 @@ and training again in two. A step is lost when a later attempt resumed below it 
 The same work on demand is one uninterrupted run: all useful time, one start-up (the head of the first attempt that
 made a step) and one end (the tail of the last attempt), each at the on-demand price of the machine it ran on.
 A lost second costs what its attempt paid for it on average.
+
+    restart  = overhead - (that one start-up and one end)           what interruptions cost beside lost work
+    waiting  = submission to end, less the time in which any machine was metered
+    saving   = 1 - paid / the same work on demand
+    naive    = 1 - paid / what the first plan predicted of one well-known machine on demand (PlanProposed.naive)
+    saved    = that prediction's time - submission to end           negative: cheaper, and later
+
+Both references are told: the first is this job's own work at list price, counted from what it did; the second is a
+prediction of what somebody would have rented who does not plan. Only a job that succeeded is compared with the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from itertools import groupby
+from typing import Any
 
 _MICROSECOND = timedelta(microseconds=1)
 _MICROSECONDS_PER_SECOND = 1_000_000
@@ -132,6 +142,24 @@ class Receipt:
     lost_nano_usd: int
     on_demand_nano_usd: int
     saving_fraction: float  # 1 - paid / on demand; 0 where nothing would have been paid
+    restart_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    naive_nano_usd: int | None = None
+    naive_seconds: float | None = None
+    naive_instance_type: str = ""
+    naive_saving_fraction: float | None = None
+    time_saved_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What the account knows of a job beside its machines. `naive`: of its first plan, as `naive_choice` has it."""
+
+    submitted_at: datetime | None = None
+    ended_at: datetime | None = None
+    succeeded: bool = False
+    naive: Mapping[str, Any] | None = None
 
 
 def complete(rows: Iterable[Row], metered_intervals: int) -> bool:
@@ -139,7 +167,7 @@ def complete(rows: Iterable[Row], metered_intervals: int) -> bool:
     return set(range(1, metered_intervals + 1)) <= {row.interval for row in rows}
 
 
-def receipt(rows: Sequence[Row], logs: Sequence[AttemptLog]) -> Receipt:
+def receipt(rows: Sequence[Row], logs: Sequence[AttemptLog], life: Life = Life()) -> Receipt:
     """The receipt of a job's rows (each interval once) and its attempts' logs, both in any order."""
     by_number = {log.attempt: log for log in logs}
     ordered = sorted(rows, key=lambda row: (row.attempt, row.interval))
@@ -152,7 +180,8 @@ def receipt(rows: Sequence[Row], logs: Sequence[AttemptLog]) -> Receipt:
     machine = sum((share.machine for share in shares), Fraction(0))
     useful = sum((share.useful for share in shares), Fraction(0))
     lost = sum((share.lost for share in shares), Fraction(0))
-    return Receipt(
+    needed = _needed_overhead(shares)
+    told = Receipt(
         intervals=len(rows),
         attempts=len({row.attempt for row in rows} | by_number.keys()),
         interruptions=sum(log.stopped and log.requeued for log in logs),
@@ -164,6 +193,49 @@ def receipt(rows: Sequence[Row], logs: Sequence[AttemptLog]) -> Receipt:
         lost_nano_usd=_half_up(sum((share.lost * share.price for share in shares), Fraction(0))),
         on_demand_nano_usd=on_demand,
         saving_fraction=1 - paid / on_demand if on_demand else 0.0,
+        restart_seconds=float(machine - useful - lost - needed),
+    )
+    return _compared(_timed(told, rows, life), life)
+
+
+def _timed(told: Receipt, rows: Sequence[Row], life: Life) -> Receipt:
+    """With how long it took, and how much of that it stood without a machine."""
+    if life.submitted_at is None or life.ended_at is None:
+        return told
+    elapsed = max(0, (life.ended_at - life.submitted_at) // _MICROSECOND)
+    spans = [
+        ((row.started_at - life.submitted_at) // _MICROSECOND, (row.ended_at - life.submitted_at) // _MICROSECOND)
+        for row in rows
+    ]
+    running = _union([(max(0, start), min(elapsed, end)) for start, end in spans])
+    return replace(
+        told,
+        elapsed_seconds=elapsed / _MICROSECONDS_PER_SECOND,
+        waiting_seconds=max(0, elapsed - running) / _MICROSECONDS_PER_SECOND,
+    )
+
+
+def _union(spans: Iterable[tuple[int, int]]) -> int:
+    """How much is covered by any of the spans: an attempt that drains and its successor run at once."""
+    total, until = 0, 0
+    for start, end in sorted(spans):
+        total += max(0, end - max(start, until))
+        until = max(until, end)
+    return total
+
+
+def _compared(told: Receipt, life: Life) -> Receipt:
+    """With the naive choice, where the work was done and its plan named one."""
+    if not life.naive or not life.succeeded:
+        return told
+    cost, seconds = int(life.naive["nano_usd"]), float(life.naive["seconds"])
+    return replace(
+        told,
+        naive_nano_usd=cost,
+        naive_seconds=seconds,
+        naive_instance_type=life.naive["instance_type"],
+        naive_saving_fraction=1 - told.paid_nano_usd / cost if cost else 0.0,
+        time_saved_seconds=seconds - told.elapsed_seconds,
     )
 
 
@@ -209,6 +281,14 @@ def _resumed_below(logs: Sequence[AttemptLog], attempt: int) -> int | None:
         log.from_step for log in logs if log.attempt > attempt and log.executed_steps and log.from_step is not None
     ]
     return min(later, default=None)
+
+
+def _needed_overhead(shares: Sequence[_Share]) -> Fraction:
+    """Of one uninterrupted run, in seconds: the first start-up and the last end. Without any step all is start-up."""
+    trained = [share for share in shares if share.useful or share.lost]
+    if not trained:
+        return shares[-1].machine if shares else Fraction(0)
+    return trained[0].head + trained[-1].tail
 
 
 def _on_demand_nano_usd(shares: Sequence[_Share]) -> int:

@@ -6,11 +6,13 @@ import asyncio
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import structlog
 
-from services.monitor import domain, drift, ledger
+from services.monitor import domain, drift_texts, ledger
+from services.monitor.budget_store import BudgetStore
 from services.monitor.metrics import RECEIPTS
 from services.monitor.store import Store
 from services.monitor.tables import JobRow, ReferenceRow
@@ -43,11 +45,13 @@ async def issue_receipts(database: Database, settle_seconds: float) -> None:
             settled = waited_seconds >= patience_seconds or any(
                 log.finished for log in logs if log.attempt == job.final_attempt
             )
+            settled = settled and (job.planned or waited_seconds >= settle_seconds)
             if not settled or not ledger.complete(rows, job.metered_intervals or 0):
                 # Soon at first, then less and less often: what is missing for an hour will hardly come this second.
                 await claims.release(session, job, due_in_seconds=min(max(waited_seconds / 10, 0.2), 60))
             elif await claims.release(session, job, due_in_seconds=None):
-                await _issue(store, job, ledger.receipt(rows, logs), now)
+                life = ledger.Life(job.submitted_at, job.ended_at, job.outcome == "succeeded", job.naive)
+                await _issue(store, job, ledger.receipt(rows, logs, life), now)
 
 
 async def _issue(store: Store, job: JobRow, receipt: ledger.Receipt, now: datetime) -> None:
@@ -57,6 +61,7 @@ async def _issue(store: Store, job: JobRow, receipt: ledger.Receipt, now: dateti
         attributes={"sskai.tenant": job.tenant_id, "sskai.subject": job.job_id},
     ):
         await store.add_receipt(job, receipt, now)
+        await BudgetStore(store.session).release(job.job_id, now)
         await tell(store.session, _receipt_issued(job, receipt, now))
     RECEIPTS.labels(outcome=job.outcome).inc()
 
@@ -66,18 +71,8 @@ def _receipt_issued(job: JobRow, receipt: ledger.Receipt, now: datetime) -> even
         job_id=job.job_id,
         tenant_id=job.tenant_id,
         outcome=job.outcome or "",
-        intervals=receipt.intervals,
-        attempts=receipt.attempts,
-        interruptions=receipt.interruptions,
-        machine_seconds=receipt.machine_seconds,
-        useful_seconds=receipt.useful_seconds,
-        lost_seconds=receipt.lost_seconds,
-        overhead_seconds=receipt.overhead_seconds,
-        paid_nano_usd=receipt.paid_nano_usd,
-        lost_nano_usd=receipt.lost_nano_usd,
-        on_demand_nano_usd=receipt.on_demand_nano_usd,
-        saving_fraction=receipt.saving_fraction,
         issued_at=timestamp(now),
+        **asdict(receipt),
     )
 
 
@@ -114,9 +109,9 @@ def _draw(objects: Objects, uri: str, dice: random.Random) -> list[str]:
     """A sample of what a JSON Lines dataset asks. Raises NotFoundError, ValueError, ObjectsUnavailableError."""
     rows = (json.loads(line) for line in _lines(objects, objects.key(uri)) if line.strip())
     asked = (domain.asked_text(row) for row in rows if isinstance(row, dict))
-    texts = domain.sample((text[: drift.MAX_CHARACTERS] for text in asked if text), dice)
-    if len(texts) < drift.MIN_REFERENCE_TEXTS:
-        raise ValueError(f"{len(texts)} texts are too few; drift needs {drift.MIN_REFERENCE_TEXTS}")
+    texts = domain.sample((text[: drift_texts.MAX_CHARACTERS] for text in asked if text), dice)
+    if len(texts) < drift_texts.MIN_REFERENCE_TEXTS:
+        raise ValueError(f"{len(texts)} texts are too few; drift needs {drift_texts.MIN_REFERENCE_TEXTS}")
     return texts
 
 

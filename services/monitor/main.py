@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from services.monitor import api, exposition, housekeeping, loops, otlp
+from services.monitor import api, exposition, housekeeping, loops, otlp, spend_loops
 from services.monitor.handlers import HANDLERS
 from services.monitor.ingest import Ingest, Sampler, count_outcomes, take
 from services.monitor.metrics import SPANS
@@ -40,6 +40,9 @@ def build(settings: Settings) -> Service:
     running = [
         every(0.25, partial(loops.issue_receipts, database, settings.receipt_settle_seconds)),
         every(0.5, partial(loops.fetch_references, database, objects)),
+        every(60, partial(spend_loops.meter_things, database, settings.rules)),
+        every(3600, partial(spend_loops.forget_reserves, database)),
+        every(2, partial(spend_loops.answer_waiting, database), name="answer_reserve_requests"),
         every(settings.objectives_look_seconds, partial(watch_objectives, database)),
         every(settings.metrics_look_seconds, partial(exposition.look, database), name="show_figures"),
         every(10, partial(housekeeping.roll_up, database, retention)),
@@ -54,11 +57,11 @@ def build(settings: Settings) -> Service:
             ),
         ),
     ]
+    reader = Reader(database, settings.interruption_lead_seconds)
+    running += [every(5, reader.tell_due), every(60, reader.forget, name="forget_notices")]
     if not sampler.sampling.keeps_all:
         running.append(every(60, partial(housekeeping.learn_usual_durations, database, sampler)))
         running.append(every(5, partial(housekeeping.sample_traces, database, sampler, settings.trace_quiet_seconds)))
-    reader = Reader(database, settings.interruption_lead_seconds)
-    running += [every(5, reader.tell_due), every(60, reader.forget, name="forget_notices")]
     if settings.cloud_url:
         cloud = LocalCloud(settings.cloud_url, settings.cloud_token.get_secret_value())
         running.append(every(settings.interruption_poll_seconds, partial(reader.read_local_cloud, cloud)))
@@ -71,7 +74,13 @@ def build(settings: Settings) -> Service:
         HANDLERS,
         partial(Store, rules=settings.rules, lead_seconds=settings.interruption_lead_seconds),
         loops=running,
-        api=api.build(database, Ingest(database, sampler), settings.internal_token.get_secret_value(), retention),
+        api=api.build(
+            database,
+            Ingest(database, sampler),
+            settings.internal_token.get_secret_value(),
+            retention,
+            settings.drift_alpha,
+        ),
         raw_topics={OTLP_TOPIC: partial(take_spans, sampler)},
         database=database,
     )

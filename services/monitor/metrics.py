@@ -18,12 +18,8 @@ SOURCE_AGE_SECONDS = Gauge(
     "sskai_interruption_source_age_seconds", "Since a source of such messages answered", ["source"]
 )
 RECEIPTS = Counter("sskai_receipts", "Receipts issued", ["outcome"])
-# Uniform while requests look like the training data; heaped at the left while they drift.
-DRIFT_P_VALUE = Histogram(
-    "sskai_drift_p_value_ratio",
-    "Conformal p-values of sampled requests",
-    buckets=[tenth / 10 for tenth in range(1, 11)],
-)
-DRIFT_DETECTIONS = Counter("sskai_drift_detections", "Drifts detected", ["signal"])
+DRIFT_DETECTIONS = Counter("sskai_drift_detections", "Drifts detected", ["signal", "reference"])
+DRIFT_SAMPLES = Counter("sskai_drift_samples", "Samples and labels of drift tests", ["kind", "outcome"])
+DRIFT_WINDOWS = Counter("sskai_drift_windows", "Healthy windows, by what became of them", ["outcome"])
 RETRAIN_DECISIONS = Counter("sskai_retrain_decisions", "Decisions on drifted models", ["rule"])
 OBJECTIVE_BREACHES = Counter("sskai_objective_breaches", "Broken promises told", ["objective", "severity"])

@@ -8,12 +8,17 @@ from pydantic import Field
 
 import sskai.settings
 from services.monitor.domain import Rules
+from services.monitor.drift_watch import Rules as DriftRules
 from services.monitor.notices import LEAD_SECONDS
+from services.monitor.storage import USD_PER_GB_BETWEEN_REGIONS, USD_PER_GB_MONTH
 
 
 class Settings(sskai.settings.Settings):
+    # The chance that any test of a version ever raises a false alarm, and what the tests look at.
     drift_alpha: float = Field(0.01, gt=0, lt=1)
     drift_min_samples: int = Field(20, ge=1)
+    drift_window_samples: int = Field(200, ge=48, le=1_000)
+    drift_window_labels: int = Field(50, ge=10, le=1_000)
     retrain_enabled: bool = True
     retrain_cooldown_seconds: float = Field(3600.0, ge=0)
     retrain_budget_usd_per_30_days: float | None = None
@@ -44,6 +49,13 @@ class Settings(sskai.settings.Settings):
     # Facts about the attempts of a job that failed or was cancelled may still be on their way when it ends.
     receipt_settle_seconds: float = Field(10.0, ge=0)
 
+    # As the trainer's service and the optimizer have them, by the same names.
+    checkpoint_retention_hours: float = Field(default=24.0, ge=0)
+    objects_region: str = ""  # where data and checkpoints are; empty: traffic between regions is not metered
+    # List prices (storage.py says where from); 0: not metered.
+    storage_usd_per_gb_month: float = Field(USD_PER_GB_MONTH, ge=0)
+    egress_usd_per_gb: float = Field(USD_PER_GB_BETWEEN_REGIONS, ge=0)
+
     @property
     def queue_urls(self) -> list[str]:
         return [url.strip() for url in (self.interruption_queue_url or "").split(",") if url.strip()]
@@ -51,11 +63,16 @@ class Settings(sskai.settings.Settings):
     @property
     def rules(self) -> Rules:
         return Rules(
-            drift_alpha=self.drift_alpha,
-            drift_min_samples=self.drift_min_samples,
+            drift=DriftRules(
+                self.drift_alpha, self.drift_min_samples, self.drift_window_samples, self.drift_window_labels
+            ),
             retrain_enabled=self.retrain_enabled,
             retrain_cooldown_seconds=self.retrain_cooldown_seconds,
             retrain_budget_usd_per_30_days=self.retrain_budget_usd_per_30_days,
+            objects_region=self.objects_region,
+            checkpoint_retention_hours=self.checkpoint_retention_hours,
+            usd_per_gb_month=self.storage_usd_per_gb_month,
+            usd_per_gb_between_regions=self.egress_usd_per_gb,
         )
 
     @property

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.monitor.domain import NANO_USD_PER_USD, Endpoint, Rules
-from services.monitor.drift import Martingale, Reference
 from services.monitor.ledger import AttemptLog, Receipt, Row
 from services.monitor.notices import LEAD_SECONDS, Desk
+from services.monitor.spend_store import SpendStore
+from services.monitor.storage import COMPUTE
 from services.monitor.tables import (
     AttemptRow,
     Base,
-    DriftTestRow,
     EndpointRow,
     JobRow,
     ModelVersionRow,
@@ -32,10 +30,6 @@ from sskai.contract import moment
 from sskai.events import v1 as events
 
 RETRAIN_BUDGET_PERIOD = timedelta(days=30)
-
-# A fitted reference is some 4 MB and never changes: fitting it again for each sample would cost 100 ms.
-MAX_FITTED_REFERENCES = 16
-_fitted: OrderedDict[tuple[str, int], Reference] = OrderedDict()
 
 
 class Store:
@@ -59,37 +53,22 @@ class Store:
 
     async def job(self, job_id: str, tenant_id: str) -> JobRow:
         """The job's account, locked; a new one if this is the first that is heard of the job."""
-        await self._insert(JobRow, job_id=job_id, tenant_id=tenant_id, budget_fraction_told=0.0, due_at=None)
+        values = {
+            "budget_fraction_told": 0.0,
+            "planned": False,
+            "dataset_bytes": 0,
+            "weight_bytes": 0,
+            "weights_are_ours": False,
+        }
+        await self._insert(JobRow, job_id=job_id, tenant_id=tenant_id, due_at=None, **values)
         return (await self.session.scalars(select(JobRow).filter_by(job_id=job_id).with_for_update())).one()
 
-    async def add_spend(self, event: events.SpendRecorded) -> bool:
-        """Write a row of the ledger; False if this interval of the job was written before."""
-        spot = event.placement.capacity_type == events.CAPACITY_TYPE_SPOT
-        return await self._insert(
-            SpendRow,
-            job_id=event.job_id,
-            interval=event.interval,
-            tenant_id=event.tenant_id,
-            attempt=event.attempt,
-            machine_id=event.machine_id,
-            cloud=event.placement.cloud,
-            region=event.placement.region,
-            zone=event.placement.zone,
-            instance_type=event.placement.instance_type,
-            capacity_type="spot" if spot else "on-demand",
-            started_at=moment(event.started_at),
-            ended_at=moment(event.ended_at),
-            price_usd_per_hour=event.price_usd_per_hour,
-            amount_nano_usd=event.amount_nano_usd,
-            on_demand_nano_usd=event.on_demand_nano_usd,
-        )
-
     async def spent_nano_usd(self, job_id: str) -> int:
-        total = await self.session.scalar(select(func.sum(SpendRow.amount_nano_usd)).filter_by(job_id=job_id))
-        return int(total or 0)
+        """By the job's machines."""
+        return await SpendStore(self.session).spent_nano_usd(job_id)
 
     async def ledger_rows(self, job_id: str) -> list[Row]:
-        rows = await self.session.scalars(select(SpendRow).filter_by(job_id=job_id))
+        rows = await self.session.scalars(select(SpendRow).filter_by(job_id=job_id, kind=COMPUTE, endpoint_id=""))
         return [
             Row(row.interval, row.attempt, row.started_at, row.ended_at, row.amount_nano_usd, row.on_demand_nano_usd)
             for row in rows
@@ -103,7 +82,9 @@ class Store:
         return (await self.session.scalars(select(ReceiptRow).filter_by(job_id=job_id, tenant_id=tenant_id))).first()
 
     async def spend(self, job_id: str, tenant_id: str) -> Sequence[SpendRow]:
-        statement = select(SpendRow).filter_by(job_id=job_id, tenant_id=tenant_id).order_by(SpendRow.interval)
+        """Rows of a job's machines, in order."""
+        statement = select(SpendRow).filter_by(job_id=job_id, tenant_id=tenant_id, kind=COMPUTE, endpoint_id="")
+        statement = statement.order_by(SpendRow.interval)
         return (await self.session.scalars(statement)).all()
 
     # Attempts
@@ -118,8 +99,16 @@ class Store:
             stopped=False,
             requeued=False,
             finished=False,
+            cloud="",
+            region="",
         )
         return _log(await self._attempt_row(job_id, attempt))
+
+    async def place_attempt(self, event: events.AttemptStarted) -> None:
+        """Where an attempt runs, and since when."""
+        row = await self._attempt_row(event.job_id, event.attempt)
+        row.cloud, row.region = event.placement.cloud, event.placement.region
+        row.started_at = moment(event.started_at)
 
     async def attempts(self, job_id: str) -> list[AttemptLog]:
         rows = await self.session.scalars(select(AttemptRow).filter_by(job_id=job_id).order_by(AttemptRow.attempt))
@@ -173,44 +162,10 @@ class Store:
 
     # Drift
 
-    async def want_reference(self, endpoint: Endpoint) -> None:
-        """Have the loop fetch what the served version's training data asks, unless it is there."""
-        await self._insert(
-            ReferenceRow, model_id=endpoint.model_id, version=endpoint.version, tenant_id=endpoint.tenant_id
-        )
-
-    async def reference(self, model_id: str, version: int) -> Reference | None:
-        """The fitted reference of a version; None while (or if) there is none."""
-        key = (model_id, version)
-        if key not in _fitted:
-            row = await self.session.get(ReferenceRow, key)
-            if row is None or row.texts is None:
-                return None
-            _fitted[key] = Reference.fit(row.texts)
-            if len(_fitted) > MAX_FITTED_REFERENCES:
-                _fitted.popitem(last=False)
-        _fitted.move_to_end(key)
-        return _fitted[key]
-
-    async def drift_test(self, endpoint_id: str, model_id: str, version: int) -> Martingale:
-        """The running test of an endpoint, locked; a new one if it serves another version now."""
-        row = await self.session.get(DriftTestRow, endpoint_id, with_for_update=True)
-        if row is None or (row.model_id, row.version) != (model_id, version):
-            return Martingale()
-        return Martingale(tuple(np.frombuffer(row.scores, "<f8").tolist()), tuple(row.stakes))
-
-    async def save_drift_test(self, event: events.InferenceSampled, test: Martingale) -> None:
-        await self.session.merge(
-            DriftTestRow(
-                endpoint_id=event.endpoint_id,
-                tenant_id=event.tenant_id,
-                model_id=event.model_id,
-                version=event.version,
-                scores=np.array(test.scores, "<f8").tobytes(),
-                stakes=list(test.stakes),
-                capital=test.capital,
-            )
-        )
+    async def want_reference(self, tenant_id: str, model_id: str, version: int) -> None:
+        """Have the loop fetch what a served version's training data asks, unless it is there. Version 0 has none."""
+        if version:
+            await self._insert(ReferenceRow, model_id=model_id, version=version, tenant_id=tenant_id)
 
 
 def _log(row: AttemptRow) -> AttemptLog:

@@ -46,15 +46,25 @@ class JobRow(Claimable, Base):
     ended_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]  # when the monitor heard of the end
     traceparent: Mapped[str | None]  # of that event: the receipt belongs to the same journey
+    # Of the first plan: what somebody would have taken who does not plan.
+    planned: Mapped[bool] = mapped_column(default=False)
+    naive: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    # What every attempt fetches, where it is known.
+    dataset_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    weight_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    weights_are_ours: Mapped[bool] = mapped_column(default=False)  # they lie in the object store
 
 
 class SpendRow(Base):
-    """The ledger: one metered interval of a machine at one price."""
+    """The ledger: one metered interval of machines at one price, or a day of storage or egress."""
 
     __tablename__ = "spend"
+    __table_args__ = (Index("ix_spend_of_tenant", "tenant_id", "started_at", "job_id", "kind", "interval"),)
 
     job_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)  # "compute" | "storage" | "egress"
     interval: Mapped[int] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[str]  # that a replica's machine is paid for; empty: none
     tenant_id: Mapped[str]
     attempt: Mapped[int]
     machine_id: Mapped[str]
@@ -68,6 +78,11 @@ class SpendRow(Base):
     price_usd_per_hour: Mapped[float]
     amount_nano_usd: Mapped[int] = mapped_column(BigInteger)
     on_demand_nano_usd: Mapped[int] = mapped_column(BigInteger)
+    machines: Mapped[int]
+    quantity: Mapped[float]
+    unit: Mapped[str]
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
 
 
 class AttemptRow(Base):
@@ -89,6 +104,9 @@ class AttemptRow(Base):
     stopped: Mapped[bool] = mapped_column(default=False)
     requeued: Mapped[bool] = mapped_column(default=False)
     finished: Mapped[bool] = mapped_column(default=False)
+    cloud: Mapped[str] = mapped_column(default="")
+    region: Mapped[str] = mapped_column(default="")
+    started_at: Mapped[datetime | None]
 
 
 class ReceiptRow(Base):
@@ -142,18 +160,50 @@ class ReferenceRow(Claimable, Base):
     problem: Mapped[str | None]  # why there is none
 
 
-class DriftTestRow(Base):
-    """The running test of an endpoint."""
+class DriftWatchRow(Base):
+    """The running tests of a version on an endpoint (`drift_watch.Watch`)."""
 
-    __tablename__ = "drift_tests"
+    __tablename__ = "drift_watches"
 
     endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    state: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    rows: Mapped[int] = mapped_column(BigInteger)  # of drift_samples so far, deleted ones included
+    window_after: Mapped[int] = mapped_column(BigInteger)  # the healthy window's samples have higher numbers
+    alarms: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)  # the newest, as they were told
+    updated_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class DriftWindowRow(Base):
+    """The texts of a version's healthy window."""
+
+    __tablename__ = "drift_windows"
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    inputs: Mapped[list[str]] = mapped_column(JSONB)
+    outputs: Mapped[list[str]] = mapped_column(JSONB)
+
+
+class DriftSampleRow(Base):
+    """A sampled inference or an answer that was praised or blamed, so that each counts once; the newest are kept."""
+
+    __tablename__ = "drift_samples"
+    __table_args__ = (Index(None, "endpoint_id", "model_id", "version", "number"),)
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    inference_id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str]
     model_id: Mapped[str]
     version: Mapped[int]
-    scores: Mapped[bytes] = mapped_column(LargeBinary)  # float64, little-endian
-    stakes: Mapped[list[float]] = mapped_column(JSONB)
-    capital: Mapped[float]
+    number: Mapped[int] = mapped_column(BigInteger)  # in the order of arrival, from 1
+    input_text: Mapped[str | None]  # None: it was not sampled, or is not yet known here
+    output_text: Mapped[str | None]  # None: as above, or there was no answer
+    feedback: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
 
 
 class TraceRow(Base):
@@ -301,3 +351,7 @@ class NoticeRow(Base):
     problem: Mapped[str | None]
     body: Mapped[str | None]
     received_at: Mapped[datetime] = mapped_column(index=True)
+
+
+# The tables of money, so that whoever asks for the metadata here sees all of them.
+from services.monitor import spend_tables  # noqa: E402, F401

@@ -32,7 +32,7 @@ from services.optimizer.wording import duration, usd
 from services.optimizer.work import PREFERENCE, Request
 
 # Changes whenever equal inputs may be decided differently: what decided a stored plan is stored with it.
-PLANNER_VERSION = "3"
+PLANNER_VERSION = "4"
 
 MAX_RANKED = 20
 MAX_PARETO = 12  # of the front, beside the best-ranked ones

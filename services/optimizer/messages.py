@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.optimizer import memory, prices, throughput, work
+from services.optimizer import memory, prices, replay, throughput, work
 from services.optimizer.completion import Range
 from services.optimizer.domain import PLANNER_VERSION
 from services.optimizer.snapshot import Inputs, Market
@@ -149,7 +149,17 @@ def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> eve
         throughput_version=throughput.version(inputs.history.measured),
         point_of_no_return=_moment(plan.point_of_no_return),
         fitting=plan.fitting,
+        naive=_naive(inputs, market, identity.get("after_attempt", 0)),
     )
+
+
+def _naive(inputs: Inputs, market: Market, after_attempt: int) -> events.Candidate | None:
+    """What somebody takes who does not plan, told with a job's first plan; None: it does not fit, or is not offered."""
+    offers = tuple(offer for offer in market.offers if offer.instance_type == replay.NAIVE_TYPE)
+    if after_attempt or not offers:
+        return None
+    found = replay.chosen(replay.POLICIES["naive"](inputs, Market(market.machines, offers)))
+    return candidate(found, inputs.now, inputs.assumptions) if found is not None else None
 
 
 def refused(refusal: Refusal, now: datetime, **identity: Any) -> events.PlanRefused:

@@ -208,6 +208,11 @@ class Job:
     due_at: datetime | None = None
     denied_until: Mapping[str, datetime] = field(default_factory=dict)
     step_seconds: float = 0.0
+    # What it has reserved of the budgets that it is under, spend included; None: it is under none, or has not asked.
+    limit_nano_usd: int | None = None
+    ask_number: int = 0  # of its newest request for more
+    asking: bool = False  # which has no answer yet, or was declined and stands open
+    ask_detail: str = ""  # why it was declined
 
     def to(self, state: State) -> Job:
         """Move along one arrow of NEXT_STATES; anything else is a bug."""
@@ -245,4 +250,11 @@ class Job:
 
 
 def budget_left_nano_usd(job: Job) -> int | None:
+    """Of its own budget."""
     return None if job.budget_nano_usd is None else job.budget_nano_usd - job.spent_nano_usd
+
+
+def money_left_nano_usd(job: Job) -> int | None:
+    """Until it has to stop: of its own budget, and of what it has reserved of others'."""
+    limits = [limit for limit in (job.budget_nano_usd, job.limit_nano_usd) if limit is not None]
+    return min(limits) - job.spent_nano_usd if limits else None

@@ -40,6 +40,8 @@ def end_attempt(
         told.append(_succeeded(job, finished, now))
     elif job.state is State.FAILED:
         detail = detail or (finished.detail if finished is not None else "")
+        if reason is EndReason.BUDGET_EXHAUSTED:
+            detail = detail or job.ask_detail
         told.append(fail(job, reason.word, f"{detail}. {reason.advice}" if detail else reason.advice, now))
     elif job.state is State.CANCELLED:
         told.append(cancelled(job, now))

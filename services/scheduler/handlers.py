@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
 
-from services.scheduler import endings, standby, transitions
-from services.scheduler.domain import EndReason, Job, State
+from services.scheduler import endings, reserving, standby, transitions
+from services.scheduler.budget_store import JOB, STOP, BudgetStore
+from services.scheduler.domain import NANO, EndReason, Job, State
 from services.scheduler.store import Store
 from services.scheduler.watching import LAST_WORD_SECONDS
 from sskai import telemetry
@@ -163,6 +165,45 @@ async def requeue_lost_job(event: events.MachineLost, store: Store, now: datetim
     return []
 
 
+async def keep_budget(event: events.BudgetSet, store: Store, now: datetime) -> list[Message]:
+    """From now on jobs under it reserve what they spend. A job's own replaces that of its file."""
+    if not await BudgetStore(store.session).keep(event) or event.scope != JOB or event.action != STOP:
+        return []
+    job = await store.job(event.target)
+    if job is None or job.state.ended or job.tenant_id != event.tenant_id:
+        return []
+    spec = events.JobSpec()
+    spec.CopyFrom(job.spec)
+    spec.budget_usd = event.amount_nano_usd / NANO
+    await store.save(replace(job, spec=spec, due_at=now if job.state is State.QUEUED else job.due_at))
+    return []
+
+
+async def drop_budget(event: events.BudgetRemoved, store: Store, _now: datetime) -> list[Message]:
+    """It stops nobody any more; a job's own budget stays as it was set last."""
+    await BudgetStore(store.session).drop(event)
+    return []
+
+
+async def spend_reserved(event: events.SpendReserved, store: Store, now: datetime) -> list[Message]:
+    """The job may spend so much."""
+    return await _reserve(event, store, now, reserving.reserved)
+
+
+async def spend_declined(event: events.SpendReserveDeclined, store: Store, now: datetime) -> list[Message]:
+    """A budget has not so much left: a job that runs stops in time."""
+    return await _reserve(event, store, now, reserving.declined)
+
+
+async def _reserve(
+    event: Any, store: Store, now: datetime, change: Callable[[Job, Any, datetime], Job]
+) -> list[Message]:
+    job = await store.job(event.job_id)
+    if job is not None and not job.state.ended and job.tenant_id == event.tenant_id:
+        await store.save(change(job, event, now))
+    return []
+
+
 async def _end_successor(job: Job, reason: EndReason, store: Store, now: datetime) -> list[Message]:
     job, told = endings.end_successor(job, reason, now)
     await store.save(job)
@@ -194,4 +235,8 @@ HANDLERS: Handlers = {
     events.AttemptFinished: finish_attempt,
     events.InterruptionNoticed: drain_interrupted_job,
     events.MachineLost: requeue_lost_job,
+    events.BudgetSet: keep_budget,
+    events.BudgetRemoved: drop_budget,
+    events.SpendReserved: spend_reserved,
+    events.SpendReserveDeclined: spend_declined,
 }

@@ -15,9 +15,10 @@ from functools import partial
 import structlog
 from google.protobuf.message import Message
 
-from services.scheduler import launching, money, placing, queueing, retrying, standby, starting, transitions
+from services.scheduler import launching, money, placing, queueing, reserving, retrying, standby, starting, transitions
 from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.endings import end_attempt, fail
+from services.scheduler.queueing import Queue
 from services.scheduler.store import JobRow, Store
 from services.scheduler.watching import reason_for_silence
 from services.scheduler.world import World
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 
 TURN = 50  # jobs claimed at a time
 BUG_PAUSE_SECONDS = 10.0
+RESERVE_SECONDS = 300.0  # a job that waits for money is woken by the answer; it looks by itself this seldom
 
 Change = Callable[[Job, Store, datetime], Awaitable[tuple[Job, list[Message]]]]
 
@@ -124,13 +126,27 @@ async def _plan_is_late(world: World, row: JobRow) -> None:
     await _record(world, row, change)
 
 
+async def _held_by_budget(job: Job, told: list[Message], queue: Queue) -> tuple[Job, list[Message]]:
+    """Until the monitor has reserved what the job is expected to cost; its answer wakes the job."""
+    detail = job.ask_detail or "the budgets that it is under are asked for what it is expected to cost"
+    job, held = await queue.hold(job, reserving.RULE, detail, RESERVE_SECONDS)
+    return job, [*told, *held]
+
+
 async def _launch_queued(world: World, row: JobRow) -> None:
+    metering = world.settings.metering_seconds
+
     async def change(job: Job, store: Store, now: datetime) -> tuple[Job, list[Message]]:
         if job.state is not State.QUEUED:
             return job, []
         if job.not_before is not None and job.not_before > now:
             return replace(job, due_at=job.not_before), []
         queue = world.queue(store, now)
+        under_budget = await world.is_under_budget(store, job)
+        asked = reserving.ask_to_launch(job, metering, now) if under_budget else None
+        if asked is not None:
+            return await _held_by_budget(*asked, queue)
+        job = job if under_budget else reserving.free(job)
         job, told, has_place = await queue.admit(job)
         if not has_place:
             return job, told
@@ -148,6 +164,11 @@ async def _launch_queued(world: World, row: JobRow) -> None:
                 choice.again_in_seconds,
                 other_way=other_way if choice.rule == "waiting-for-spot" else None,
             )
+            return job, [*told, *held]
+        # The policy may take what is dearer than what money was reserved for.
+        asked = reserving.ask_to_launch(job, metering, now, choice.candidate) if under_budget else None
+        if asked is not None:
+            job, held = await _held_by_budget(*asked, queue)
             return job, [*told, *held]
         return transitions.begin_attempt(job, choice.candidate, now), told
 
@@ -198,6 +219,11 @@ async def _watch_running(world: World, row: JobRow) -> None:
         job, rows = money.meter(job, now)
         told: list[Message] = [*rows]
         stop_by = now + timedelta(seconds=money.DRAIN_SECONDS)
+        if await world.is_under_budget(store, job):
+            job, asked = reserving.ask_while_running(job, settings.metering_seconds, now)
+            told += asked
+        else:
+            job = reserving.free(job)
         if money.must_stop_for_budget(job, settings.metering_seconds):
             return transitions.drain(job, EndReason.BUDGET_EXHAUSTED, now, stop_by), told
         assert job.attempt is not None

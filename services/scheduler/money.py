@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from services.scheduler.domain import NANO, SECONDS_PER_HOUR, Attempt, Job, budget_left_nano_usd
+from services.scheduler.domain import NANO, SECONDS_PER_HOUR, Attempt, Job, money_left_nano_usd
 from sskai.cluster.metering import interval_nano_usd
 from sskai.events import v1 as events
 
@@ -58,12 +58,13 @@ def _row(job: Job, attempt: Attempt, since: datetime, until: datetime) -> events
         price_usd_per_hour=price,
         amount_nano_usd=interval_nano_usd(price, seconds),
         on_demand_nano_usd=interval_nano_usd(attempt.placement.on_demand_price_usd_per_hour * _left(attempt), seconds),
+        machines=_left(attempt),
     )
 
 
 def must_stop_for_budget(job: Job, metering_seconds: float) -> bool:
     """Whether going on for one more metering interval could leave too little for the last checkpoint and the export."""
-    left = budget_left_nano_usd(job)
+    left = money_left_nano_usd(job)
     if left is None or job.attempt is None:
         return False
     return left <= interval_nano_usd(price_usd_per_hour(job.attempt), metering_seconds + DRAIN_SECONDS)
@@ -72,7 +73,7 @@ def must_stop_for_budget(job: Job, metering_seconds: float) -> bool:
 def pays_for_both(job: Job, candidate: events.Candidate, stop_by: datetime, now: datetime, metering: float) -> bool:
     """Whether the budget bears the draining attempt to its end and beside it a successor on this candidate, which then
     must still be able to run one metering interval (seconds) and to drain."""
-    left = budget_left_nano_usd(job)
+    left = money_left_nano_usd(job)
     if left is None or job.attempt is None:
         return True
     drain_seconds = max(0.0, (stop_by - (job.attempt.metered_until or now)).total_seconds())
@@ -85,7 +86,7 @@ def pays_for_both(job: Job, candidate: events.Candidate, stop_by: datetime, now:
 
 def stop_within_budget(job: Job, now: datetime) -> Job:
     """The job with a drain that ends before the money does: a notice may leave more time than the budget."""
-    left = budget_left_nano_usd(job)
+    left = money_left_nano_usd(job)
     if left is None or job.attempt is None or job.stop_by is None or job.attempt.metered_until is None:
         return job
     price = sum(price_usd_per_hour(attempt) for attempt in job.live_attempts()) or 1e-9
@@ -94,3 +95,16 @@ def stop_within_budget(job: Job, now: datetime) -> Job:
         return job
     stop_by = max(now, paid_until)
     return replace(job, stop_by=stop_by, due_at=stop_by)
+
+
+def committed_nano_usd(job: Job) -> int:
+    """What the job will have cost in the end, as its newest plan expects of its cheapest way."""
+    cheapest = min((one.total_usd.expected for one in job.plan.candidates), default=0.0) if job.plan else 0.0
+    return job.spent_nano_usd + round(share_left(job) * cheapest * NANO)
+
+
+def share_left(job: Job) -> float:
+    """Of the work of its newest plan, by what it has saved."""
+    profile = job.plan.profile if job.plan else events.WorkProfile()
+    planned_steps = profile.steps_left or profile.total_steps
+    return min(1.0, max(0, profile.total_steps - job.steps_saved) / planned_steps) if planned_steps else 1.0

@@ -176,7 +176,7 @@ class QueueStore:
 
     async def contenders(self, asking: str) -> Sequence[Any]:
         """Rows (QueueRow columns, jobs.spent_nano_usd) of jobs that want a place now; the one that asks among them."""
-        wants = or_(QueueRow.rule.not_in(MARKET_RULES), QueueRow.job_id == asking)
+        wants = or_(QueueRow.rule.not_in((*MARKET_RULES, "reserve")), QueueRow.job_id == asking)
         statement = (
             select(*_DECIDED_BY, JobRow.spent_nano_usd)
             .join(JobRow, JobRow.job_id == QueueRow.job_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from services.scheduler import money
 from services.scheduler.admission import Holder, Limits, Priority, Size, Waiting
 from services.scheduler.domain import NANO, Job
 from services.scheduler.places import UNKNOWN, Span
@@ -65,16 +66,12 @@ def measure(row: QueueRow, job: Job) -> None:
     row.machines = machines
     row.accelerators = machines * best.placement.accelerator_count
     row.vcpus = machines * best.placement.vcpus
-    profile = job.plan.profile if job.plan else events.WorkProfile()
-    planned_steps = profile.steps_left or profile.total_steps
-    left = max(0, profile.total_steps - job.steps_saved) / planned_steps if planned_steps else 1.0
-    hours, share = best.hours, min(1.0, left)
-    row.total_steps = profile.total_steps
+    hours, share = best.hours, money.share_left(job)
+    row.total_steps = job.plan.profile.total_steps if job.plan else 0
     row.seconds_expected = 3600 * share * hours.expected
     row.seconds_low = 3600 * share * (hours.low or USUAL_RATIOS[0] * hours.expected)
     row.seconds_high = 3600 * share * (hours.high or USUAL_RATIOS[1] * hours.expected)
-    cheapest = min((one.total_usd.expected for one in job.plan.candidates), default=0.0) if job.plan else 0.0
-    row.committed_nano_usd = job.spent_nano_usd + round(share * cheapest * NANO)
+    row.committed_nano_usd = money.committed_nano_usd(job)
     row.budget_nano_usd = job.budget_nano_usd
 
 

@@ -37,7 +37,7 @@ PREDICTIONS = Counter(
 WAITING = Gauge("sskai_scheduler_waiting_jobs", "Jobs that wait, by the rule that holds them", ["rule"])
 RULES = (
     *("no-plan", "no-capacity", "quota", "priority", "fair-share", "budget"),
-    *("tenant-budget", "waiting-for-spot"),
+    *("tenant-budget", "waiting-for-spot", "reserve"),
 )
 
 LOOK_AGAIN_SECONDS = 5.0
@@ -280,7 +280,7 @@ async def tend_queue(database: Database, settings: Settings, now: datetime, last
         by_rule = await queue.store.waiting_by_rule()
         for rule in RULES:
             WAITING.labels(rule=rule).set(by_rule.get(rule, 0))
-        if not set(by_rule) - {*MARKET_RULES, "no-plan"} or last.stands_for_seconds:
+        if not set(by_rule) - {*MARKET_RULES, "no-plan", "reserve"} or last.stands_for_seconds:
             return 0
         return len((await queue.decide()).launch)
 

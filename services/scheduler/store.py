@@ -54,6 +54,10 @@ class JobRow(Claimable, Base):
     step_seconds: Mapped[float] = mapped_column(Float)
     submitted_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     traceparent: Mapped[str] = mapped_column(Text)
+    limit_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    ask_number: Mapped[int] = mapped_column(Integer)
+    asking: Mapped[bool]
+    ask_detail: Mapped[str] = mapped_column(Text)
 
 
 class AttemptRow(Base):
@@ -123,6 +127,10 @@ _JOB_FIELDS = (
     "submitted_at",
     "traceparent",
     "due_at",
+    "limit_nano_usd",
+    "ask_number",
+    "asking",
+    "ask_detail",
 )
 
 

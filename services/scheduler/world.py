@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from services.scheduler import placing
+from services.scheduler.budget_store import BudgetStore
 from services.scheduler.domain import Job
 from services.scheduler.market_store import MarketStore
 from services.scheduler.placing import Choice
@@ -54,6 +55,10 @@ class World:
         """A look at an offer, where it is one of spot."""
         if placing.on_spot(placement):
             await self._market(store).saw(offer_of(placement), available, now, all_the_while=all_the_while)
+
+    async def is_under_budget(self, store: Store, job: Job) -> bool:
+        """Whether a budget of its tenant or project stops what passes it, so that the job reserves what it spends."""
+        return await BudgetStore(store.session).covers(job)
 
     def _market(self, store: Store) -> MarketStore:
         return MarketStore(store.session, self.lookahead.model)

@@ -18,9 +18,11 @@ log = structlog.get_logger()
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 
 
-def verify(objects: Objects, artifact_uri: str, job_id: str) -> str:
-    """Returns the manifest's SHA-256. Raises ManifestError if the artefact is not whole, not safe, or another job's;
-    ObjectsUnavailableError."""
+def verify(objects: Objects, artifact_uri: str, job_id: str) -> tuple[str, int]:
+    """Returns the manifest's SHA-256, and the bytes of all its files.
+
+    Raises ManifestError if the artefact is not whole, not safe, or another job's; ObjectsUnavailableError.
+    """
     try:
         prefix = objects.key(artifact_uri).rstrip("/") + "/"
     except ValueError as error:
@@ -37,7 +39,7 @@ def verify(objects: Objects, artifact_uri: str, job_id: str) -> str:
         results.check(manifest.files, lambda name: _document(objects, prefix, name, manifest))
     except NotFoundError as error:
         raise ManifestError(f"{error} is missing") from error
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(data).hexdigest(), sum(entry.bytes for entry in manifest.files.values())
 
 
 def comparison_of(objects: Objects, artifact_uri: str) -> Comparison | None:

@@ -42,7 +42,7 @@ async def verify_results(database: Database, objects: Objects) -> None:
 
 async def _verify(database: Database, objects: Objects, row: ResultRow) -> None:
     try:
-        manifest_sha256 = await asyncio.to_thread(artifacts.verify, objects, row.artifact_uri, row.job_id)
+        verified = await asyncio.to_thread(artifacts.verify, objects, row.artifact_uri, row.job_id)
         comparison = await asyncio.to_thread(artifacts.comparison_of, objects, row.artifact_uri)
     except ManifestError as error:
         await _refuse(database, row, str(error))
@@ -51,10 +51,12 @@ async def _verify(database: Database, objects: Objects, row: ResultRow) -> None:
             await claims.release(session, row, due_in_seconds=RETRY_SECONDS)
         raise
     else:
-        await _publish(database, row, manifest_sha256, comparison)
+        await _publish(database, row, *verified, comparison)
 
 
-async def _publish(database: Database, row: ResultRow, manifest_sha256: str, comparison: Comparison | None) -> None:
+async def _publish(
+    database: Database, row: ResultRow, manifest_sha256: str, artifact_bytes: int, comparison: Comparison | None
+) -> None:
     async with database.transaction() as session:
         if not await claims.release(session, row, due_in_seconds=None, state=ResultState.PUBLISHED):
             return
@@ -80,6 +82,7 @@ async def _publish(database: Database, row: ResultRow, manifest_sha256: str, com
                 eval_loss_before=row.eval_loss_before,
                 eval_loss_after=row.eval_loss_after,
                 ready_at=contract.timestamp(datetime.now(UTC)),
+                bytes=artifact_bytes,
             ),
         )
     RESULTS.labels(outcome="published").inc()

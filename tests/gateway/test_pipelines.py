@@ -215,7 +215,8 @@ async def test_a_pipeline_and_a_version_of_it_are_served_without_replicas(house:
 async def test_a_pipeline_has_no_replicas(house: House, files: Files) -> None:
     assert (await upload(house.ann, files)).status_code == 201
     endpoint = {"name": "drawing", "model": "painter@1", "kind": "spot"}
-    plan = {"kind": "endpoint", "name": "drawing", "model": {"base": "painter@1"}}
+    traffic = {"requests_per_day": 10, "input_tokens_per_request": 10, "output_tokens_per_request": 10}
+    plan = {"kind": "endpoint", "name": "drawing", "model": {"base": "painter@1"}, "traffic": traffic}
     for path, asked in (("/v1/endpoints", endpoint), ("/v1/plans", plan)):
         answer = await house.ann.post(path, json=asked)
         assert answer.status_code == 422, answer.text

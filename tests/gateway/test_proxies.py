@@ -84,6 +84,12 @@ class Neighbours:
                 return JSONResponse({"title": "Not such a window", "status": 422}, 422)
             return JSONResponse({"asked": dict(request.query_params), "tenant": request.headers["x-sskai-tenant"]})
 
+        @app.get("/v1/drift/{endpoint_id}")
+        async def drift(endpoint_id: str, request: Request) -> Response:
+            if request.headers["x-sskai-tenant"] != self.tenants_trace:
+                return Response(status_code=404)
+            return JSONResponse({"endpoint_id": endpoint_id, "versions": []})
+
         return app
 
     async def _stream(self) -> AsyncIterator[bytes]:
@@ -224,6 +230,15 @@ async def test_errors_have_openais_shape(house: House, neighbours: Neighbours) -
         assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error")
     nobody = await house.ann.post("/v1/chat/completions", json=CHAT, headers={"Authorization": "Bearer sskai_no"})
     assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_drift_is_the_monitors_to_show(house: House, neighbours: Neighbours) -> None:
+    neighbours.tenants_trace = await tenant_of(house)
+    path = "/v1/endpoints/endpoint_1/drift"
+    assert (await house.ann.get(path)).json() == {"endpoint_id": "endpoint_1", "versions": []}
+    assert (await house.bob.get(path)).status_code == 404
+    house.world.settings.otlp_url = "http://127.0.0.1:9"
+    assert (await house.ann.get(path)).status_code == 503
 
 
 async def test_a_trace_is_the_monitors_to_show(house: House, neighbours: Neighbours) -> None:

@@ -112,7 +112,6 @@ def process(
         "SSKAI_CACHE": str(tmp_path_factory.mktemp("cache")),
         "SSKAI_MAX_CONCURRENT_SEQUENCES": "4",
         "SSKAI_MAX_WAITING_SEQUENCES": "4",
-        "SSKAI_MAX_WAITING_PICTURES": "3",
         "SSKAI_PREFILL_CHUNK_TOKENS": "32",
         "SSKAI_LOAD_WAIT_SECONDS": "30",
         "SSKAI_IDLE_SECONDS": "600",

@@ -92,6 +92,7 @@ class InferenceProcess:
         artifact_uri: str = "",
         kind: str = "adapter",
         rate: float = 0,
+        limit_seconds: float = 40,
     ) -> str:
         """Ask for an endpoint, once per name, and wait until it is ready; its id."""
         endpoint_id = f"end_{tenant_id}_{name}"
@@ -116,7 +117,7 @@ class InferenceProcess:
             answer = await self.get(f"/v1/models/{name}", tenant_id=tenant_id)
             return answer.status_code == 200 and answer.json()["state"] == "ready"
 
-        await wait_for(ready, limit_seconds=40)
+        await wait_for(ready, limit_seconds=limit_seconds)
         return endpoint_id
 
     def client(self, tenant_id: str = TENANT) -> AsyncOpenAI:

@@ -10,9 +10,10 @@ import pytest
 
 from services.inference.artifacts import Artifacts, LoadError
 from services.inference.domain import FailureReason
+from services.inference.manifests import Kind
 from sskai.contract import new_id
 from sskai.objects import Objects
-from tests.inference.artefacts import Published, publish
+from tests.inference.artefacts import Published, publish, upload
 
 
 @pytest.fixture
@@ -109,3 +110,35 @@ def test_the_cache_forgets_what_was_not_used_for_longest(
     assert second.exists()
     too_small = Artifacts(objects, models_dir, tmp_path / "small", size // 2)
     assert "more than the cache" in refusal(too_small, published["cats"].uri).detail
+
+
+def test_a_pipeline_is_fetched_with_its_folders_and_counted_in_the_cache(
+    objects: Objects, models_dir: Path, uploaded: str, pipeline: Path, published: dict[str, Published], tmp_path: Path
+) -> None:
+    size = sum(path.stat().st_size for path in pipeline.rglob("*") if path.is_file())
+    artifacts = Artifacts(objects, models_dir, tmp_path / "cache", size + 10_000)
+    folder = artifacts.base(uploaded)
+    for path in pipeline.rglob("*"):
+        if path.is_file():
+            assert (folder / path.relative_to(pipeline)).read_bytes() == path.read_bytes()
+    artifacts.result(published["cats"].uri, None)
+    assert not folder.exists(), "there is no room for both"
+
+
+def test_a_pickle_in_a_part_of_a_pipeline_is_refused(
+    artifacts: Artifacts, objects: Objects, pipeline: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(pipeline, tmp_path / "copy"))
+    (copy / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(pickle.dumps({"weights": list(range(99))}))
+    with pytest.raises(LoadError) as caught:
+        artifacts.base(upload(objects, copy, f"models/{new_id('model')}"))
+    assert caught.value.reason == FailureReason.UNUSABLE_WEIGHTS
+
+
+def test_what_was_learnt_of_a_pipeline_is_fetched(
+    artifacts: Artifacts, published_pictures: dict[str, Published]
+) -> None:
+    artefact = published_pictures["dots"]
+    folder, kind = artifacts.result(artefact.uri, artefact.manifest_sha256)
+    assert kind == Kind.PIPELINE_ADAPTER
+    assert (folder / "pytorch_lora_weights.safetensors").is_file()

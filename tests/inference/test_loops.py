@@ -15,6 +15,7 @@ from sqlalchemy import select, text, update
 from services.inference import loops
 from services.inference.artifacts import Artifacts
 from services.inference.domain import State
+from services.inference.engine import Engine
 from services.inference.fleet import Fleet
 from services.inference.handlers import HANDLERS
 from services.inference.loops import World
@@ -65,7 +66,7 @@ def world(
     return new_world(database, engine, Artifacts(store_of_objects, models_dir, tmp_path / "cache", 10**9))
 
 
-def new_world(database: Database, engine: FakeEngine, artifacts: Artifacts, idle_seconds: float = 300) -> World:
+def new_world(database: Database, engine: Engine, artifacts: Artifacts, idle_seconds: float = 300) -> World:
     fleet = Fleet(lambda: engine, artifacts)
     router = Router(fleet, asyncio.Event(), asyncio.Event())
     return World(database, fleet, router, Samples(3, asyncio.Event()), idle_seconds)

@@ -47,6 +47,32 @@ def test_what_is_refused(data: bytes, says: str) -> None:
         manifests.parse(data)
 
 
+PIPELINE = ("model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "tokenizer/merges.txt")
+
+
+def test_the_parts_of_a_pipeline_lie_in_folders() -> None:
+    manifests.check_names(PIPELINE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "safety_checker/model.safetensors",
+        "unet/deep/config.json",
+        "unet/../config.json",
+        "../unet/config.json",
+        "/unet/config.json",
+        "unet/",
+        "unet/unet.py",
+        "vae/model.bin",
+        "pipeline.py",
+    ],
+)
+def test_a_file_of_no_part_of_a_pipeline_is_refused(name: str) -> None:
+    with pytest.raises(ManifestError, match=r"plain file name|refused"):
+        manifests.check_names([*PIPELINE, name])
+
+
 def test_an_adapter_needs_both_files() -> None:
     with pytest.raises(ManifestError, match=r"adapter_config.json is missing"):
         manifests.check_result({"adapter_model.safetensors": manifests.FileEntry(3, "bb")})
@@ -74,6 +100,11 @@ def test_a_whole_model_is_a_result_and_weights_alone_are_none() -> None:
             "classifier-adapter",
         ),
         (dict.fromkeys(manifests.OWN_MODEL_FILES, b'{"kind": "own-model"}'), "own-model"),
+        ({"pytorch_lora_weights.safetensors": b""}, Kind.PIPELINE_ADAPTER),
+        (
+            {"pytorch_lora_weights.safetensors": b"", "sskai.json": b'{"kind": "diffusers-lora"}'},
+            Kind.PIPELINE_ADAPTER,
+        ),
     ],
 )
 def test_how_a_result_is_served(files: dict[str, bytes], kind: str) -> None:
@@ -81,9 +112,14 @@ def test_how_a_result_is_served(files: dict[str, bytes], kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "says"), [("diffusers-lora", "'diffusers-lora' is not served"), ("own-model", "data.py, model.py, ")]
+    ("kind", "says"),
+    [
+        ("onnx", "'onnx' is not served"),
+        ("diffusers-lora", "pytorch_lora_weights.safetensors is missing"),
+        ("own-model", "data.py, model.py, "),
+    ],
 )
-def test_a_result_of_another_kind_is_refused_by_its_name(kind: str, says: str) -> None:
+def test_a_result_that_is_not_what_it_says_is_refused_by_name(kind: str, says: str) -> None:
     files = {"config.json": b"{}", "sskai.json": json.dumps({"kind": kind}).encode()}
     with pytest.raises(ManifestError, match=says):
         manifests.kind_of(files.__getitem__, files)

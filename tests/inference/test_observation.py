@@ -18,6 +18,7 @@ from sqlalchemy import text
 from services.inference import api, loops
 from services.inference.answering import Desk
 from services.inference.artifacts import Artifacts
+from services.inference.engine import EngineFailedError, Generation
 from services.inference.handlers import HANDLERS
 from services.inference.loops import World
 from services.inference.replicas import Replicas
@@ -30,7 +31,7 @@ from sskai.events import v1 as events
 from sskai.objects import Objects
 from sskai.testing import envelope, handle
 from tests.inference.fake_engine import FakeEngine
-from tests.inference.test_loops import new_world, requested
+from tests.inference.test_loops import new_world, requested, told
 
 SERVICE = "inference"
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -153,6 +154,24 @@ async def test_a_sample_is_told_in_the_trace_of_its_request(
     span = only(spans).context
     assert span is not None
     assert traces == [f"00-{TRACE_ID}-{span.span_id:016x}-01"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_failed_request_is_a_sample_with_its_error(
+    client: httpx2.AsyncClient, world: World, database: Database, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    def failing(*_given: object, **_named: object) -> list[Generation]:
+        generation = Generation()
+        generation.feed(EngineFailedError("out of memory"))
+        return [generation]
+
+    monkeypatch.setattr(FakeEngine, "generate", failing)
+    await chat(client, stream=stream)
+    await chat(client, max_tokens=1000)  # refused before it was begun: the caller's fault is no failure of ours
+    await loops.tell_samples(world)
+    (sample,) = (fact for fact in await told(database) if isinstance(fact, events.InferenceSampled))
+    assert sample.error == ("engine_error" if stream else "error")
+    assert (sample.input_text, sample.output_text, sample.output_tokens) == ("tell me", "", 0)
 
 
 async def test_an_endpoint_that_is_not_loaded_in_time_answers_503(

@@ -343,7 +343,12 @@ async def test_feedback_finds_its_version_and_decides(
         other = {"X-SSKAI-Tenant": "tenant_b"}
         assert (await client.post("/v1/feedback", json=form, headers=other)).status_code == 404
         assert (await client.get("/v1/endpoints/end_support/traffic", headers=other)).status_code == 404
-        (back,) = await turn(world)
+        facts = await turn(world)
+        given = [fact for fact in facts if isinstance(fact, events.FeedbackGiven)]
+        assert len(given) == 121
+        assert all(one.label == ("down" if one.version == 2 else "up") and one.model_id == "model_1" for one in given)
+        assert [given[-1].inference_id, given[-1].score] == [form["id"], 0.5]
+        (back,) = (fact for fact in facts if not isinstance(fact, events.FeedbackGiven))
         assert back.reason.startswith("quality")
         shown = (await client.get("/v1/endpoints/end_support/traffic")).json()
         assert shown["history"][0]["stage"] == "rolled-back"

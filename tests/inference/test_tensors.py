@@ -22,12 +22,13 @@ from tests.inference.artefacts import publish
 from tests.inference.own_models import MODEL
 from tests.inference.process import TENANT, TOKEN, InferenceProcess
 
+pytestmark = pytest.mark.timeout(600)
 HEADERS = {"X-SSKAI-Tenant": TENANT, "X-SSKAI-Internal": TOKEN}
 
 
 async def post(service: InferenceProcess, path: str, **given: Any) -> httpx2.Response:
     headers = {**HEADERS, **given.pop("headers", {})}
-    async with httpx2.AsyncClient(timeout=60) as client:
+    async with httpx2.AsyncClient(timeout=120) as client:
         return await client.post(service.url + path, headers=headers, **given)
 
 
@@ -41,13 +42,13 @@ def array(values: Any, datatype: str = "FP32", name: str = "input") -> dict[str,
 
 async def deploy(process: InferenceProcess, objects: Objects, name: str, folder: Path, **more: Any) -> str:
     artefact = publish(objects, folder, f"jobs/job_{name}/artifact/attempt-00001")
-    return await process.deploy(name, artifact_uri=artefact.uri, **more)
+    # A model's process imports torch, on a machine that may be busy.
+    return await process.deploy(name, artifact_uri=artefact.uri, limit_seconds=300, **more)
 
 
 @pytest.mark.parametrize(
     ("name", "datatype"), [("tabular-regressor", "FP32"), ("image-classifier", "FP32"), ("tiny-transformer", "INT64")]
 )
-@pytest.mark.timeout(300)
 async def test_an_example_is_served(
     process: InferenceProcess, objects: Objects, tmp_path: Path, name: str, datatype: str
 ) -> None:
@@ -72,7 +73,6 @@ async def test_an_example_is_served(
     assert "use /v2/models/NAME/infer" in chat.json()["error"]["message"]
 
 
-@pytest.mark.timeout(300)
 async def test_a_mistake_of_the_user_is_theirs_and_an_end_of_the_process_is_mended(
     process: InferenceProcess, objects: Objects, tmp_path: Path
 ) -> None:
@@ -93,7 +93,6 @@ async def test_a_mistake_of_the_user_is_theirs_and_an_end_of_the_process_is_mend
     assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "outputs.0.name")
 
 
-@pytest.mark.timeout(300)
 async def test_one_that_cannot_be_built_fails_with_file_and_line(
     process: InferenceProcess, objects: Objects, tmp_path: Path
 ) -> None:
@@ -118,14 +117,13 @@ async def test_one_that_cannot_be_built_fails_with_file_and_line(
         told[:] = await process.told(events.EndpointFailed, "end_broken")
         return bool(told)
 
-    await wait_for(failed, limit_seconds=60)
-    assert told[0].reason == "unusable-weights"
+    await wait_for(failed, limit_seconds=300)
+    assert told[0].reason.startswith("unusable-weights: the model cannot be built: model.py, line 1: ModuleNotFound")
     refused = await infer(process, "broken", array([[1.0, 2, 3]]))
     assert refused.status_code == 409
     assert "model.py, line 1: ModuleNotFoundError" in refused.json()["error"]["message"]
 
 
-@pytest.mark.timeout(300)
 async def test_pictures_are_classified(process: InferenceProcess, objects: Objects, tmp_path: Path) -> None:
     folder = tiny_images.build(tmp_path / "vit")
     await deploy(process, objects, "flowers", folder)

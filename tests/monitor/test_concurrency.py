@@ -24,7 +24,7 @@ from sskai.testing import handle
 
 SERVICE = "monitor"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-STORE = partial(Store, rules=Rules(drift_min_samples=5))
+STORE = partial(Store, rules=Rules())
 IDS = [f"job_{number}" for number in range(20)]
 
 

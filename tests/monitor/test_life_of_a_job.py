@@ -143,6 +143,9 @@ async def test_shuffled_and_repeated_facts_give_the_same_receipt_once(database: 
         lost_nano_usd=8 * 100_000,
         on_demand_nano_usd=55 * 300_000,
         saving_fraction=1 - 73 / 165,
+        restart_seconds=10,
+        elapsed_seconds=138,
+        waiting_seconds=138 - 73,
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 
 from services.monitor import loops
 from services.monitor.domain import Rules
+from services.monitor.drift_watch import Rules as DriftRules
 from services.monitor.handlers import HANDLERS
 from services.monitor.store import Store
 from services.monitor.tables import ReferenceRow
@@ -26,7 +27,7 @@ from tests.monitor.texts import jokes, questions
 
 SERVICE = "monitor"
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-STORE = partial(Store, rules=Rules(drift_min_samples=5, retrain_cooldown_seconds=60))
+STORE = partial(Store, rules=Rules(drift=DriftRules(min_samples=5), retrain_cooldown_seconds=60))
 
 
 class Scene:
@@ -107,11 +108,20 @@ async def test_drift_leads_to_one_retrain_at_a_time(scene: Scene) -> None:
     drift, retrain = told[:2]
     assert isinstance(drift, events.DriftDetected)
     assert isinstance(retrain, events.RetrainRequested)
-    assert drift.statistic >= drift.threshold == 100
-    assert (drift.tenant_id, drift.version, drift.reference_size) == ("A", 1, 180)
+    assert drift.statistic >= drift.threshold == pytest.approx(1 / drift.alpha)
+    assert (drift.tenant_id, drift.version, drift.reference) == ("A", 1, "training-data")
+    # Jokes are longer and of other words. Novelty is ranked among the half of the texts that it was not learnt from.
+    assert (drift.signal, drift.reference_size) in {("input-vocabulary", 90), ("input-length", 180)}
     assert 20 < drift.sample_size <= 60
+    assert drift.recent_mean > drift.reference_mean
+    assert drift.recent_samples < drift.sample_size
+    assert drift.explanation.startswith("Requests ")
+    of_words = next(one for one in told if isinstance(one, events.DriftDetected) and one.signal == "input-vocabulary")
+    assert of_words.explanation.startswith("Requests use other words and turns of phrase: 0.")
+    assert of_words.new_words
     assert (retrain.parent_job_id, retrain.model_id, retrain.version) == ("job_1", scene.model_id, 1)
     assert "conformal-martingale" in retrain.reason
+    assert drift.explanation in retrain.reason
 
     # While its job runs, drift is told but nothing more is started.
     spec = events.JobSpec(retrain_of=events.RetrainOf(endpoint_id="endpoint_1", model_id=scene.model_id, version=1))

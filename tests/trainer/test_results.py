@@ -61,7 +61,9 @@ def published(objects: Objects, folder: Path, files: dict[str, bytes]) -> tuple[
 )
 def test_each_kind_of_result_is_accepted(objects: Objects, tmp_path: Path, files: dict[str, bytes]) -> None:
     uri, job_id = published(objects, tmp_path, files)
-    assert len(artifacts.verify(objects, uri, job_id)) == 64
+    sha256, artifact_bytes = artifacts.verify(objects, uri, job_id)
+    assert len(sha256) == 64
+    assert artifact_bytes > 0
     kept = {info.key.removeprefix(objects.key(uri) + "/") for info in objects.list(objects.key(uri) + "/")}
     assert kept == {*files, "MANIFEST.json"}
 

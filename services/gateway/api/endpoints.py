@@ -106,6 +106,7 @@ class EndpointForm(Form):
     traffic: ExpectedTraffic | None = None
     plan: Id | None = None
     engine: Literal["auto", "embedded", "vllm"] = "auto"
+    project: Name | None = None  # whose budget pays
 
     @model_validator(mode="after")
     def _of_spot(self) -> Self:
@@ -319,4 +320,5 @@ def _requested(
         placements=placements(options),
         replicas=count(form.replicas, options) if form.kind == "spot" else None,
         engine="" if form.engine == "auto" else form.engine,
+        project=form.project or "",
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
-from services.gateway.api.traces import ask_monitor
 from services.gateway.api.world import Here
-from sskai.http import Problem
 
 router = APIRouter(prefix="/v1/figures", tags=["figures"])
 
@@ -27,9 +26,4 @@ _QUERY = (
 )
 async def get_figures(request: Request, here: Here, caller: Caller) -> Response:
     """Figures of the tenant's spans by time and label; `window` is 10s, 1m, 1h or 1d, `group_by` some of the labels."""
-    answer = await ask_monitor(here, caller, "/v1/figures", dict(request.query_params))
-    if answer.status_code == 422:  # the monitor knows what can be asked, and says what was wrong
-        return Response(answer.content, 422, media_type="application/problem+json")
-    if answer.status_code != 200:
-        raise Problem(502, "The monitor failed", f"It answered {answer.status_code}: try again")
-    return Response(answer.content, media_type="application/json")
+    return await monitor.ask(here, caller, "/v1/figures", dict(request.query_params))

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from fastapi import APIRouter, Response
 from pydantic import Field, model_validator
 
+from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
-from services.gateway.api.traces import ask_monitor
 from services.gateway.api.world import Here, Id, World, not_found
 from services.gateway.endpoints import EndpointState
 from services.gateway.jobfile import Form
@@ -62,10 +62,7 @@ async def get_objectives(endpoint: Id, here: Here, caller: Caller) -> Response:
     """What it promises, whether it keeps it, and how fast it spends its budgets of errors."""
     async with here.database.transaction() as session:
         row = await _endpoint(Store(session), caller, endpoint)
-    answer = await ask_monitor(here, caller, f"/v1/objectives/{row.endpoint_id}")
-    if answer.status_code != 200:
-        raise Problem(502, "The monitor failed", f"It answered {answer.status_code}: try again")
-    return Response(answer.content, media_type="application/json")
+    return await monitor.ask(here, caller, f"/v1/objectives/{row.endpoint_id}")
 
 
 @router.delete("/{endpoint}/objectives", status_code=202)

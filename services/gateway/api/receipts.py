@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Response
 
+from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import After, Here, Id, Limit, not_found, page
 from services.gateway.store import Store
@@ -24,6 +25,22 @@ async def list_receipts(here: Here, caller: Caller, after: After = None, limit: 
     return page([shown(row) for row in rows], limit, cursor="job_id")
 
 
+@router.get("/endpoints/{endpoint_id}")
+async def get_endpoint_receipt(
+    endpoint_id: Id,
+    here: Here,
+    caller: Caller,
+    month: Annotated[
+        str | None, Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="2026-11; by default this one")
+    ] = None,
+) -> Response:
+    """What an endpoint's replicas cost in a month, what the same machine time costs on demand, and a day at a time.
+
+    `final` is false while rows of that month may still come.
+    """
+    return await monitor.ask(here, caller, f"/v1/receipts/endpoints/{endpoint_id}", {"month": month})
+
+
 @router.get("/{job_id}")
 async def get_receipt(job_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
     """A job's receipt; 404 until it has ended and every metered interval is in the ledger."""
@@ -38,6 +55,8 @@ def shown(row: ReceiptRow) -> dict[str, Any]:
     """The monitor's figures, exact in nano-USD and readable in USD."""
     body = {name: value for name, value in row.body.items() if name != "tenant_id"}
     in_usd = {
-        name.replace("_nano_usd", "_usd"): value * NANO for name, value in body.items() if name.endswith("_nano_usd")
+        name.replace("_nano_usd", "_usd"): None if value is None else value * NANO
+        for name, value in body.items()
+        if name.endswith("_nano_usd")
     }
     return {"object": "receipt", **body, **in_usd}

@@ -94,8 +94,8 @@ async def code_of(model: Model, here: World, caller: Principal, library: Library
 async def require_servable(
     model: Model, here: World, caller: Principal, library: Library, field: str, *, planned: bool
 ) -> None:
-    """Raises JobFileError for a model as code that was not trained. `planned`: with replicas, of which one is planned by
-    the tokens that it answers."""
+    """Raises JobFileError for a model as code that was not trained. `planned`: with replicas, of which each is planned
+    by the tokens that it answers."""
     base: Model | None = model
     if model.artifact_uri:
         base = await library.model(caller.tenant_id, model.base_model_id, here.catalogue)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Literal
 
-import httpx2
 from fastapi import APIRouter, Response
 
+from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import Here, Id, World, not_found
 from services.gateway.keys import Principal
-from sskai.http import Problem
 
 router = APIRouter(prefix="/v1/traces", tags=["traces"])
-
-MONITOR_SECONDS = 10
 
 
 @router.get("/{trace_id}")
@@ -27,25 +23,7 @@ async def get_trace(trace_id: Id, here: Here, caller: Caller, shape: Literal["li
 
 async def fetch(here: World, caller: Principal, trace_id: str, shape: str = "list") -> Response:
     """Ask the monitor, which knows whose traces are whose."""
+    missing = not_found("trace", trace_id)
     if not re.fullmatch(r"[0-9a-f]{32}", trace_id):
-        raise not_found("trace", trace_id)
-    answer = await ask_monitor(here, caller, f"/v1/traces/{trace_id}", {"shape": shape})
-    if answer.status_code == 404:
-        raise not_found("trace", trace_id)
-    if answer.status_code != 200:
-        raise Problem(502, "The monitor failed", f"It answered {answer.status_code}: try again")
-    return Response(answer.content, media_type="application/json")
-
-
-async def ask_monitor(
-    here: World, caller: Principal, path: str, query: Mapping[str, str] | None = None
-) -> httpx2.Response:
-    """The monitor's answer to the tenant. Raises Problem: there is none, or it is away."""
-    if not here.settings.otlp_url:
-        raise Problem(503, "No monitor", "Traces are not collected here: set SSKAI_OTLP_URL")
-    url = here.settings.otlp_url.rstrip("/") + path
-    headers = here.internal_headers(caller.tenant_id)
-    try:
-        return await here.http.get(url, params=query, headers=headers, timeout=MONITOR_SECONDS)
-    except httpx2.HTTPError as error:
-        raise Problem(503, "The monitor is away", "Try again in a few seconds", headers={"Retry-After": "2"}) from error
+        raise missing
+    return await monitor.ask(here, caller, f"/v1/traces/{trace_id}", {"shape": shape}, missing)

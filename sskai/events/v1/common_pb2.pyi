@@ -55,7 +55,7 @@ CAPACITY_TYPE_SPOT: CapacityType
 CAPACITY_TYPE_ON_DEMAND: CapacityType
 
 class JobSpec(_message.Message):
-    __slots__ = ("kind", "name", "model", "dataset", "hyperparameters", "resources", "spot_policy", "budget_usd", "deadline", "retry", "checkpoint", "env", "secrets", "objective", "retrain_of", "priority", "exports", "champion")
+    __slots__ = ("kind", "name", "model", "dataset", "hyperparameters", "resources", "spot_policy", "budget_usd", "deadline", "retry", "checkpoint", "env", "secrets", "objective", "retrain_of", "priority", "exports", "champion", "project")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class JobSpec(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     EXPORTS_FIELD_NUMBER: _ClassVar[int]
     CHAMPION_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
     kind: str
     name: str
     model: ModelRef
@@ -99,7 +100,8 @@ class JobSpec(_message.Message):
     priority: Priority
     exports: _containers.RepeatedScalarFieldContainer[str]
     champion: Champion
-    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., dataset: _Optional[_Union[DatasetRef, _Mapping]] = ..., hyperparameters: _Optional[_Union[Hyperparameters, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., spot_policy: _Optional[_Union[SpotPolicy, str]] = ..., budget_usd: _Optional[float] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Iterable[str]] = ..., objective: _Optional[_Union[Objective, str]] = ..., retrain_of: _Optional[_Union[RetrainOf, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., exports: _Optional[_Iterable[str]] = ..., champion: _Optional[_Union[Champion, _Mapping]] = ...) -> None: ...
+    project: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., dataset: _Optional[_Union[DatasetRef, _Mapping]] = ..., hyperparameters: _Optional[_Union[Hyperparameters, _Mapping]] = ..., resources: _Optional[_Union[Resources, _Mapping]] = ..., spot_policy: _Optional[_Union[SpotPolicy, str]] = ..., budget_usd: _Optional[float] = ..., deadline: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., env: _Optional[_Mapping[str, str]] = ..., secrets: _Optional[_Iterable[str]] = ..., objective: _Optional[_Union[Objective, str]] = ..., retrain_of: _Optional[_Union[RetrainOf, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., exports: _Optional[_Iterable[str]] = ..., champion: _Optional[_Union[Champion, _Mapping]] = ..., project: _Optional[str] = ...) -> None: ...
 
 class Champion(_message.Message):
     __slots__ = ("model_id", "version", "job_id", "base_uri", "artifact_uri", "method")

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EndpointRequested(_message.Message):
-    __slots__ = ("endpoint_id", "tenant_id", "name", "kind", "model_id", "version", "base_model_id", "base_uri", "artifact_uri", "sample_rate", "requested_at", "promotion_mode", "placements", "replicas", "engine")
+    __slots__ = ("endpoint_id", "tenant_id", "name", "kind", "model_id", "version", "base_model_id", "base_uri", "artifact_uri", "sample_rate", "requested_at", "promotion_mode", "placements", "replicas", "engine", "project")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class EndpointRequested(_message.Message):
     PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     tenant_id: str
     name: str
@@ -42,7 +43,8 @@ class EndpointRequested(_message.Message):
     placements: _containers.RepeatedCompositeFieldContainer[_common_pb2.Placement]
     replicas: _common_pb2.ReplicaCount
     engine: str
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., sample_rate: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., promotion_mode: _Optional[str] = ..., placements: _Optional[_Iterable[_Union[_common_pb2.Placement, _Mapping]]] = ..., replicas: _Optional[_Union[_common_pb2.ReplicaCount, _Mapping]] = ..., engine: _Optional[str] = ...) -> None: ...
+    project: str
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., kind: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., sample_rate: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., promotion_mode: _Optional[str] = ..., placements: _Optional[_Iterable[_Union[_common_pb2.Placement, _Mapping]]] = ..., replicas: _Optional[_Union[_common_pb2.ReplicaCount, _Mapping]] = ..., engine: _Optional[str] = ..., project: _Optional[str] = ...) -> None: ...
 
 class EndpointReady(_message.Message):
     __slots__ = ("endpoint_id", "tenant_id", "name", "model_id", "version", "load_seconds", "ready_at")

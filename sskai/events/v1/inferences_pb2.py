@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sskai/events/v1/inferences.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x02\n\x10InferenceSampled\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x14\n\x0cinference_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\r\x12\x12\n\ninput_text\x18\x06 \x01(\t\x12\x13\n\x0boutput_text\x18\x07 \x01(\t\x12\x14\n\x0cinput_tokens\x18\x08 \x01(\r\x12\x15\n\routput_tokens\x18\t \x01(\r\x12\x18\n\x10\x64uration_seconds\x18\n \x01(\x01\x12#\n\x1btime_to_first_token_seconds\x18\x0b \x01(\x01\x12\x15\n\rfinish_reason\x18\x0c \x01(\t\x12\x14\n\x0cmean_logprob\x18\r \x01(\x01\x12&\n\x02\x61t\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sskai/events/v1/inferences.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x02\n\x10InferenceSampled\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x14\n\x0cinference_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\r\x12\x12\n\ninput_text\x18\x06 \x01(\t\x12\x13\n\x0boutput_text\x18\x07 \x01(\t\x12\x14\n\x0cinput_tokens\x18\x08 \x01(\r\x12\x15\n\routput_tokens\x18\t \x01(\r\x12\x18\n\x10\x64uration_seconds\x18\n \x01(\x01\x12#\n\x1btime_to_first_token_seconds\x18\x0b \x01(\x01\x12\x15\n\rfinish_reason\x18\x0c \x01(\t\x12\x14\n\x0cmean_logprob\x18\r \x01(\x01\x12&\n\x02\x61t\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65rror\x18\x0f \x01(\t\"\xdf\x01\n\rFeedbackGiven\x12\x13\n\x0b\x65ndpoint_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x14\n\x0cinference_id\x18\x03 \x01(\t\x12\x10\n\x08model_id\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\r\x12\x12\n\x05score\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05label\x18\x07 \x01(\t\x12\x12\n\ncorrection\x18\x08 \x01(\t\x12,\n\x08given_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06_scoreb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sskai.events.v1.inferences_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INFERENCESAMPLED']._serialized_start=87
-  _globals['_INFERENCESAMPLED']._serialized_end=436
+  _globals['_INFERENCESAMPLED']._serialized_end=451
+  _globals['_FEEDBACKGIVEN']._serialized_start=454
+  _globals['_FEEDBACKGIVEN']._serialized_end=677
 # @@protoc_insertion_point(module_scope)

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelVersionReady(_message.Message):
-    __slots__ = ("model_id", "tenant_id", "version", "name", "job_id", "base_model_id", "base_uri", "method", "artifact_uri", "manifest_sha256", "dataset_id", "dataset_uri", "eval_loss_before", "eval_loss_after", "ready_at")
+    __slots__ = ("model_id", "tenant_id", "version", "name", "job_id", "base_model_id", "base_uri", "method", "artifact_uri", "manifest_sha256", "dataset_id", "dataset_uri", "eval_loss_before", "eval_loss_after", "ready_at", "bytes")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,7 @@ class ModelVersionReady(_message.Message):
     EVAL_LOSS_BEFORE_FIELD_NUMBER: _ClassVar[int]
     EVAL_LOSS_AFTER_FIELD_NUMBER: _ClassVar[int]
     READY_AT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     tenant_id: str
     version: int
@@ -40,7 +41,8 @@ class ModelVersionReady(_message.Message):
     eval_loss_before: float
     eval_loss_after: float
     ready_at: _timestamp_pb2.Timestamp
-    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., job_id: _Optional[str] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., method: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., manifest_sha256: _Optional[str] = ..., dataset_id: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., eval_loss_before: _Optional[float] = ..., eval_loss_after: _Optional[float] = ..., ready_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    bytes: int
+    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., job_id: _Optional[str] = ..., base_model_id: _Optional[str] = ..., base_uri: _Optional[str] = ..., method: _Optional[str] = ..., artifact_uri: _Optional[str] = ..., manifest_sha256: _Optional[str] = ..., dataset_id: _Optional[str] = ..., dataset_uri: _Optional[str] = ..., eval_loss_before: _Optional[float] = ..., eval_loss_after: _Optional[float] = ..., ready_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class ModelVersionRefused(_message.Message):
     __slots__ = ("job_id", "tenant_id", "artifact_uri", "reason", "advice", "refused_at")

@@ -1,15 +1,16 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DriftDetected(_message.Message):
-    __slots__ = ("endpoint_id", "tenant_id", "model_id", "version", "signal", "test", "statistic", "threshold", "sample_size", "reference_size", "detected_at")
+    __slots__ = ("endpoint_id", "tenant_id", "model_id", "version", "signal", "test", "statistic", "threshold", "sample_size", "reference_size", "detected_at", "reference", "alpha", "member", "reference_mean", "recent_mean", "unit", "recent_samples", "began_at", "new_words", "explanation")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +22,16 @@ class DriftDetected(_message.Message):
     SAMPLE_SIZE_FIELD_NUMBER: _ClassVar[int]
     REFERENCE_SIZE_FIELD_NUMBER: _ClassVar[int]
     DETECTED_AT_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_MEAN_FIELD_NUMBER: _ClassVar[int]
+    RECENT_MEAN_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    RECENT_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_AT_FIELD_NUMBER: _ClassVar[int]
+    NEW_WORDS_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     tenant_id: str
     model_id: str
@@ -32,7 +43,17 @@ class DriftDetected(_message.Message):
     sample_size: int
     reference_size: int
     detected_at: _timestamp_pb2.Timestamp
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., signal: _Optional[str] = ..., test: _Optional[str] = ..., statistic: _Optional[float] = ..., threshold: _Optional[float] = ..., sample_size: _Optional[int] = ..., reference_size: _Optional[int] = ..., detected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    reference: str
+    alpha: float
+    member: str
+    reference_mean: float
+    recent_mean: float
+    unit: str
+    recent_samples: int
+    began_at: _timestamp_pb2.Timestamp
+    new_words: _containers.RepeatedScalarFieldContainer[str]
+    explanation: str
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., signal: _Optional[str] = ..., test: _Optional[str] = ..., statistic: _Optional[float] = ..., threshold: _Optional[float] = ..., sample_size: _Optional[int] = ..., reference_size: _Optional[int] = ..., detected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reference: _Optional[str] = ..., alpha: _Optional[float] = ..., member: _Optional[str] = ..., reference_mean: _Optional[float] = ..., recent_mean: _Optional[float] = ..., unit: _Optional[str] = ..., recent_samples: _Optional[int] = ..., began_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., new_words: _Optional[_Iterable[str]] = ..., explanation: _Optional[str] = ...) -> None: ...
 
 class ObjectiveBreached(_message.Message):
     __slots__ = ("endpoint_id", "tenant_id", "objective", "value", "target", "window_seconds", "breached_at", "severity", "rule", "burn_rate", "answers")
@@ -75,7 +96,7 @@ class ObjectiveRecovered(_message.Message):
     def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., objective: _Optional[str] = ..., breached_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recovered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class RetrainRequested(_message.Message):
-    __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "model_id", "version", "parent_job_id", "reason", "budget_usd", "requested_at")
+    __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "model_id", "version", "parent_job_id", "reason", "budget_usd", "requested_at", "data")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     RETRAIN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +106,7 @@ class RetrainRequested(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     BUDGET_USD_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_AT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     tenant_id: str
     retrain_id: str
@@ -94,7 +116,8 @@ class RetrainRequested(_message.Message):
     reason: str
     budget_usd: float
     requested_at: _timestamp_pb2.Timestamp
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., reason: _Optional[str] = ..., budget_usd: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    data: str
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., reason: _Optional[str] = ..., budget_usd: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., data: _Optional[str] = ...) -> None: ...
 
 class RetrainDeclined(_message.Message):
     __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "rule", "detail", "declined_at")

@@ -23,7 +23,7 @@ class PlanRequested(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., spec: _Optional[_Union[_common_pb2.JobSpec, _Mapping]] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class PlanProposed(_message.Message):
-    __slots__ = ("job_id", "tenant_id", "plan_id", "preview", "after_attempt", "profile", "candidates", "rejections", "spot_policy", "checkpoint_interval_steps", "snapshot_hash", "prices_as_of", "proposed_at", "explanation", "objective", "planner_version", "throughput_version", "point_of_no_return", "cause", "fitting")
+    __slots__ = ("job_id", "tenant_id", "plan_id", "preview", "after_attempt", "profile", "candidates", "rejections", "spot_policy", "checkpoint_interval_steps", "snapshot_hash", "prices_as_of", "proposed_at", "explanation", "objective", "planner_version", "throughput_version", "point_of_no_return", "cause", "fitting", "naive")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     PLAN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class PlanProposed(_message.Message):
     POINT_OF_NO_RETURN_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     FITTING_FIELD_NUMBER: _ClassVar[int]
+    NAIVE_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     tenant_id: str
     plan_id: str
@@ -64,7 +65,8 @@ class PlanProposed(_message.Message):
     point_of_no_return: _timestamp_pb2.Timestamp
     cause: str
     fitting: int
-    def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., plan_id: _Optional[str] = ..., preview: _Optional[bool] = ..., after_attempt: _Optional[int] = ..., profile: _Optional[_Union[_common_pb2.WorkProfile, _Mapping]] = ..., candidates: _Optional[_Iterable[_Union[_common_pb2.Candidate, _Mapping]]] = ..., rejections: _Optional[_Iterable[_Union[_common_pb2.Rejection, _Mapping]]] = ..., spot_policy: _Optional[_Union[_common_pb2.SpotPolicy, str]] = ..., checkpoint_interval_steps: _Optional[int] = ..., snapshot_hash: _Optional[str] = ..., prices_as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., proposed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., explanation: _Optional[str] = ..., objective: _Optional[_Union[_common_pb2.Objective, str]] = ..., planner_version: _Optional[str] = ..., throughput_version: _Optional[str] = ..., point_of_no_return: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cause: _Optional[str] = ..., fitting: _Optional[int] = ...) -> None: ...
+    naive: _common_pb2.Candidate
+    def __init__(self, job_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., plan_id: _Optional[str] = ..., preview: _Optional[bool] = ..., after_attempt: _Optional[int] = ..., profile: _Optional[_Union[_common_pb2.WorkProfile, _Mapping]] = ..., candidates: _Optional[_Iterable[_Union[_common_pb2.Candidate, _Mapping]]] = ..., rejections: _Optional[_Iterable[_Union[_common_pb2.Rejection, _Mapping]]] = ..., spot_policy: _Optional[_Union[_common_pb2.SpotPolicy, str]] = ..., checkpoint_interval_steps: _Optional[int] = ..., snapshot_hash: _Optional[str] = ..., prices_as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., proposed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., explanation: _Optional[str] = ..., objective: _Optional[_Union[_common_pb2.Objective, str]] = ..., planner_version: _Optional[str] = ..., throughput_version: _Optional[str] = ..., point_of_no_return: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cause: _Optional[str] = ..., fitting: _Optional[int] = ..., naive: _Optional[_Union[_common_pb2.Candidate, _Mapping]] = ...) -> None: ...
 
 class PlanRefused(_message.Message):
     __slots__ = ("job_id", "tenant_id", "plan_id", "preview", "after_attempt", "reason", "detail", "advice", "refused_at")

@@ -1,0 +1,60 @@
+"""`/v1/costs`: what was spent, in groups of days, kinds, jobs, endpoints and projects; and every row, as FOCUS 1.2."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from services.gateway.api import monitor
+from services.gateway.api.auth import Caller
+from services.gateway.api.world import ID_PATTERN, Here
+from services.gateway.plain import iso
+
+router = APIRouter(prefix="/v1/costs", tags=["costs"])
+
+At = Annotated[datetime | None, Query(description="RFC 3339; UTC where no zone is given")]
+Only = Annotated[str | None, Query(pattern=ID_PATTERN)]
+
+
+@router.get("")
+async def get_costs(  # noqa: PLR0917 - filters of one question
+    here: Here,
+    caller: Caller,
+    group_by: Annotated[str, Query(max_length=100, description="day,kind,job,endpoint,project")] = "day",
+    since: At = None,
+    until: At = None,
+    kind: Literal["compute", "storage", "egress"] | None = None,
+    job: Only = None,
+    endpoint: Only = None,
+    project: Only = None,
+) -> Response:
+    """Spend, the same machine time on demand, and the saving: of each group, in all, and of the month to date.
+
+    By default of this month, by the day. A day is one of UTC, and a row counts in the day in which it begins.
+    """
+    only = {"kind": kind, "job": job, "endpoint": endpoint, "project": project}
+    return await monitor.ask(here, caller, "/v1/costs", {"group_by": group_by, **_span(since, until), **only})
+
+
+@router.get("/export", response_class=Response)
+async def export_costs(
+    here: Here,
+    caller: Caller,
+    format: Literal["csv", "parquet"] = "csv",
+    since: At = None,
+    until: At = None,
+) -> Response:
+    """The ledger's rows that begin in a span (by default this month) as FOCUS 1.2: a CSV or Parquet file."""
+    return await monitor.stream(here, caller, "/v1/costs/export", {"format": format, **_span(since, until)})
+
+
+def _span(since: datetime | None, until: datetime | None) -> dict[str, str | None]:
+    return {"since": _text(since), "until": _text(until)}
+
+
+def _text(at: datetime | None) -> str | None:
+    if at is None:
+        return None
+    return iso(at) if at.tzinfo is not None else f"{at.isoformat()}Z"
