@@ -459,7 +459,8 @@ def cost_totals(
         print(json.dumps(told, indent=2))
         return
     columns = [*told["group_by"], "spent_usd", "on_demand_usd", "saving_fraction", "machine_seconds"]
-    show([*told["groups"], {told["group_by"][0]: "all", **told["total"]}], columns, as_json=False)
+    total = dict.fromkeys(told["group_by"][:1], "all") | told["total"]
+    show([*told["groups"], total], columns, as_json=False)
 
 
 @costs.command("budgets")

@@ -75,6 +75,11 @@ def running(**settings: str) -> Iterator[System]:
             with Client(state.gateway_url, state.admin_key) as client:
                 base = client.models.upload(tiny, name="tiny-llama")["id"]
                 yield System(state, client, tiny, base, folder / "home")
+        except BaseException:
+            for part in ("gateway", "inference"):
+                for line in stack.logs(part, folder / "home", lines=20):
+                    say(f"{part}: {line[:2000]}")
+            raise
         finally:
             stack.down(folder / "home", say=say)
             for name, value in before.items():

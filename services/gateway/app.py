@@ -7,8 +7,10 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.gateway.api import (
     budgets,
@@ -27,7 +29,9 @@ from services.gateway.api import (
     keys,
     models,
     objectives,
+    openai_errors,
     plans,
+    playground,
     receipts,
     replays,
     traces,
@@ -37,11 +41,11 @@ from services.gateway.api.limits import BodyLimit
 from services.gateway.api.world import PROBLEM_RESPONSES, World
 from services.gateway.hub import listening
 from services.gateway.keys import Keys
-from sskai.http import install_problem_handlers
+from sskai.http import Problem, install_problem_handlers, problem_response
 
 RESOURCES = (
     datasets, cuts, models, jobs, plans, replays, endpoints, objectives, drift, receipts, events, traces, figures, chat,
-    infer, feedback, keys, costs, budgets,
+    infer, feedback, keys, costs, budgets, playground,
 )  # fmt: skip
 
 
@@ -64,6 +68,7 @@ def build_app(world: World) -> FastAPI:
     app.state.world = world
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     install_problem_handlers(app)
+    app.exception_handler(PoolTimeoutError)(_database_is_busy)
     for resource in RESOURCES:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
     app.include_router(docs.router)
@@ -82,6 +87,13 @@ def build_app(world: World) -> FastAPI:
         app, excluded_urls="healthz,readyz,metrics,v1/events", exclude_spans=["receive", "send"]
     )
     return app
+
+
+async def _database_is_busy(request: Request, _error: Exception) -> JSONResponse:
+    """Every connection to it was taken for too long."""
+    detail = "Too many requests wait for the database: try again in a few seconds"
+    shape = openai_errors.extensions(request.url.path, detail, "overloaded")
+    return problem_response(Problem(503, "Too busy", detail, headers={"Retry-After": "5"}, **shape))
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

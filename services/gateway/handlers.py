@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.gateway import retraining, timeline
+from services.gateway import retrains, timeline
 from services.gateway.aliases import CHALLENGER, CHAMPION
 from services.gateway.domain import JobView
 from services.gateway.store import Store
@@ -172,9 +172,9 @@ async def forget_endpoint(event: events.EndpointDeleted, store: Store, now: date
 async def answer_retrain(event: events.RetrainRequested, store: Store, now: datetime) -> list[Message]:
     """The parent's job once more; at once, or when a dataset was cut for it."""
     await note(event, store, now)
-    if event.data != retraining.TRAFFIC:
-        return await retraining.submit(event, store, now)
-    await retraining.ask_for_cut(event, store.session, now)
+    if event.data != retrains.TRAFFIC:
+        return await retrains.submit(event, store, now)
+    await retrains.ask_for_cut(event, store.session, now)
     return []
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from weakref import WeakValueDictionary
 
 from sqlalchemy import desc, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -40,6 +42,7 @@ class KnownKeys:
         self._seconds = seconds
         self._most = most
         self._known: dict[str, tuple[Principal, float]] = {}
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def principal(self, key: str, now: float) -> Principal | None:
         """None: ask the database. `now` is of a clock that never goes back, in seconds."""
@@ -51,6 +54,10 @@ class KnownKeys:
             self._known = {digest: one for digest, one in self._known.items() if now < one[1]}
         if len(self._known) < self._most:
             self._known[_sha256(key)] = (principal, now + self._seconds)
+
+    def turn(self, key: str) -> asyncio.Lock:
+        """Of many requests with one key that come at once, one asks the database, and the others know it then."""
+        return self._asking.setdefault(_sha256(key), asyncio.Lock())
 
     def forget(self) -> None:
         """A key was revoked here: it is refused at once. Other processes learn it within `seconds`."""

@@ -40,6 +40,12 @@ class Library:
         row = await self.session.scalar(query)
         return _dataset(row) if row else None
 
+    async def dataset_at(self, tenant_id: str, uri: str) -> Dataset | None:
+        """The one whose rows lie there, as a job's specification and a model's version name it."""
+        query = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id, DatasetRow.uri == uri).limit(1)
+        row = await self.session.scalar(query)
+        return _dataset(row) if row else None
+
     async def datasets(self, tenant_id: str, name: str | None, after: str | None, limit: int) -> list[Dataset]:
         """Newest first."""
         query = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id)

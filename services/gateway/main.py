@@ -13,7 +13,7 @@ from services.gateway.cutting import Cutter
 from services.gateway.handlers import HANDLERS
 from services.gateway.hub import Hub
 from services.gateway.loops import forget_old
-from services.gateway.retraining import cut_for_retrains
+from services.gateway.retrains import cut_for_retrains
 from services.gateway.settings import Settings
 from services.gateway.store import Store
 from sskai.database import Database

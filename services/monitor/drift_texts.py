@@ -3,7 +3,8 @@
 Novelty. A text becomes a vector of hashed character n-grams; its novelty is one minus its mean cosine similarity to the
 nearest few texts of a reference's first half. It is asked twice: with all n-grams weighing alike, since how somebody
 asks tells as much as what about (style: trivia against chatter), and with rare ones weighing more, as search engines
-weigh them (subject: two manuals of one publisher). Neither sees what the other does; `benchmarks/monitor.py` has both.
+weigh them (subject: two manuals of one publisher). Neither sees what the other does: `benchmarks/monitor/drift.py` has
+both.
 
 Topics. The same first half falls into a few clusters (spherical k-means, I. S. Dhillon, D. S. Modha, 2001); a text is
 of the nearest one. Novelty cannot see that everybody now asks about one known topic; the topics' shares can.

@@ -79,7 +79,7 @@ async def note_attempt(event: events.AttemptStarted, store: Store, now: datetime
 
 async def note_plan(event: events.PlanProposed, store: Store, _now: datetime) -> list[Message]:
     """What somebody would have taken who does not plan: by the job's first plan."""
-    if event.preview or event.after_attempt:
+    if event.preview or event.after_attempt or event.cause not in {"", "submitted"}:
         return []
     job = await store.job(event.job_id, event.tenant_id)
     job.planned, job.weight_bytes = True, event.profile.weight_bytes

@@ -149,15 +149,16 @@ def proposed(plan: Plan, inputs: Inputs, market: Market, **identity: Any) -> eve
         throughput_version=throughput.version(inputs.history.measured),
         point_of_no_return=_moment(plan.point_of_no_return),
         fitting=plan.fitting,
-        naive=_naive(inputs, market),
+        naive=_naive(inputs, market, identity.get("after_attempt", 0)),
     )
 
 
-def _naive(inputs: Inputs, market: Market) -> events.Candidate | None:
-    """What somebody takes who does not plan; None: the work does not fit there, or it is not offered."""
-    if all(offer.instance_type != replay.NAIVE_TYPE for offer in market.offers):
+def _naive(inputs: Inputs, market: Market, after_attempt: int) -> events.Candidate | None:
+    """What somebody takes who does not plan, told with a job's first plan; None: it does not fit, or is not offered."""
+    offers = tuple(offer for offer in market.offers if offer.instance_type == replay.NAIVE_TYPE)
+    if after_attempt or not offers:
         return None
-    found = replay.chosen(replay.POLICIES["naive"](inputs, market))
+    found = replay.chosen(replay.POLICIES["naive"](inputs, Market(market.machines, offers)))
     return candidate(found, inputs.now, inputs.assumptions) if found is not None else None
 
 

@@ -462,7 +462,7 @@ async def test_a_folder_that_is_closed_to_others_is_said(program: Callable[[str]
 async def test_without_walls_nothing_is_run_unless_that_is_said(
     monkeypatch: pytest.MonkeyPatch, program: Callable[[str], Path], folder: Path
 ) -> None:
-    monkeypatch.setattr(sandbox, "_hidden", lambda task, wall: "not here" if wall != "limits" else "")
+    monkeypatch.setattr(sandbox, "hidden", lambda task, wall: "not here" if wall != "limits" else "")
     path = program("import os; print(os.getuid(), dict(os.environ).get('SSKAI_SECRET'))")
     with pytest.raises(SandboxError, match=r"not run here, for its walls cannot be had.*namespaces: not here"):
         await sandbox.run(path, folder)

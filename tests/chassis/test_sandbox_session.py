@@ -134,9 +134,8 @@ async def test_one_that_answers_no_more_is_ended_with_all_that_it_started(start:
     assert _left(place) == []
 
 
-async def test_one_that_closes_its_output_is_ended(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "GRACE_SECONDS", 1.0)
-    session = await start()
+async def test_one_that_closes_its_output_is_ended_with_its_time(start: Start) -> None:
+    session = await start(wall_seconds=3.0)
     with pytest.raises(EndedError):
         await ask(session, "close")
 

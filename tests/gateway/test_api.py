@@ -328,7 +328,7 @@ async def _planned(house: House) -> Any:
     return (await wait_for(told))[0]
 
 
-async def _trained(house: House, tenant_id: str, version: int = 1) -> None:
+async def trained(house: House, tenant_id: str, version: int = 1, dataset_uri: str = "") -> None:
     await house.bus.publish(
         events.ModelVersionReady(
             model_id=f"model_of_{tenant_id}",
@@ -338,6 +338,7 @@ async def _trained(house: House, tenant_id: str, version: int = 1) -> None:
             base_model_id="tiny-llama",
             base_uri="builtin://tiny-llama",
             artifact_uri=f"s3://sskai/models/bot/{version}",
+            dataset_uri=dataset_uri,
             eval_loss_after=float("nan"),
             ready_at=timestamp(house.world.now()),
         )
@@ -348,7 +349,7 @@ async def _trained(house: House, tenant_id: str, version: int = 1) -> None:
 async def test_models_are_listed_as_openai_lists_them(house: House) -> None:
     job = await house.job(house.ann)
     (submitted,) = await house.told(events.JobSubmitted)
-    await _trained(house, submitted.tenant_id)
+    await trained(house, submitted.tenant_id)
     models = {model["id"]: model for model in (await house.ann.get("/v1/models")).json()["data"]}
     assert job["name"] == "bot"
     assert models["bot@1"]["parent"] == "tiny-llama"
@@ -364,7 +365,7 @@ async def test_models_are_listed_as_openai_lists_them(house: House) -> None:
 async def test_an_endpoint_serves_a_trained_version(house: House, reference: str) -> None:
     await house.job(house.ann)
     (submitted,) = await house.told(events.JobSubmitted)
-    await _trained(house, submitted.tenant_id)
+    await trained(house, submitted.tenant_id)
     answer = await house.ann.post("/v1/endpoints", json={"name": "chat", "model": reference})
     assert answer.status_code == 202, answer.text
     endpoint = answer.json()
@@ -400,7 +401,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
     job = await house.job(house.ann)
     (submitted,) = await house.told(events.JobSubmitted)
     tenant_id = submitted.tenant_id
-    await _trained(house, tenant_id)
+    await trained(house, tenant_id)
     endpoint = (await house.ann.post("/v1/endpoints", json={"name": "chat", "model": "bot@1"})).json()
     house.world.settings.plan_wait_seconds = 0
     plan = (await house.ann.post("/v1/plans", json=job_file())).json()
@@ -428,6 +429,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         "/v1/plans/{plan_id}/replays/{replay_id}": plan["id"],
         "/v1/endpoints/{endpoint_id}": endpoint["id"],
         "/v1/receipts/{job_id}": job["id"],
+        "/v1/endpoints/{endpoint_id}/playground": endpoint["id"],
         OBJECTIVES: endpoint["id"],
         "/v1/budgets/{budget_id}": budget["id"],
         # The monitor knows whose these are: tests/monitor.

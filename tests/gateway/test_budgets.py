@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from services.gateway.jobfile import JobFile
+from sskai.client import Client, SskaiError
 from sskai.contract import timestamp
 from sskai.events import v1 as events
 from tests.gateway.conftest import House, job_file, serving
@@ -138,6 +141,25 @@ async def test_the_export_comes_through_as_a_file(house: House, monitor: Monitor
     assert answer.text == "BilledCost\n1\n"
     assert "costs.csv" in answer.headers["content-disposition"]
     assert (await house.ann.get("/v1/costs/export", params={"format": "xml"})).status_code == 422
+
+
+async def test_the_client_sets_budgets_and_saves_the_export(house: House, monitor: Monitor, tmp_path: Path) -> None:
+    key = house.ann.headers["Authorization"].removeprefix("Bearer ")
+    file = tmp_path / "costs.csv"
+
+    def by_client() -> int:
+        with Client(house.url, key) as sskai:
+            budget = sskai.budgets.put("project", 5, target="chat", action="stop")
+            assert [one["id"] for one in sskai.budgets.list()] == [budget["id"]]
+            assert sskai.budgets.get(budget["id"])["amount_usd"] == 5
+            sskai.budgets.delete(budget["id"])
+            assert sskai.costs.totals(group_by="kind", project="chat") == {"object": "costs"}
+            assert sskai.costs.endpoint("endpoint_1")["object"] == "receipts/endpoints/endpoint_1"
+            with pytest.raises(SskaiError, match="format"):
+                sskai.costs.export(tmp_path / "costs.xml")
+            return sskai.costs.export(file, since="2026-11-01T00:00:00Z")
+
+    assert await asyncio.to_thread(by_client) == len(file.read_bytes()) == 13
 
 
 async def test_an_endpoints_month_is_asked_for(house: House, monitor: Monitor) -> None:

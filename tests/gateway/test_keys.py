@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from services.gateway.keys import KnownKeys, Principal
+import asyncio
+
+import pytest
+from sqlalchemy.exc import TimeoutError
+
+from services.gateway.keys import Keys, KnownKeys, Principal
+from tests.gateway.conftest import House
 
 ANN = Principal("tenant_a", "key_1", admin=False)
 
@@ -36,3 +42,32 @@ def test_no_key_lies_in_memory() -> None:
     known = KnownKeys()
     known.remember("sskai_secret", ANN, 0)
     assert "sskai_secret" not in repr(vars(known))
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_many_requests_at_once_ask_the_database_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    principal = Keys.principal
+
+    async def counted(self: Keys, key: str) -> Principal | None:
+        nonlocal asked
+        asked += 1
+        return await principal(self, key)
+
+    monkeypatch.setattr(Keys, "principal", counted)
+    house.world.known_keys.forget()
+    answers = await asyncio.gather(*(house.ann.get("/v1/keys") for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert asked == 1
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_busy_database_is_said_in_openais_shape(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def busy(_self: Keys, _key: str) -> Principal | None:
+        raise TimeoutError("QueuePool limit")
+
+    monkeypatch.setattr(Keys, "principal", busy)
+    house.world.known_keys.forget()
+    answer = await house.ann.post("/v1/completions", json={"model": "bot", "prompt": "hello"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
+    assert answer.headers["retry-after"] == "5"

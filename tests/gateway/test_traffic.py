@@ -15,7 +15,7 @@ from sqlalchemy import select, text, update
 
 from services.gateway.cutting import Cut, Cutter, Order
 from services.gateway.loops import forget
-from services.gateway.retraining import MAX_TRIES, cut_for_retrains
+from services.gateway.retrains import MAX_TRIES, cut_for_retrains
 from services.gateway.store import Store
 from services.gateway.tables import CutRow, TrafficRow
 from services.gateway.trafficrows import Exchange

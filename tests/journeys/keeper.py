@@ -80,20 +80,27 @@ class Keeper:
 
         await wait_for(ready, limit_seconds=60)
 
-    def ask(self, liked: Callable[[int], bool] | None = None) -> None:
-        """One request of a user who has not asked before; `liked`: what they think of this version's answers."""
+    def ask(
+        self,
+        liked: Callable[[int], bool] | None = None,
+        question: str = "",
+        correction: str = "",
+    ) -> None:
+        """One request of a user who has not asked before. `liked`: what they think of this version's answers;
+        `correction`: what they should have been told."""
         self._asked += 1
         answer = self._openai.chat.completions.create(
             model=self.name,
-            messages=[{"role": "user", "content": f"What does cat number {self._asked % 30} say?"}],
+            messages=[{"role": "user", "content": question or f"What does cat number {self._asked % 30} say?"}],
             max_tokens=4,
             user=f"user {self._asked}",
         )
-        if liked is None:
-            return
-        found = self.client.request("POST", "/v1/feedback", json={"id": answer.id, "label": "seen"})
-        word = "up" if liked(int(found["version"])) else "down"
-        self.client.request("POST", "/v1/feedback", json={"id": answer.id, "label": word})
+        said: dict[str, Any] = {"correction": correction} if correction else {}
+        if liked is not None:
+            found = self.client.request("POST", "/v1/feedback", json={"id": answer.id, "label": "seen"})
+            said["label"] = "up" if liked(int(found["version"])) else "down"
+        if said:
+            self.client.request("POST", "/v1/feedback", json={"id": answer.id, **said})
 
     async def ended(self, endpoint_id: str, version: int, liked: Callable[[int], bool] | None = None) -> dict[str, Any]:
         """How the endpoint's rollout of this version ended; users ask meanwhile."""

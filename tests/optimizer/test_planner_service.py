@@ -285,6 +285,17 @@ async def test_a_plan_says_how_many_placements_fit(world: World) -> None:
     assert isinstance(none, events.PlanRefused)
 
 
+async def test_a_jobs_first_plan_names_what_somebody_takes_who_does_not_plan(world: World) -> None:
+    """One well-known machine on demand, whatever the job's file narrows; the receipt is compared with it."""
+    [first] = await world.hears(submitted(resources=ONLY_C5))
+    naive = first.naive
+    assert naive.placement.instance_type == replay.NAIVE_TYPE
+    assert naive.placement.capacity_type == events.CAPACITY_TYPE_ON_DEMAND
+    assert naive.total_usd.expected >= naive.hours.expected * naive.placement.price_usd_per_hour * 0.99
+    [rest] = await world.hears(requeued(1, steps_done=10))
+    assert not rest.HasField("naive")
+
+
 async def test_a_plan_names_its_cause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "MOVE_COOLDOWN_SECONDS", 0.0)
     [preview] = await world.hears(events.PlanRequested(job_id="job_p", tenant_id="tenant_a", spec=submitted().spec))

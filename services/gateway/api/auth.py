@@ -30,14 +30,18 @@ async def authenticate(
 
 
 async def _principal(here: World, key: str) -> Principal | None:
-    now = asyncio.get_running_loop().time()
-    principal = here.known_keys.principal(key, now)
-    if principal is None:
+    clock, known = asyncio.get_running_loop().time, here.known_keys
+    if (principal := known.principal(key, clock())) is not None:
+        return principal
+    async with known.turn(key):
+        if (principal := known.principal(key, clock())) is not None:
+            return principal
+        asked_at = clock()
         async with here.database.transaction() as session:
             principal = await Keys(session).principal(key)
         if principal is not None:
-            here.known_keys.remember(key, principal, now)
-    return principal
+            known.remember(key, principal, asked_at)
+        return principal
 
 
 Caller = Annotated[Principal, Depends(authenticate)]

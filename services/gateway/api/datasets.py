@@ -143,8 +143,8 @@ async def preview(
     dataset = await _find(here, caller, dataset_id)
     if dataset.uri.endswith(f".{IMAGES}"):
         raise Problem(422, "No preview", f"{dataset.name} holds images: its report has the classes", field="id")
-    head = await asyncio.to_thread(_head, here, dataset.uri, rows)
-    return {"object": "dataset.preview", "id": dataset.dataset_id, "rows": head}
+    first = await asyncio.to_thread(head, here, dataset, rows)
+    return {"object": "dataset.preview", "id": dataset.dataset_id, "rows": first}
 
 
 def shown(dataset: Dataset) -> dict[str, Any]:
@@ -285,14 +285,16 @@ async def _keep(
         return await once(session, caller.tenant_id, idempotency_key, request, make, now=now)
 
 
-def _head(here: World, uri: str, rows: int) -> list[Any]:
-    """The first rows, of at most PREVIEW_BYTES."""
-    head = b""
-    for chunk in here.objects.open(here.objects.key(uri), chunk_bytes=64 * 1024):
-        head += chunk
-        if head.count(b"\n") >= rows or len(head) >= PREVIEW_BYTES:
+def head(here: World, dataset: Dataset, rows: int) -> list[Any]:
+    """The first rows, of at most PREVIEW_BYTES; none of images. Blocks. Raises ObjectsUnavailableError."""
+    if dataset.uri.endswith(f".{IMAGES}"):
+        return []
+    begun = b""
+    for chunk in here.objects.open(here.objects.key(dataset.uri), chunk_bytes=64 * 1024):
+        begun += chunk
+        if begun.count(b"\n") >= rows or len(begun) >= PREVIEW_BYTES:
             break
     else:
-        head += b"\n"
-    lines = head.split(b"\n")[:-1]  # the last one may be cut
+        begun += b"\n"
+    lines = begun.split(b"\n")[:-1]  # the last one may be cut
     return [json.loads(line) for line in lines[:rows] if line.strip()]

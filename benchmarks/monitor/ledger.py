@@ -25,6 +25,7 @@ from typing import Any
 from google.protobuf.message import Message
 from sqlalchemy import func, select, update
 
+from benchmarks.figures import Figure, figure
 from services.monitor import budgets, domain, ledger, loops
 from services.monitor.budgets import Account, Ask, Budget
 from services.monitor.handlers import HANDLERS
@@ -383,7 +384,7 @@ class _Run:
 
 
 async def measure(server_url: str, jobs: int = JOBS) -> dict[str, Any]:
-    """All of it; raises AssertionError where anything does not balance."""
+    """All of it, as it was found."""
     dice = random.Random(SEED)
     stories = [simulate(number, dice) for number in range(jobs)]
     rows = [row for story in stories for row in story.rows]
@@ -405,11 +406,6 @@ async def measure(server_url: str, jobs: int = JOBS) -> dict[str, Any]:
     )
     seconds = sum((row.ended_at.ToMicroseconds() - row.started_at.ToMicroseconds()) for row in rows)
     reserves = overshoot_of_reserves(random.Random(SEED))
-    assert round(paid / NANO, 2) == round(float(owed / NANO), 2)
-    assert overshoot <= 0
-    assert reserves["overshoot_nano_usd"] == 0
-    assert equal == jobs, f"{equal} of {jobs} receipts are equal"
-    assert totals == (paid, len(rows), seconds)
     return {
         "jobs": jobs,
         "attempts": sum(story.job.attempts for story in stories),
@@ -428,3 +424,20 @@ async def measure(server_url: str, jobs: int = JOBS) -> dict[str, Any]:
         "totals_after_replay_equal": totals == (paid, len(rows), seconds),
         "reserves": reserves,
     }
+
+
+def figures(found: dict[str, Any]) -> list[Figure]:
+    """What was promised of it."""
+    jobs = found["jobs"]
+    how = f"{jobs} jobs, {found['attempts']} attempts, {found['deliveries']} deliveries of {found['events']} events"
+    cents = abs(round(100 * found["paid_usd"]) - round(100 * found["integral_usd"]))
+    most = max(found["budget_overshoot_nano_usd"], found["reserves"]["overshoot_nano_usd"])
+    lost = jobs - found["receipts_equal_to_recomputed"]
+    same = int(found["totals_after_replay_equal"])
+    skewed = f"shuffled, repeated, clocks up to {found['skew_seconds']} s apart"
+    return [
+        figure("rows_against_integral", cents, "US cents", 0, "equal", how=how),
+        figure("budget_overshoot", most, "nano-USD", 0, "equal", how=f"{found['jobs_with_budget']} jobs had one"),
+        figure("receipts_that_differ", lost, "receipts", 0, "equal", how="from those recomputed from events alone"),
+        figure("totals_unchanged", same, "of 1", 1, "equal", how=skewed),
+    ]

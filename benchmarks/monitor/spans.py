@@ -1,6 +1,4 @@
-"""How many spans a second the monitor takes in on one core, how exactly, and in how much memory. One JSON object.
-
-`make bench NAME=spans [ARGS="--minutes 10 --series 1000 --senders 4"]`; a minute by default.
+"""How many spans a second the monitor takes in on one core, how exactly, and in how much memory.
 
 The monitor runs as it is (`services.monitor.main`, its loops included) in a process that may use one core, with a
 PostgreSQL of its own (durable settings) on the others; no broker is there, so spans come by OTLP/HTTP alone. Requests
@@ -11,7 +9,6 @@ exact one of all that was sent.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import math
 import os
@@ -35,7 +32,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from benchmarks.figures import Figure, figure, print_report
+from benchmarks.figures import Figure, figure
 from sskai.local.postgres import Postgres
 from sskai.local.processes import free_ports
 from sskai.testing import fresh_database
@@ -229,18 +226,3 @@ async def measure(
         figure("request_p99", took[len(took) * 99 // 100], "s", None, "lower"),
     ]
     return figures, {"spans_sent": sent, "spans_counted": truth.spans, "memory_first_mib": round(sizes[0] / MIB)}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--series", type=int, default=1_000)
-    parser.add_argument("--senders", type=int, default=4)
-    arguments = parser.parse_args()
-    with Postgres.start(durable=True) as server:
-        figures, more = asyncio.run(measure(server, arguments.minutes, arguments.series, arguments.senders))
-    print_report("spans", figures, **more)
-
-
-if __name__ == "__main__":
-    main()
