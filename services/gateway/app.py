@@ -29,6 +29,7 @@ from services.gateway.api import (
     plans,
     receipts,
     replays,
+    retraining,
     traces,
 )
 from services.gateway.api.auth import authenticate
@@ -39,8 +40,8 @@ from services.gateway.keys import Keys
 from sskai.http import install_problem_handlers
 
 RESOURCES = (
-    datasets, models, jobs, plans, replays, endpoints, objectives, drift, receipts, events, traces, figures, chat,
-    infer, feedback, keys, costs, budgets,
+    datasets, models, jobs, plans, replays, endpoints, objectives, retraining, drift, receipts, events, traces, figures,
+    chat, infer, feedback, keys, costs, budgets,
 )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def build(settings: Settings) -> Service:
             Ingest(database, sampler),
             settings.internal_token.get_secret_value(),
             retention,
-            settings.drift_alpha,
+            settings.rules,
         ),
         raw_topics={OTLP_TOPIC: partial(take_spans, sampler)},
         database=database,
