@@ -12,7 +12,7 @@ from services.monitor import retraining
 from services.monitor.callers import Tenant
 from services.monitor.domain import Rules
 from services.monitor.retrain_store import WAITING, RetrainStore, policy_of
-from services.monitor.retraining import Endpoint
+from services.monitor.retraining import Endpoint, Policy
 from services.monitor.store import Store
 from services.monitor.tables import RetrainingRow, SuggestionRow
 from sskai.database import Database
@@ -42,7 +42,8 @@ async def _document(endpoint: Endpoint, row: RetrainingRow | None, store: Store,
     suggestions = await retrains.shown(endpoint.endpoint_id, endpoint.tenant_id)
     in_flight = endpoint.retrain_in_flight(now)
     return {
-        "policy": asdict(policy),
+        "policy": _policy(policy),
+        "set_by": "owner" if policy.by_owner else "operator",
         "next_at": row.scheduled_for if row else None,
         "spent_usd": situation.spent_usd,
         "spent_since": retraining.budget_since(policy, now),
@@ -50,6 +51,19 @@ async def _document(endpoint: Endpoint, row: RetrainingRow | None, store: Store,
         "refused_now": asdict(refusal) if refusal else None,
         "pending": [_suggestion(one) for one in suggestions if one.state == WAITING],
         "suggestions": [_suggestion(one) for one in suggestions],
+    }
+
+
+def _policy(policy: Policy) -> dict[str, Any]:
+    """In the words in which the gateway takes one."""
+    return {
+        "mode": policy.mode,
+        "on": {"drift": policy.on_drift, "new_dataset": policy.on_new_dataset, "schedule": policy.schedule or None},
+        "data": policy.data or "dataset",
+        "budget_usd_per_month": policy.budget_usd,
+        "cooldown": f"{policy.cooldown_seconds:.6f}".rstrip("0").rstrip(".") + "s",
+        "confirmations": {"alarms": policy.confirm_alarms, "samples": policy.confirm_samples},
+        "max_job_budget_usd": policy.max_job_budget_usd,
     }
 
 
