@@ -83,8 +83,8 @@ def _belongs(
 ) -> dict[str, str | None] | None:
     """The retrain and the job of an event; None: it is no part of this endpoint's loop."""
     if isinstance(message, OF_JOB):
-        job_id = message.job_id
-        return {"retrain_id": jobs[job_id], "job_id": job_id} if job_id in jobs else None
+        own = message.job_id
+        return {"retrain_id": jobs[own], "job_id": own} if own in jobs else None
     job_id = made.get((message.model_id, message.version)) if _is_of_version(message) else None
     if job_id is not None and getattr(message, "endpoint_id", "") in ("", endpoint_id):
         return {"retrain_id": jobs[job_id], "job_id": job_id}

@@ -39,7 +39,9 @@ async def set_policy(event: events.RetrainingPolicySet, store: Store, now: datet
     """What waits for a decision goes on waiting only where the new policy asks for decisions, too."""
     if event.mode not in MODES:
         return []  # a later version's word
-    retrains = RetrainStore(store)
+    endpoint, retrains = await store.endpoint(event.endpoint_id), RetrainStore(store)
+    if endpoint is not None and endpoint.tenant_id != event.tenant_id:
+        return []
     row = await retrains.set_policy(event, now)
     return await _withdraw(event.endpoint_id, retrains, now) if row and row.mode != Mode.APPROVE else []
 
@@ -52,8 +54,7 @@ async def remove_policy(event: events.RetrainingPolicyRemoved, store: Store, now
 async def leave_endpoint(event: events.EndpointDeleted, store: Store, now: datetime) -> list[Message]:
     """The endpoint is gone, and with it its policy and what waited."""
     retrains = RetrainStore(store)
-    row = await retrains.row(event.endpoint_id)
-    if row is None or row.tenant_id != event.tenant_id:
+    if await retrains.row(event.endpoint_id, event.tenant_id) is None:
         return []
     await retrains.forget_endpoint(event.endpoint_id)
     return await _withdraw(event.endpoint_id, retrains, now, Refusal("disabled", "the endpoint was deleted"))
@@ -84,7 +85,7 @@ async def take_drift(event: events.DriftDetected, store: Store, now: datetime) -
     endpoint = await store.endpoint(event.endpoint_id)
     if endpoint is None or endpoint.tenant_id != event.tenant_id or endpoint.version != event.version:
         return []  # not ours, or no longer served
-    row = await RetrainStore(store).row(endpoint.endpoint_id)
+    row = await RetrainStore(store).row(endpoint.endpoint_id, endpoint.tenant_id)
     policy = policy_of(row, store.rules)
     if not policy.on_drift:
         return []
@@ -117,7 +118,7 @@ async def take_dataset(event: events.DatasetValidated, store: Store, now: dateti
     told: list[Message] = []
     for endpoint_id in await retrains.wanting_dataset(event.tenant_id, event.name):
         endpoint = await store.endpoint(endpoint_id)
-        row = await retrains.row(endpoint_id)
+        row = await retrains.row(endpoint_id, event.tenant_id)
         policy = policy_of(row, store.rules)
         if endpoint is None or row is None or not policy.on_new_dataset:
             continue
@@ -172,7 +173,7 @@ async def want(endpoint: Endpoint, row: RetrainingRow | None, wish: Wish, store:
 async def take_decision(event: events.RetrainDecided, store: Store, now: datetime) -> list[Message]:
     """The first decision counts, and only while the suggestion waits. The rules are looked at again."""
     endpoint, retrains = await store.endpoint(event.endpoint_id), RetrainStore(store)
-    row = await retrains.row(event.endpoint_id)
+    row = await retrains.row(event.endpoint_id, event.tenant_id)
     waiting = await retrains.suggestion(event.retrain_id)
     if endpoint is None or waiting is None or waiting.state != WAITING:
         return []

@@ -42,7 +42,7 @@ async def _want_on_schedule(claimed: RetrainingRow, store: Store, now: datetime)
     due_in_seconds = (next_at - now).total_seconds() if next_at else None
     if not await claims.release(store.session, claimed, due_in_seconds=due_in_seconds, scheduled_for=next_at):
         return  # the policy has changed meanwhile, or another monitor has it
-    row = await retrains.row(claimed.endpoint_id)
+    row = await retrains.row(claimed.endpoint_id, claimed.tenant_id)
     detail = f"it is time by the schedule {claimed.schedule}"
     await tell(store.session, *await want(endpoint, row, Wish(Reason.SCHEDULE, detail), store, now))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.monitor import retraining
@@ -87,11 +87,11 @@ class RetrainStore:
         )
         if await self.session.scalar(kept.returning(RetrainingRow.endpoint_id)) is None:
             return None
-        return await self.row(endpoint_id)
+        return await self.row(endpoint_id, tenant_id)
 
-    async def row(self, endpoint_id: str) -> RetrainingRow | None:
+    async def row(self, endpoint_id: str, tenant_id: str) -> RetrainingRow | None:
         """The policy's row, locked, as it is now."""
-        found = select(RetrainingRow).where(RetrainingRow.endpoint_id == endpoint_id)
+        found = select(RetrainingRow).filter_by(endpoint_id=endpoint_id, tenant_id=tenant_id)
         return await self.session.scalar(found.with_for_update().execution_options(populate_existing=True))
 
     async def forget_endpoint(self, endpoint_id: str) -> None:
@@ -158,8 +158,9 @@ class RetrainStore:
     async def suggest(self, event: events.RetrainSuggested) -> None:
         waits = event.HasField("expires_at")
         expires_at = moment(event.expires_at) if waits else None
-        self.session.add(
-            SuggestionRow(
+        # Not through the object: there an absent `due_at` would become the column's default, which is now.
+        await self.session.execute(
+            insert(SuggestionRow).values(
                 retrain_id=event.retrain_id,
                 endpoint_id=event.endpoint_id,
                 tenant_id=event.tenant_id,
@@ -175,7 +176,6 @@ class RetrainStore:
                 decided_by="",
             )
         )
-        await self.session.flush()
 
     async def shown(self, endpoint_id: str, tenant_id: str) -> Sequence[SuggestionRow]:
         """The newest of an endpoint, waiting ones and others."""

@@ -29,9 +29,7 @@ def add(app: FastAPI, database: Database, rules: Rules) -> None:
             endpoint = await store.endpoint(endpoint_id) or Endpoint(endpoint_id, tenant_id)
             if endpoint.tenant_id != tenant_id:
                 raise Problem(404, "Not found", f"no endpoint {endpoint_id[:120]!r}")
-            row = await RetrainStore(store).row(endpoint_id)
-            if row is not None and row.tenant_id != tenant_id:
-                raise Problem(404, "Not found", f"no endpoint {endpoint_id[:120]!r}")
+            row = await RetrainStore(store).row(endpoint_id, tenant_id)
             return await _document(endpoint, row, store, datetime.now(UTC))
 
 

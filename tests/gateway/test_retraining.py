@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,9 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway import retraining
+from services.monitor import api as monitor_api
+from services.monitor import handlers as monitor_handlers
+from services.monitor.ingest import Ingest
+from services.monitor.store import Store as MonitorStore
 from sskai.contract import new_id, timestamp
+from sskai.database import Database
 from sskai.events import v1 as events
-from tests.gateway.conftest import MODEL, House, serving
+from tests.gateway.conftest import MODEL, ROWS, House, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -173,6 +180,46 @@ async def test_the_loop_is_shown_with_what_the_monitor_knows(house: House) -> No
         ("job-submitted", "retrain_1", job.job_id),
         ("requested", "retrain_1", None),
     ]
+
+
+async def test_from_drift_by_a_yes_to_a_job_with_the_real_monitor(
+    house: House, database_of: Callable[[str], AbstractAsyncContextManager[Database]]
+) -> None:
+    endpoint_id = await endpoint(house)
+    parent = await house.job(house.ann)
+    (submitted,) = await house.told(events.JobSubmitted)
+    async with database_of("monitor") as database:
+        house.bus.connect(database, monitor_handlers.HANDLERS, MonitorStore)
+        await house.bus.publish(
+            submitted,
+            events.ModelVersionReady(
+                model_id="model_1", tenant_id=submitted.tenant_id, version=1, job_id=parent["id"], name="bot"
+            ),
+            events.EndpointReady(endpoint_id=endpoint_id, tenant_id=submitted.tenant_id, model_id="model_1", version=1),
+        )
+        policy = {**FULL, "on": {"new_dataset": True}, "confirmations": {"alarms": 1}}
+        assert (await house.ann.put("/v1/endpoints/support/retraining", json=policy)).status_code == 202
+        await house.bus.settle()
+        newer = await house.dataset(house.ann, rows=[*ROWS, ROWS[0]])
+        (suggestion,) = await house.told(events.RetrainSuggested)
+        assert suggestion.detail == "support@2 is there; version 1 was trained on support@1"
+
+        app = monitor_api.build(database, Ingest(database), "internal")
+        async with serving(app) as url:
+            house.world.settings.otlp_url = url
+            waiting = (await house.ann.get("/v1/endpoints/support/retraining")).json()
+            yes = f"/v1/endpoints/support/retraining/{suggestion.retrain_id}/approve"
+            assert (await house.ann.post(yes)).status_code == 202
+            _, job = await house.told(events.JobSubmitted)
+            shown = (await house.ann.get("/v1/endpoints/support/retraining")).json()
+    assert [one["retrain_id"] for one in waiting["pending"]] == [suggestion.retrain_id]
+    assert (job.spec.dataset.version, job.spec.budget_usd) == (newer["version"], 15)
+    assert job.spec.retrain_of.endpoint_id == endpoint_id
+    assert (shown["pending"], shown["set_by"], shown["policy"]["cooldown"]) == ([], "owner", "21600s")
+    assert shown["in_flight"] == {"retrain_id": suggestion.retrain_id, "job_id": job.job_id}
+    assert [entry["kind"] for entry in shown["timeline"]] == [
+        "job-submitted", "requested", "decided", "suggested", "policy-set"
+    ]  # fmt: skip
 
 
 # The timeline as a function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -145,6 +146,9 @@ async def test_suggest_only_tells(scene: Scene) -> None:
     await scene.deploy(mode="suggest")
     [suggestion] = await scene.tell(drift())
     assert not suggestion.HasField("expires_at")
+    async with scene.database.transaction() as session:
+        row = (await session.scalars(select(SuggestionRow))).one()
+        assert (row.state, row.due_at) == ("told", None)
     assert await scene.tell(decided(suggestion, approved=True), minutes=1) == []
     assert kinds(await scene.tell(drift(0.5), minutes=0.5)) == ["RetrainDeclined:cooldown"]
     assert kinds(await scene.tell(drift(5), minutes=5)) == ["RetrainSuggested"]
@@ -259,6 +263,39 @@ async def test_nobody_decides_or_sets_for_another_tenant(scene: Scene) -> None:
     others.tenant_id = "B"
     assert await scene.tell(theirs, others) == []
     assert kinds(await scene.tell(decided(suggestion, approved=True))) == ["RetrainRequested"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_in_any_order_and_told_twice_each_retrain_has_one_end(scene: Scene, seed: int) -> None:
+    """Policies, alarms, data, decisions and jobs, shuffled, each told up to three times as other events."""
+    dice = random.Random(seed)
+    await scene.deploy()
+    facts: list[Any] = [
+        policy_set(1, mode="approve", on_new_dataset=True, cooldown_seconds=0),
+        policy_set(2, mode="auto", on_new_dataset=True, cooldown_seconds=0),
+        policy_set(3, mode="approve", on_new_dataset=True, cooldown_seconds=0),
+        *(drift(minutes) for minutes in range(12)),
+        *(dataset(version) for version in (3, 4, 5)),
+        *(job(f"job_{number}", 3, retrain=True) for number in (2, 3)),
+        *(events.JobSucceeded(job_id=f"job_{number}", tenant_id="A", ended_at=timestamp(NOW)) for number in (2, 3)),
+    ] * dice.randint(1, 3)
+    dice.shuffle(facts)
+    requested, over, suggested = list[str](), list[str](), list[Any]()
+    for minutes, fact in enumerate(facts):
+        told = await scene.tell(fact, minutes=minutes)
+        if suggested and dice.random() < 0.5:
+            word = decided(dice.choice(suggested), approved=dice.random() < 0.5, minutes=minutes)
+            told += await scene.tell(word, word, minutes=minutes)
+        suggested += [one for one in told if isinstance(one, events.RetrainSuggested)]
+        requested += [one.retrain_id for one in told if isinstance(one, events.RetrainRequested)]
+        over += [one.retrain_id for one in told if isinstance(one, events.RetrainDeclined)]
+        async with scene.database.transaction() as session:
+            states = list(await session.scalars(select(SuggestionRow.state)))
+        assert states.count("waiting") <= 1
+    ends = [*requested, *over]
+    assert requested
+    assert len(set(ends)) == len(ends)
+    assert len({one.retrain_id for one in suggested} - set(ends)) == states.count("waiting")
 
 
 async def test_the_gateway_may_ask_how_it_stands(scene: Scene) -> None:
