@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from fastapi import FastAPI, Request
 from google.protobuf.message import Message
 from hypothesis import given
@@ -182,36 +183,40 @@ async def test_the_loop_is_shown_with_what_the_monitor_knows(house: House) -> No
     ]
 
 
-async def test_from_drift_by_a_yes_to_a_job_with_the_real_monitor(
-    house: House, database_of: Callable[[str], AbstractAsyncContextManager[Database]]
-) -> None:
+@pytest_asyncio.fixture(loop_scope="session")
+async def monitors(database_of: Callable[[str], AbstractAsyncContextManager[Database]]) -> AsyncIterator[Database]:
+    """The monitor's database. Asked for before `house`, which delivers its last events when it goes."""
+    async with database_of("monitor") as database:
+        yield database
+
+
+async def test_from_new_data_by_a_yes_to_a_job_with_the_real_monitor(monitors: Database, house: House) -> None:
     endpoint_id = await endpoint(house)
     parent = await house.job(house.ann)
     (submitted,) = await house.told(events.JobSubmitted)
-    async with database_of("monitor") as database:
-        house.bus.connect(database, monitor_handlers.HANDLERS, MonitorStore)
-        await house.bus.publish(
-            submitted,
-            events.ModelVersionReady(
-                model_id="model_1", tenant_id=submitted.tenant_id, version=1, job_id=parent["id"], name="bot"
-            ),
-            events.EndpointReady(endpoint_id=endpoint_id, tenant_id=submitted.tenant_id, model_id="model_1", version=1),
-        )
-        policy = {**FULL, "on": {"new_dataset": True}, "confirmations": {"alarms": 1}}
-        assert (await house.ann.put("/v1/endpoints/support/retraining", json=policy)).status_code == 202
-        await house.bus.settle()
-        newer = await house.dataset(house.ann, rows=[*ROWS, ROWS[0]])
-        (suggestion,) = await house.told(events.RetrainSuggested)
-        assert suggestion.detail == "support@2 is there; version 1 was trained on support@1"
+    house.bus.connect(monitors, monitor_handlers.HANDLERS, MonitorStore)
+    await house.bus.publish(
+        submitted,
+        events.ModelVersionReady(
+            model_id="model_1", tenant_id=submitted.tenant_id, version=1, job_id=parent["id"], name="bot"
+        ),
+        events.EndpointReady(endpoint_id=endpoint_id, tenant_id=submitted.tenant_id, model_id="model_1", version=1),
+    )
+    policy = {**FULL, "on": {"new_dataset": True}, "confirmations": {"alarms": 1}}
+    assert (await house.ann.put("/v1/endpoints/support/retraining", json=policy)).status_code == 202
+    await house.bus.settle()
+    newer = await house.dataset(house.ann, rows=[*ROWS, ROWS[0]])
+    (suggestion,) = await house.told(events.RetrainSuggested)
+    assert suggestion.detail == "support@2 is there; version 1 was trained on support@1"
 
-        app = monitor_api.build(database, Ingest(database), "internal")
-        async with serving(app) as url:
-            house.world.settings.otlp_url = url
-            waiting = (await house.ann.get("/v1/endpoints/support/retraining")).json()
-            yes = f"/v1/endpoints/support/retraining/{suggestion.retrain_id}/approve"
-            assert (await house.ann.post(yes)).status_code == 202
-            _, job = await house.told(events.JobSubmitted)
-            shown = (await house.ann.get("/v1/endpoints/support/retraining")).json()
+    app = monitor_api.build(monitors, Ingest(monitors), "internal")
+    async with serving(app) as url:
+        house.world.settings.otlp_url = url
+        waiting = (await house.ann.get("/v1/endpoints/support/retraining")).json()
+        yes = f"/v1/endpoints/support/retraining/{suggestion.retrain_id}/approve"
+        assert (await house.ann.post(yes)).status_code == 202
+        *_, job = await house.told(events.JobSubmitted)
+        shown = (await house.ann.get("/v1/endpoints/support/retraining")).json()
     assert [one["retrain_id"] for one in waiting["pending"]] == [suggestion.retrain_id]
     assert (job.spec.dataset.version, job.spec.budget_usd) == (newer["version"], 15)
     assert job.spec.retrain_of.endpoint_id == endpoint_id
