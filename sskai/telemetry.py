@@ -101,6 +101,12 @@ def current_traceparent() -> str | None:
     return carrier.get("traceparent")
 
 
+def current_trace_id() -> str:
+    """Of the trace that is being written; empty outside of any."""
+    traceparent = current_traceparent()
+    return traceparent.split("-")[1] if traceparent else ""
+
+
 def context_from(traceparent: str | None) -> otel_context.Context:
     """The context to start a child span in; an absent or broken traceparent starts a new trace."""
     return propagate.extract({"traceparent": traceparent} if traceparent else {})

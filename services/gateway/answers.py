@@ -37,6 +37,22 @@ def digest(route: str, body: bytes) -> str:
     return hashlib.sha256(route.encode() + b"\0" + body).hexdigest()
 
 
+async def answered(
+    session: AsyncSession, tenant_id: str, idempotency_key: str | None, request_sha256: str
+) -> Answer | None:
+    """What an earlier request of this key was answered, for routes that work long before they commit.
+
+    Raises KeyReusedError.
+    """
+    row = (AnswerRow.tenant_id == tenant_id) & (AnswerRow.idempotency_key == idempotency_key)
+    known = await session.scalar(select(AnswerRow).where(row)) if idempotency_key is not None else None
+    if known is None:
+        return None
+    if known.request_sha256 != request_sha256:
+        raise KeyReusedError(idempotency_key)
+    return Answer(known.status or 200, known.body or {}, replayed=True)
+
+
 async def once(
     session: AsyncSession,
     tenant_id: str,
@@ -57,10 +73,9 @@ async def once(
         .returning(AnswerRow.idempotency_key)
     )
     if first is None:
-        known = (await session.scalars(select(AnswerRow).where(row))).one()
-        if known.request_sha256 != request_sha256:
-            raise KeyReusedError(idempotency_key)
-        return Answer(known.status or 200, known.body or {}, replayed=True)
+        before = await answered(session, tenant_id, idempotency_key, request_sha256)
+        assert before is not None, "what conflicts is there"
+        return before
     answer = await make()
     await session.execute(update(AnswerRow).where(row).values(status=answer.status, body=answer.body))
     return answer

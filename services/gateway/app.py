@@ -16,6 +16,7 @@ from services.gateway.api import (
     budgets,
     chat,
     costs,
+    cuts,
     datasets,
     docs,
     drift,
@@ -44,8 +45,8 @@ from services.gateway.keys import Keys
 from sskai.http import Problem, install_problem_handlers, problem_response
 
 RESOURCES = (
-    datasets, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts, events,
-    traces, figures, chat, infer, feedback, keys, costs, budgets,
+    datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts,
+    events, traces, figures, chat, infer, feedback, keys, costs, budgets,
 )  # fmt: skip
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import structlog
 from google.protobuf.message import Message
 
-from services.gateway import jobfile, timeline
+from services.gateway import retrains, timeline
 from services.gateway.aliases import CHALLENGER, CHAMPION
 from services.gateway.domain import JobView
 from services.gateway.store import Store
 from sskai import contract, telemetry
-from sskai.contract import timestamp
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
-
-log = structlog.get_logger()
 
 
 async def note(event: Any, store: Store, now: datetime) -> list[Message]:
@@ -28,7 +24,7 @@ async def note(event: Any, store: Store, now: datetime) -> list[Message]:
 
 async def show_job(event: events.JobSubmitted, store: Store, now: datetime) -> list[Message]:
     """A job, whoever submitted it."""
-    await store.add_job(event, trace_id(), now)
+    await store.add_job(event, telemetry.current_trace_id(), now)
     return await note(event, store, now)
 
 
@@ -155,32 +151,31 @@ async def keep_receipt(event: events.ReceiptIssued, store: Store, now: datetime)
     return await note(event, store, now)
 
 
-async def submit_retrain(event: events.RetrainRequested, store: Store, now: datetime) -> list[Message]:
-    """The parent's job once more, on the newest version of its dataset: one job, however often it is asked for."""
+async def keep_sample(event: events.InferenceSampled, store: Store, now: datetime) -> list[Message]:
+    """Users' words, for datasets of their own tenant: never in the log."""
+    await store.traffic.keep_sample(event, now)
+    return []
+
+
+async def keep_feedback(event: events.FeedbackGiven, store: Store, now: datetime) -> list[Message]:
+    """What was said of an answer, beside it."""
+    await store.traffic.keep_feedback(event, now)
+    return []
+
+
+async def forget_endpoint(event: events.EndpointDeleted, store: Store, now: datetime) -> list[Message]:
+    """An endpoint is gone, and what it was asked with it."""
+    await store.traffic.forget_endpoint(event.tenant_id, event.endpoint_id)
+    return await follow_endpoint(event, store, now)
+
+
+async def answer_retrain(event: events.RetrainRequested, store: Store, now: datetime) -> list[Message]:
+    """The parent's job once more; at once, or when a dataset was cut for it."""
     await note(event, store, now)
-    parent = await store.job(event.tenant_id, event.parent_job_id)
-    endpoint = await store.endpoint(event.tenant_id, event.endpoint_id)
-    if parent is None or parent.spec is None or parent.submitted_at is None or endpoint is None:
-        log.warning("nothing to retrain", retrain_id=event.retrain_id, parent_job_id=event.parent_job_id)
-        return []
-    spec = events.JobSpec.FromString(parent.spec)
-    dataset = await store.library.dataset(event.tenant_id, spec.dataset.name)
-    if dataset is None:
-        log.warning("the dataset is gone", retrain_id=event.retrain_id, dataset=spec.dataset.name)
-        return []
-    job_id = contract.new_id("job")
-    if not await store.answer_retrain(event.retrain_id, event.tenant_id, job_id):
-        return []
-    spec = jobfile.retrain_spec(spec, parent.submitted_at, dataset, event, now)
-    submitted = events.JobSubmitted(job_id=job_id, tenant_id=event.tenant_id, spec=spec, submitted_at=timestamp(now))
-    await store.add_job(submitted, trace_id(), now)
-    return [submitted]
-
-
-def trace_id() -> str:
-    """Of the trace that is being written; empty outside of any."""
-    traceparent = telemetry.current_traceparent()
-    return traceparent.split("-")[1] if traceparent else ""
+    if event.data != retrains.TRAFFIC:
+        return await retrains.submit(event, store, now)
+    await retrains.ask_for_cut(event, store.session, now)
+    return []
 
 
 HANDLERS: Handlers = {
@@ -221,7 +216,7 @@ HANDLERS: Handlers = {
     events.CanaryStarted: follow_canary,
     events.EndpointFailed: follow_endpoint,
     events.EndpointDeletionRequested: follow_endpoint,
-    events.EndpointDeleted: follow_endpoint,
+    events.EndpointDeleted: forget_endpoint,
     events.SpendRecorded: follow_spend,
     events.BudgetSet: note,
     events.BudgetRemoved: note,
@@ -233,12 +228,14 @@ HANDLERS: Handlers = {
     events.DriftDetected: follow_endpoint,
     events.ObjectiveBreached: note,
     events.ObjectiveRecovered: note,
-    events.RetrainRequested: submit_retrain,
+    events.RetrainRequested: answer_retrain,
     events.RetrainDeclined: note,
     events.RetrainSuggested: note,
     events.RetrainDecided: note,
     events.RetrainingPolicySet: note,
     events.RetrainingPolicyRemoved: note,
+    events.InferenceSampled: keep_sample,
+    events.FeedbackGiven: keep_feedback,
     events.PriceObserved: keep_price,
     events.InterruptionNoticed: keep_notice,
     events.CapacityDenied: mark_denial,

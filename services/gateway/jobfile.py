@@ -436,13 +436,23 @@ def retrain_spec(
     dataset: Dataset,
     request: events.RetrainRequested,
     now: datetime,
+    *,
+    data: str = "dataset",
+    data_detail: str = "",
 ) -> events.JobSpec:
-    """The parent's job once more, on this dataset, with as much time as the parent had."""
+    """The parent's job once more, on this dataset, with as much time as the parent had; `data` as in RetrainOf."""
     spec = events.JobSpec()
     spec.CopyFrom(parent)
     spec.dataset.CopyFrom(dataset_ref(dataset, parent.dataset.eval_fraction))
     spec.retrain_of.CopyFrom(
-        events.RetrainOf(endpoint_id=request.endpoint_id, model_id=request.model_id, version=request.version)
+        events.RetrainOf(
+            endpoint_id=request.endpoint_id,
+            model_id=request.model_id,
+            version=request.version,
+            retrain_id=request.retrain_id,
+            data=data,
+            data_detail=data_detail,
+        )
     )
     if request.HasField("budget_usd"):
         spec.budget_usd = request.budget_usd

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
+from google.protobuf import json_format
 from sqlalchemy import Select, desc, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,7 +17,7 @@ from services.gateway.datareport import Summary
 from services.gateway.plain import finite
 from services.gateway.tables import AliasRow, DatasetRow, ModelRow
 from services.gateway.values import Checked, Dataset, Model
-from sskai.contract import moment, new_id
+from sskai.contract import moment, new_id, timestamp
 from sskai.events import v1 as events
 
 
@@ -55,13 +57,17 @@ class Library:
         return [_dataset(row) for row in rows]
 
     async def add_dataset(
-        self, tenant_id: str, name: str, uri: str, summary: Summary, now: datetime
+        self,
+        tenant_id: str,
+        name: str,
+        uri: str,
+        summary: Summary,
+        now: datetime,
+        *,
+        lineage: dict[str, Any] | None = None,
     ) -> tuple[Dataset, bool]:
         """A new version of `name`; or the version that has the same content already, and False."""
-        # Versions of one name are given one after the other.
-        await self.session.execute(
-            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"dataset:{tenant_id}:{name}"}
-        )
+        await self.lock_versions(tenant_id, name)
         of_name = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id, DatasetRow.name == name)
         same = await self.session.scalar(of_name.where(DatasetRow.sha256 == summary.sha256).limit(1))
         if same is not None:
@@ -79,11 +85,18 @@ class Library:
             sha256=summary.sha256,
             estimated_tokens=summary.estimated_tokens,
             report=summary.report,
+            lineage=lineage,
             created_at=now,
         )
         self.session.add(row)
         await self.session.flush()
         return _dataset(row), True
+
+    async def lock_versions(self, tenant_id: str, name: str) -> None:
+        """Versions of one name are given one after the other: the newest stays so until the transaction ends."""
+        await self.session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"dataset:{tenant_id}:{name}"}
+        )
 
     async def model(self, tenant_id: str, reference: str, catalogue: Catalogue) -> Model | None:
         """A foundation model by its id, or one of the tenant's: `NAME@VERSION`, `NAME@ALIAS`, `model://...`, `NAME`."""
@@ -204,6 +217,26 @@ class Library:
             "created_at": moment(event.ready_at),
         }
         await self.session.execute(upsert(ModelRow).values(**values).on_conflict_do_nothing())
+
+
+def validated(dataset: Dataset) -> events.DatasetValidated:
+    """The fact that a version is there."""
+    event = events.DatasetValidated(
+        dataset_id=dataset.dataset_id,
+        tenant_id=dataset.tenant_id,
+        name=dataset.name,
+        version=dataset.version,
+        uri=dataset.uri,
+        format=dataset.format,
+        rows=dataset.rows,
+        bytes=dataset.bytes,
+        sha256=dataset.sha256,
+        estimated_tokens=dataset.estimated_tokens,
+        validated_at=timestamp(dataset.created_at),
+    )
+    if dataset.lineage is not None:
+        json_format.ParseDict(dataset.lineage, event.lineage)
+    return event
 
 
 def _models_of(tenant_id: str) -> Select[ModelRow]:

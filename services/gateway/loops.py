@@ -1,4 +1,4 @@
-"""What grows is cut: the event log and prices by age and number, plans, replays, notices and answers by age."""
+"""What grows is cut: the event log, prices and traffic by age and number, the others by age."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, func, select
 
 from services.gateway.settings import Settings
-from services.gateway.tables import AnswerRow, EventRow, PlanRow, ReplayRow
+from services.gateway.tables import AnswerRow, CutRow, EventRow, PlanRow, ReplayRow
 from services.gateway.timelines import Timelines
+from services.gateway.traffic import Traffic
 from sskai.database import Database
 
 ROWS_AT_ONCE = 5_000  # in one transaction, so that none takes long
@@ -36,6 +37,14 @@ async def forget(database: Database, settings: Settings) -> int:
         for row, key in ((PlanRow, PlanRow.id), (ReplayRow, ReplayRow.replay_id)):
             past = select(key).where(row.created_at < oldest_plan).limit(ROWS_AT_ONCE)
             forgotten += len((await session.scalars(delete(row).where(key.in_(past)).returning(key))).all())
+        past = (
+            select(CutRow.retrain_id).where(CutRow.asked_at < oldest_plan, CutRow.due_at.is_(None)).limit(ROWS_AT_ONCE)
+        )
+        cuts = delete(CutRow).where(CutRow.retrain_id.in_(past)).returning(CutRow.retrain_id)
+        forgotten += len((await session.scalars(cuts)).all())
+        forgotten += await Traffic(session).forget(
+            now, settings.traffic_retention_days, settings.traffic_rows_per_endpoint, ROWS_AT_ONCE
+        )
         forgotten += await Timelines(session).forget(oldest_market, settings.max_prices, ROWS_AT_ONCE)
     return forgotten
 

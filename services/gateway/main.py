@@ -9,9 +9,11 @@ import httpx2
 from services.gateway.api.world import World
 from services.gateway.app import build_app
 from services.gateway.catalogue import Catalogue
+from services.gateway.cutting import Cutter
 from services.gateway.handlers import HANDLERS
 from services.gateway.hub import Hub
 from services.gateway.loops import forget_old
+from services.gateway.retrains import cut_for_retrains
 from services.gateway.settings import Settings
 from services.gateway.store import Store
 from sskai.database import Database
@@ -43,7 +45,10 @@ def build(settings: Settings) -> Gateway:
         settings,
         HANDLERS,
         Store,
-        loops=[every(60, partial(forget_old, world.database, settings))],
+        loops=[
+            every(60, partial(forget_old, world.database, settings)),
+            every(2, partial(cut_for_retrains, Cutter(world.database, world.objects, settings))),
+        ],
         api=build_app(world),
         database=world.database,
     )

@@ -43,3 +43,9 @@ class Settings(sskai.settings.Settings):
     market_retention_days: float = Field(default=14, gt=0)
     max_prices: int = Field(default=1_000_000, gt=0)
     idempotency_retention_hours: float = Field(default=48, gt=0)
+
+    # What is kept of sampled requests and feedback, and how much of a dataset may be made of it.
+    traffic_rows_per_endpoint: int = Field(default=20_000, gt=0)
+    traffic_retention_days: float = Field(default=30, gt=0)
+    traffic_share: float = Field(default=0.5, gt=0, le=0.95)  # at most, of a dataset's rows
+    traffic_minimum_rows: int = Field(default=20, ge=1)  # new ones; fewer are not worth another version

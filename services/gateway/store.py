@@ -30,6 +30,7 @@ from services.gateway.tables import (
     SpendRow,
 )
 from services.gateway.timelines import Timelines
+from services.gateway.traffic import Traffic
 from sskai import contract
 from sskai.contract import moment
 from sskai.delivery import envelope_of
@@ -51,6 +52,7 @@ class Store:
         self.library = Library(session)
         self.timelines = Timelines(session)
         self.aliases = Aliases(session)
+        self.traffic = Traffic(session)
 
     # Jobs
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from sskai.claims import Claimable
 from sskai.database import service_metadata
 
 
@@ -82,6 +83,7 @@ class DatasetRow(Base):
     sha256: Mapped[str]
     estimated_tokens: Mapped[int] = mapped_column(BigInteger)
     report: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    lineage: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # what it was cut from; None: it was uploaded
     created_at: Mapped[datetime]
 
 
@@ -242,6 +244,40 @@ class RetrainRow(Base):
     retrain_id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str]
     job_id: Mapped[str]
+
+
+class TrafficRow(Base):
+    """What a tenant's own endpoint was asked, and the newest word on the answer; one of them may be missing yet."""
+
+    __tablename__ = "traffic"
+    __table_args__ = (Index("ix_traffic_endpoint_id_kept_at", "endpoint_id", "kept_at"),)
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    inference_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    asked_at: Mapped[datetime | None]  # None: the request was not told, or not yet
+    input_text: Mapped[str]
+    output_text: Mapped[str]
+    error: Mapped[str]
+    finish_reason: Mapped[str]
+    given_at: Mapped[datetime | None]  # None: nobody judged the answer
+    score: Mapped[float | None]
+    label: Mapped[str]
+    correction: Mapped[str]
+    kept_at: Mapped[datetime] = mapped_column(index=True)  # since when it is here
+
+
+class CutRow(Claimable, Base):
+    """A dataset to cut from traffic for a retrain."""
+
+    __tablename__ = "cuts"
+
+    retrain_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    request: Mapped[bytes]  # RetrainRequested
+    traceparent: Mapped[str | None]
+    tries: Mapped[int]
+    asked_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class EventRow(Base):

@@ -33,6 +33,7 @@ class Dataset:
     estimated_tokens: int
     created_at: datetime
     report: dict[str, Any] = field(default_factory=dict)  # datareport.Report; empty for those that are older than it
+    lineage: dict[str, Any] | None = None  # DatasetLineage, as JSON; None: it was uploaded
 
     @property
     def labels(self) -> list[str]:

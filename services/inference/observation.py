@@ -22,6 +22,7 @@ from services.inference.traffic import Asker
 from sskai import telemetry
 from sskai.contract import timestamp
 from sskai.events import v1 as events
+from sskai.redaction import redacted
 
 TRAINED_IN = "trained-in"  # the link from a request to the trace of the training that made its model version
 
@@ -207,8 +208,8 @@ class Observation:
             inference_id=self.inference_id,
             model_id=endpoint.model_id,
             version=endpoint.version,
-            input_text=domain.redacted(self._input_text),
-            output_text=domain.redacted(self.text),
+            input_text=redacted(self._input_text),
+            output_text=redacted(self.text),
             input_tokens=self._input_tokens,
             output_tokens=last.output_tokens if last else 0,
             duration_seconds=seconds,

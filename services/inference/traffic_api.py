@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.inference import domain
 from services.inference.evidence import win_rate
 from services.inference.gate import GATE_MARGIN, GATE_Z, gate
 from services.inference.openai import Refusal
@@ -23,6 +22,7 @@ from sskai.contract import timestamp
 from sskai.database import Database
 from sskai.delivery import tell
 from sskai.events import v1 as events
+from sskai.redaction import MAX_CHARACTERS, redacted
 
 MAX_BODY_BYTES = 64 * 1024
 LABEL_SCORES = {"up": 1.0, "good": 1.0, "positive": 1.0, "down": 0.0, "bad": 0.0, "negative": 0.0}
@@ -36,7 +36,7 @@ class FeedbackForm(BaseModel):
     id: Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[\x21-\x7e]+$")]
     score: Annotated[float, Field(ge=0, le=1)] | None = None
     label: Annotated[str, Field(max_length=100, pattern=r"^[^\x00]*$")] = ""
-    correction: Annotated[str, Field(max_length=domain.MAX_SAMPLE_CHARACTERS)] = ""
+    correction: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
 
 
 def routes(database: Database, tally: Tally, tenant_of: Callable[[Request], str]) -> APIRouter:
@@ -95,7 +95,7 @@ async def _keep(session: AsyncSession, tenant_id: str, form: FeedbackForm) -> di
         "version": answer.version,
         "score": score,
         "label": form.label,
-        "correction": domain.redacted(form.correction),
+        "correction": redacted(form.correction),
         "at": datetime.now(UTC),
     }
     newer = {name: values[name] for name in ("score", "label", "correction", "at")}

@@ -393,6 +393,7 @@ async def test_an_endpoint_for_a_model_that_is_not_there_is_refused(house: House
 
 # What a route would take from its owner.
 BODIES = {"put": {"version": 1}, "patch": {"promotion": {"mode": "auto"}}}
+CUT = "/v1/datasets/{dataset_id}/cut"
 OBJECTIVES = "/v1/endpoints/{endpoint}/objectives"
 RETRAINING = "/v1/endpoints/{endpoint}/retraining"
 PUT_BODIES = {
@@ -420,6 +421,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
     ids = {
         "/v1/datasets/{dataset_id}": dataset["id"],
         "/v1/datasets/{dataset_id}/preview": dataset["id"],
+        CUT: dataset["id"],
         "/v1/models/{model_id}": "bot@1",
         "/v1/models/{name}/aliases": "bot",
         "/v1/models/{name}/aliases/{alias}": "bot/aliases/champion",
@@ -455,6 +457,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         url = re.sub(r"{\w+}", ids[path], url)
         for method in operations if ids[path] else ():
             body = PUT_BODIES.get(path, BODIES["put"]) if method == "put" else BODIES.get(method)
+            body = {"endpoint": "chat"} if path == CUT else body
             answer = await house.bob.request(method, url, json=body)
             assert answer.status_code == 404, f"{method} {url}: {answer.status_code}"
             unknown = await house.bob.request(

@@ -33,7 +33,7 @@ from services.gateway.datasets import Scan
 from services.gateway.imagefolders import from_zip
 from services.gateway.jobfile import Name
 from services.gateway.keys import Principal
-from services.gateway.library import Library
+from services.gateway.library import Library, validated
 from services.gateway.plain import iso
 from services.gateway.rowforms import RejectedError
 from services.gateway.tablefiles import from_csv, from_parquet
@@ -160,6 +160,7 @@ def shown(dataset: Dataset) -> dict[str, Any]:
         "sha256": dataset.sha256,
         "estimated_tokens": dataset.estimated_tokens,
         "report": dataset.report,
+        "lineage": dataset.lineage,
         "created_at": iso(dataset.created_at),
     }
 
@@ -277,27 +278,11 @@ async def _keep(
                 caller.tenant_id, name, here.objects.uri(key), summary, now
             )
             if new:
-                await tell(session, _validated(dataset))
+                await tell(session, validated(dataset))
             return Answer(201 if new else 200, shown(dataset))
 
         request = digest("POST /v1/datasets", f"{name} {summary.sha256}".encode())
         return await once(session, caller.tenant_id, idempotency_key, request, make, now=now)
-
-
-def _validated(dataset: Dataset) -> events.DatasetValidated:
-    return events.DatasetValidated(
-        dataset_id=dataset.dataset_id,
-        tenant_id=dataset.tenant_id,
-        name=dataset.name,
-        version=dataset.version,
-        uri=dataset.uri,
-        format=dataset.format,
-        rows=dataset.rows,
-        bytes=dataset.bytes,
-        sha256=dataset.sha256,
-        estimated_tokens=dataset.estimated_tokens,
-        validated_at=timestamp(dataset.created_at),
-    )
 
 
 def head(here: World, dataset: Dataset, rows: int) -> list[Any]:

@@ -25,11 +25,11 @@ from services.gateway.api.world import (
     unprocessable,
 )
 from services.gateway.domain import Attempt, JobState, JobView
-from services.gateway.handlers import trace_id
 from services.gateway.jobfile import JobFile, JobFileError
 from services.gateway.plain import iso, plain
 from services.gateway.store import Store
 from services.gateway.tables import JobRow, ReceiptRow
+from sskai import telemetry
 from sskai.contract import moment, new_id, timestamp
 from sskai.delivery import tell
 from sskai.events import v1 as events
@@ -55,7 +55,7 @@ async def submit_job(
                 event = events.JobSubmitted(
                     job_id=new_id("job"), tenant_id=caller.tenant_id, spec=spec, submitted_at=timestamp(now)
                 )
-                row = await store.add_job(event, trace_id(), now)
+                row = await store.add_job(event, telemetry.current_trace_id(), now)
                 await tell(session, event)
                 return Answer(202, shown(row, None))
 

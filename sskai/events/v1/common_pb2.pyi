@@ -232,14 +232,50 @@ class CheckpointPolicy(_message.Message):
     def __init__(self, interval_steps: _Optional[int] = ..., keep: _Optional[int] = ..., disabled: _Optional[bool] = ...) -> None: ...
 
 class RetrainOf(_message.Message):
-    __slots__ = ("endpoint_id", "model_id", "version")
+    __slots__ = ("endpoint_id", "model_id", "version", "retrain_id", "data", "data_detail")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    RETRAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    DATA_DETAIL_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     model_id: str
     version: int
-    def __init__(self, endpoint_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    retrain_id: str
+    data: str
+    data_detail: str
+    def __init__(self, endpoint_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., retrain_id: _Optional[str] = ..., data: _Optional[str] = ..., data_detail: _Optional[str] = ...) -> None: ...
+
+class DatasetLineage(_message.Message):
+    __slots__ = ("parent_dataset_id", "parent_version", "endpoint_id", "retrain_id", "since", "until", "corrections", "liked", "inputs", "duplicates", "too_long", "over_limit", "redacted")
+    PARENT_DATASET_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    RETRAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    CORRECTIONS_FIELD_NUMBER: _ClassVar[int]
+    LIKED_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    TOO_LONG_FIELD_NUMBER: _ClassVar[int]
+    OVER_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    REDACTED_FIELD_NUMBER: _ClassVar[int]
+    parent_dataset_id: str
+    parent_version: int
+    endpoint_id: str
+    retrain_id: str
+    since: _timestamp_pb2.Timestamp
+    until: _timestamp_pb2.Timestamp
+    corrections: int
+    liked: int
+    inputs: int
+    duplicates: int
+    too_long: int
+    over_limit: int
+    redacted: int
+    def __init__(self, parent_dataset_id: _Optional[str] = ..., parent_version: _Optional[int] = ..., endpoint_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., corrections: _Optional[int] = ..., liked: _Optional[int] = ..., inputs: _Optional[int] = ..., duplicates: _Optional[int] = ..., too_long: _Optional[int] = ..., over_limit: _Optional[int] = ..., redacted: _Optional[int] = ...) -> None: ...
 
 class Placement(_message.Message):
     __slots__ = ("cloud", "region", "zone", "instance_type", "capacity_type", "accelerator_name", "accelerator_count", "vcpus", "memory_gib", "price_usd_per_hour", "on_demand_price_usd_per_hour")

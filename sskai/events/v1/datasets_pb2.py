@@ -23,17 +23,18 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sskai.events.v1 import common_pb2 as sskai_dot_events_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esskai/events/v1/datasets.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x01\n\x10\x44\x61tasetValidated\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x0b\n\x03uri\x18\x05 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x06 \x01(\t\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\r\n\x05\x62ytes\x18\x08 \x01(\x04\x12\x0e\n\x06sha256\x18\t \x01(\t\x12\x18\n\x10\x65stimated_tokens\x18\n \x01(\x04\x12\x30\n\x0cvalidated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x01\n\x0f\x44\x61tasetRejected\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0b\n\x03row\x18\x04 \x01(\x04\x12\x0e\n\x06\x63olumn\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x0brejected_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esskai/events/v1/datasets.proto\x12\x0fsskai.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1csskai/events/v1/common.proto\"\xa0\x02\n\x10\x44\x61tasetValidated\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12\x0b\n\x03uri\x18\x05 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x06 \x01(\t\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\r\n\x05\x62ytes\x18\x08 \x01(\x04\x12\x0e\n\x06sha256\x18\t \x01(\t\x12\x18\n\x10\x65stimated_tokens\x18\n \x01(\x04\x12\x30\n\x0cvalidated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x07lineage\x18\x0c \x01(\x0b\x32\x1f.sskai.events.v1.DatasetLineage\"\xa4\x01\n\x0f\x44\x61tasetRejected\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0b\n\x03row\x18\x04 \x01(\x04\x12\x0e\n\x06\x63olumn\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x0brejected_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sskai.events.v1.datasets_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATASETVALIDATED']._serialized_start=85
-  _globals['_DATASETVALIDATED']._serialized_end=323
-  _globals['_DATASETREJECTED']._serialized_start=326
-  _globals['_DATASETREJECTED']._serialized_end=490
+  _globals['_DATASETVALIDATED']._serialized_start=115
+  _globals['_DATASETVALIDATED']._serialized_end=403
+  _globals['_DATASETREJECTED']._serialized_start=406
+  _globals['_DATASETREJECTED']._serialized_end=570
 # @@protoc_insertion_point(module_scope)

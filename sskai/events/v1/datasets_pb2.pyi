@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from sskai.events.v1 import common_pb2 as _common_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
@@ -9,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DatasetValidated(_message.Message):
-    __slots__ = ("dataset_id", "tenant_id", "name", "version", "uri", "format", "rows", "bytes", "sha256", "estimated_tokens", "validated_at")
+    __slots__ = ("dataset_id", "tenant_id", "name", "version", "uri", "format", "rows", "bytes", "sha256", "estimated_tokens", "validated_at", "lineage")
     DATASET_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +22,7 @@ class DatasetValidated(_message.Message):
     SHA256_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     VALIDATED_AT_FIELD_NUMBER: _ClassVar[int]
+    LINEAGE_FIELD_NUMBER: _ClassVar[int]
     dataset_id: str
     tenant_id: str
     name: str
@@ -32,7 +34,8 @@ class DatasetValidated(_message.Message):
     sha256: str
     estimated_tokens: int
     validated_at: _timestamp_pb2.Timestamp
-    def __init__(self, dataset_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., uri: _Optional[str] = ..., format: _Optional[str] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., estimated_tokens: _Optional[int] = ..., validated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    lineage: _common_pb2.DatasetLineage
+    def __init__(self, dataset_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., uri: _Optional[str] = ..., format: _Optional[str] = ..., rows: _Optional[int] = ..., bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., estimated_tokens: _Optional[int] = ..., validated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lineage: _Optional[_Union[_common_pb2.DatasetLineage, _Mapping]] = ...) -> None: ...
 
 class DatasetRejected(_message.Message):
     __slots__ = ("dataset_id", "tenant_id", "name", "row", "column", "reason", "rejected_at")
