@@ -34,6 +34,7 @@ from services.gateway.api import (
     playground,
     receipts,
     replays,
+    retraining,
     traces,
 )
 from services.gateway.api.auth import authenticate
@@ -44,8 +45,8 @@ from services.gateway.keys import Keys
 from sskai.http import Problem, install_problem_handlers, problem_response
 
 RESOURCES = (
-    datasets, cuts, models, jobs, plans, replays, endpoints, objectives, drift, receipts, events, traces, figures, chat,
-    infer, feedback, keys, costs, budgets, playground,
+    datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts,
+    events, traces, figures, chat, infer, feedback, keys, costs, budgets,
 )  # fmt: skip
 
 

@@ -515,5 +515,13 @@ def _retry(retry: RetryForm) -> events.Retry:
     )
 
 
+def duration_seconds(text: str) -> float:
+    """Of a Duration."""
+    duration = _DURATION.fullmatch(text)
+    if duration is None:
+        raise ValueError("is no duration: write one such as 30m, 4h or 1d")
+    return _seconds(duration)
+
+
 def _seconds(duration: re.Match[str]) -> float:
     return float(duration[1]) * UNIT_SECONDS[duration[2]]

@@ -284,7 +284,10 @@ class EventRow(Base):
     """The log behind /v1/events. Of one tenant, `id` rises in the order of commits, so that no reader skips one."""
 
     __tablename__ = "events"
-    __table_args__ = (Index("ix_events_tenant_id_id", "tenant_id", "id"),)
+    __table_args__ = (
+        Index("ix_events_tenant_id_id", "tenant_id", "id"),
+        Index("ix_events_tenant_id_subject_id", "tenant_id", "subject", "id"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     tenant_id: Mapped[str]

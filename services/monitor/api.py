@@ -15,13 +15,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from psycopg.errors import QueryCanceled
 from sqlalchemy.exc import DBAPIError
 
-from services.monitor import money_api, objectives, otlp
+from services.monitor import money_api, objectives, otlp, retrain_view
 from services.monitor.callers import Tenant
 from services.monitor.cells import Cells
 from services.monitor.counting import RETENTION
+from services.monitor.domain import Rules
 from services.monitor.drift_store import DriftStore
 from services.monitor.drift_view import endpoint_drift
-from services.monitor.drift_watch import Rules
 from services.monitor.figures import FigureQuery, exemplars
 from services.monitor.ingest import BusyError, Ingest
 from services.monitor.metrics import SPANS
@@ -45,17 +45,19 @@ def build(
     ingest: Ingest,
     internal_token: str,
     retention: Mapping[int, timedelta] | None = None,
-    drift_alpha: float = Rules().alpha,
+    rules: Rules | None = None,
 ) -> FastAPI:
     """The app. Reading needs the internal token and a tenant, which only the gateway sends; OTLP needs neither.
 
-    `retention`: how long windows of figures are kept, by their seconds; as the settings say unless it is given.
+    `retention`: how long windows of figures are kept, by their seconds. What is not given is as without settings.
     """
     app = FastAPI(title="SSKAI monitor", openapi_url=None)
     app.state.internal_token = internal_token
     install_problem_handlers(app)
     _add_otlp(app, ingest)
-    _add_reads(app, database, retention or RETENTION, drift_alpha)
+    rules = rules or Rules()
+    _add_reads(app, database, retention or RETENTION, rules.drift.alpha)
+    retrain_view.add(app, database, rules)
     money_api.add(app, database)
     return app
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.monitor import domain, spend_handlers
-from services.monitor.domain import NANO_USD_PER_USD, Endpoint
+from services.monitor import domain, retrain_handlers, spend_handlers
+from services.monitor.domain import NANO_USD_PER_USD
 from services.monitor.drift_handlers import follow_promotion, follow_rollback, take_feedback, test_for_drift
-from services.monitor.metrics import RETRAIN_DECISIONS
 from services.monitor.objective_store import ObjectiveStore
+from services.monitor.retraining import Endpoint
 from services.monitor.store import Store
 from services.monitor.tables import JobRow
 from sskai import telemetry
-from sskai.contract import moment, new_id, timestamp
+from sskai.contract import moment, timestamp
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
 
@@ -29,6 +29,7 @@ async def open_account(event: events.JobSubmitted, store: Store, now: datetime) 
     if event.spec.HasField("budget_usd"):
         job.budget_nano_usd = domain.nano_usd(event.spec.budget_usd)
     job.dataset_bytes = event.spec.dataset.bytes
+    job.dataset_name, job.dataset_version = event.spec.dataset.name, event.spec.dataset.version
     job.weights_are_ours = event.spec.model.uri.startswith("s3://")
     await spend_handlers.know_job(event, store)
     if event.spec.HasField("retrain_of"):
@@ -180,6 +181,12 @@ async def note_end_of_machine(
 # Endpoints and drift
 
 
+async def take_dataset(event: events.DatasetValidated, store: Store, now: datetime) -> list[Message]:
+    """It is kept, and metered; models that were trained on an older version may be trained on it."""
+    await spend_handlers.keep_dataset(event, store)
+    return await retrain_handlers.take_dataset(event, store, now)
+
+
 async def remember_version(event: events.ModelVersionReady, store: Store, _now: datetime) -> list[Message]:
     await store.add_model_version(event)
     await spend_handlers.keep_version(event, store)
@@ -199,50 +206,12 @@ async def leave_endpoint(event: events.EndpointDeleted, store: Store, now: datet
     await store.save_endpoint(replace(endpoint, deleted=True))
     await ObjectiveStore(store.session).drop(event.endpoint_id, event.tenant_id)
     await spend_handlers.leave_endpoint(event, store, now)
-    return []
+    return await retrain_handlers.leave_endpoint(event, store, now)
 
 
 async def set_objectives(event: events.EndpointObjectivesSet, store: Store, _now: datetime) -> list[Message]:
     await ObjectiveStore(store.session).set(event)
     return []
-
-
-async def decide_retraining(event: events.DriftDetected, store: Store, now: datetime) -> list[Message]:
-    """Anybody may tell DriftDetected; the rules are the same for all."""
-    endpoint = await store.endpoint(event.endpoint_id)
-    if endpoint is None or endpoint.tenant_id != event.tenant_id or endpoint.version != event.version:
-        return []  # not ours, or no longer served
-    made_by = await store.model_version(event.model_id, event.version)
-    parent_job_id = made_by.job_id if made_by else ""
-    spent_usd = await store.retrain_spent_usd(endpoint.endpoint_id, now)
-    refusal = domain.refuse_retrain(endpoint, parent_job_id, spent_usd, store.rules, now)
-    retrain_id = new_id("retrain")
-    RETRAIN_DECISIONS.labels(rule=refusal.rule if refusal else "requested").inc()
-    if refusal:
-        return [
-            events.RetrainDeclined(
-                endpoint_id=endpoint.endpoint_id,
-                tenant_id=endpoint.tenant_id,
-                retrain_id=retrain_id,
-                rule=refusal.rule,
-                detail=refusal.detail,
-                declined_at=timestamp(now),
-            )
-        ]
-    await store.save_endpoint(endpoint.requested(retrain_id, now))
-    return [
-        events.RetrainRequested(
-            endpoint_id=endpoint.endpoint_id,
-            tenant_id=endpoint.tenant_id,
-            retrain_id=retrain_id,
-            model_id=event.model_id,
-            version=event.version,
-            parent_job_id=parent_job_id,
-            reason=f"{event.signal} drifted: {event.test} {event.statistic:.4g} reached {event.threshold:.4g} "
-            f"after {event.sample_size} samples. {event.explanation}".strip(),
-            requested_at=timestamp(now),
-        )
-    ]
 
 
 HANDLERS: Handlers = {
@@ -262,6 +231,7 @@ HANDLERS: Handlers = {
     events.JobCancelled: close_cancelled,
     events.InterruptionNoticed: note_end_of_machine,
     events.MachineLost: note_end_of_machine,
+    events.DatasetValidated: take_dataset,
     events.ModelVersionReady: remember_version,
     events.EndpointReady: watch_endpoint,
     events.EndpointDeleted: leave_endpoint,
@@ -270,6 +240,6 @@ HANDLERS: Handlers = {
     events.ModelRolledBack: follow_rollback,
     events.InferenceSampled: test_for_drift,
     events.FeedbackGiven: take_feedback,
-    events.DriftDetected: decide_retraining,
     **spend_handlers.HANDLERS,
+    **retrain_handlers.HANDLERS,
 }

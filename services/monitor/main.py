@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from services.monitor import api, exposition, housekeeping, loops, otlp, spend_loops
+from services.monitor import api, exposition, housekeeping, loops, otlp, retrain_loops, spend_loops
 from services.monitor.handlers import HANDLERS
 from services.monitor.ingest import Ingest, Sampler, count_outcomes, take
 from services.monitor.metrics import SPANS
@@ -43,6 +43,9 @@ def build(settings: Settings) -> Service:
         every(60, partial(spend_loops.meter_things, database, settings.rules)),
         every(3600, partial(spend_loops.forget_reserves, database)),
         every(2, partial(spend_loops.answer_waiting, database), name="answer_reserve_requests"),
+        every(settings.retrain_look_seconds, partial(retrain_loops.follow_schedules, database, settings.rules)),
+        every(settings.retrain_look_seconds, partial(retrain_loops.end_suggestions, database, settings.rules)),
+        every(3600, partial(retrain_loops.forget_suggestions, database)),
         every(settings.objectives_look_seconds, partial(watch_objectives, database)),
         every(settings.metrics_look_seconds, partial(exposition.look, database), name="show_figures"),
         every(10, partial(housekeeping.roll_up, database, retention)),
@@ -79,7 +82,7 @@ def build(settings: Settings) -> Service:
             Ingest(database, sampler),
             settings.internal_token.get_secret_value(),
             retention,
-            settings.drift_alpha,
+            settings.rules,
         ),
         raw_topics={OTLP_TOPIC: partial(take_spans, sampler)},
         database=database,

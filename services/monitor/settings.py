@@ -22,6 +22,9 @@ class Settings(sskai.settings.Settings):
     retrain_enabled: bool = True
     retrain_cooldown_seconds: float = Field(3600.0, ge=0)
     retrain_budget_usd_per_30_days: float | None = None
+    # So long a suggestion waits for somebody; less than the gateway keeps events, by which it knows suggestions.
+    retrain_suggestion_hours: float = Field(72.0, gt=0)
+    retrain_look_seconds: float = Field(2.0, gt=0)  # for schedules that are due and suggestions that are over
 
     interruption_poll_seconds: float = Field(0.25, gt=0)
     # The SQS queues that EventBridge's rules for EC2 and Health send to, with commas; credentials as boto3 finds them.
@@ -68,6 +71,7 @@ class Settings(sskai.settings.Settings):
             ),
             retrain_enabled=self.retrain_enabled,
             retrain_cooldown_seconds=self.retrain_cooldown_seconds,
+            retrain_suggestion_hours=self.retrain_suggestion_hours,
             retrain_budget_usd_per_30_days=self.retrain_budget_usd_per_30_days,
             objects_region=self.objects_region,
             checkpoint_retention_hours=self.checkpoint_retention_hours,

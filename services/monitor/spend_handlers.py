@@ -188,12 +188,11 @@ async def keep_version(event: events.ModelVersionReady, store: Store) -> None:
         await SpendStore(store.session).add_item(thing_id, event.tenant_id, made)
 
 
-async def keep_dataset(event: events.DatasetValidated, store: Store, _now: datetime) -> list[Message]:
+async def keep_dataset(event: events.DatasetValidated, store: Store) -> None:
     if event.bytes:
         made = Item(0, moment(event.validated_at), event.bytes)
         thing_id = f"{event.dataset_id}@{event.version}"
         await SpendStore(store.session).add_item(thing_id, event.tenant_id, made)
-    return []
 
 
 HANDLERS: Handlers = {
@@ -201,5 +200,4 @@ HANDLERS: Handlers = {
     events.BudgetRemoved: remove_budget,
     events.SpendReserveRequested: take_request,
     events.EndpointRequested: know_endpoint,
-    events.DatasetValidated: keep_dataset,
 }

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.monitor.domain import NANO_USD_PER_USD, Endpoint, Rules
+from services.monitor.domain import NANO_USD_PER_USD, Rules
 from services.monitor.ledger import AttemptLog, Receipt, Row
 from services.monitor.notices import LEAD_SECONDS, Desk
+from services.monitor.retraining import Endpoint
 from services.monitor.spend_store import SpendStore
 from services.monitor.storage import COMPUTE
 from services.monitor.tables import (
@@ -28,8 +29,6 @@ from services.monitor.tables import (
 )
 from sskai.contract import moment
 from sskai.events import v1 as events
-
-RETRAIN_BUDGET_PERIOD = timedelta(days=30)
 
 
 class Store:
@@ -59,6 +58,8 @@ class Store:
             "dataset_bytes": 0,
             "weight_bytes": 0,
             "weights_are_ours": False,
+            "dataset_name": "",
+            "dataset_version": 0,
         }
         await self._insert(JobRow, job_id=job_id, tenant_id=tenant_id, due_at=None, **values)
         return (await self.session.scalars(select(JobRow).filter_by(job_id=job_id).with_for_update())).one()
@@ -151,12 +152,12 @@ class Store:
     async def model_version(self, model_id: str, version: int) -> ModelVersionRow | None:
         return await self.session.get(ModelVersionRow, (model_id, version))
 
-    async def retrain_spent_usd(self, endpoint_id: str, now: datetime) -> float:
-        """What the endpoint's retrains cost in the last 30 days."""
+    async def retrain_spent_usd(self, endpoint_id: str, since: datetime) -> float:
+        """What the endpoint's retrains cost."""
         statement = (
             select(func.sum(SpendRow.amount_nano_usd))
             .join(JobRow, JobRow.job_id == SpendRow.job_id)
-            .where(JobRow.retrain_endpoint_id == endpoint_id, SpendRow.ended_at > now - RETRAIN_BUDGET_PERIOD)
+            .where(JobRow.retrain_endpoint_id == endpoint_id, SpendRow.ended_at > since)
         )
         return int(await self.session.scalar(statement) or 0) / NANO_USD_PER_USD
 

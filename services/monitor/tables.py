@@ -53,6 +53,8 @@ class JobRow(Claimable, Base):
     dataset_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     weight_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     weights_are_ours: Mapped[bool] = mapped_column(default=False)  # they lie in the object store
+    dataset_name: Mapped[str] = mapped_column(default="")
+    dataset_version: Mapped[int] = mapped_column(default=0)
 
 
 class SpendRow(Base):
@@ -134,6 +136,50 @@ class EndpointRow(Base):
     retrain_requested_at: Mapped[datetime | None]
     retrain_job_id: Mapped[str] = mapped_column(default="")
     retrain_ended_at: Mapped[datetime | None]
+
+
+class RetrainingRow(Claimable, Base):
+    """An endpoint's policy of retraining. `due_at` is its schedule's next time, None without one."""
+
+    __tablename__ = "retraining"
+
+    endpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(index=True)
+    mode: Mapped[str]  # empty: the owner took the policy back; the row stays, so that a late one does not revive it
+    on_drift: Mapped[bool]
+    on_new_dataset: Mapped[bool]
+    schedule: Mapped[str]
+    data: Mapped[str]
+    cooldown_seconds: Mapped[float | None]  # None: the operator's
+    budget_usd: Mapped[float | None]  # per calendar month
+    confirm_alarms: Mapped[int]
+    confirm_samples: Mapped[int]
+    max_job_budget_usd: Mapped[float | None]
+    set_at: Mapped[datetime]
+    scheduled_for: Mapped[datetime | None]  # what `due_at` stands for: a clock that is behind never takes it twice
+    alarms: Mapped[dict[str, Any]] = mapped_column(JSONB)  # since the last retrain (`retraining.count_alarm`)
+    dataset_name: Mapped[str]  # the newest version that was heard of
+    dataset_version: Mapped[int]
+
+
+class SuggestionRow(Claimable, Base):
+    """A RetrainSuggested. `due_at` is set while it waits for a decision: then it expires."""
+
+    __tablename__ = "retrain_suggestions"
+
+    retrain_id: Mapped[str] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(index=True)
+    tenant_id: Mapped[str]
+    model_id: Mapped[str]
+    version: Mapped[int]
+    reason: Mapped[str]
+    detail: Mapped[str]
+    data: Mapped[str]
+    state: Mapped[str]  # "waiting" | "told" (nobody is asked) | "approved" | a rule of RetrainDeclined
+    suggested_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    decided_at: Mapped[datetime | None]
+    decided_by: Mapped[str]
 
 
 class ModelVersionRow(Base):

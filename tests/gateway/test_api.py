@@ -395,6 +395,11 @@ async def test_an_endpoint_for_a_model_that_is_not_there_is_refused(house: House
 BODIES = {"put": {"version": 1}, "patch": {"promotion": {"mode": "auto"}}}
 CUT = "/v1/datasets/{dataset_id}/cut"
 OBJECTIVES = "/v1/endpoints/{endpoint}/objectives"
+RETRAINING = "/v1/endpoints/{endpoint}/retraining"
+PUT_BODIES = {
+    OBJECTIVES: {"objectives": [{"name": "availability", "target": 0.99}]},
+    RETRAINING: {"mode": "approve"},
+}
 
 
 async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> None:
@@ -431,6 +436,9 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         "/v1/receipts/{job_id}": job["id"],
         "/v1/endpoints/{endpoint_id}/playground": endpoint["id"],
         OBJECTIVES: endpoint["id"],
+        RETRAINING: endpoint["id"],
+        RETRAINING + "/{retrain_id}/approve": endpoint["id"],
+        RETRAINING + "/{retrain_id}/decline": endpoint["id"],
         "/v1/budgets/{budget_id}": budget["id"],
         # The monitor knows whose these are: tests/monitor.
         "/v1/endpoints/{endpoint_id}/drift": "",
@@ -448,8 +456,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         url = path.replace("/aliases/{alias}", "") if "{alias}" in path else path
         url = re.sub(r"{\w+}", ids[path], url)
         for method in operations if ids[path] else ():
-            promised = {"objectives": [{"name": "availability", "target": 0.99}]}
-            body = promised if (path, method) == (OBJECTIVES, "put") else BODIES.get(method)
+            body = PUT_BODIES.get(path, BODIES["put"]) if method == "put" else BODIES.get(method)
             body = {"endpoint": "chat"} if path == CUT else body
             answer = await house.bob.request(method, url, json=body)
             assert answer.status_code == 404, f"{method} {url}: {answer.status_code}"

@@ -16,7 +16,7 @@ from tests.journeys.test_promotion import QUICK
 pytestmark = [pytest.mark.journey, pytest.mark.heavy, pytest.mark.timeout(900)]
 
 MOST_REQUESTS = 200
-STEPS = ("DriftDetected", "RetrainRequested", "JobSubmitted", "ModelEvaluated", "CanaryStarted", "ModelPromoted")
+STEPS = ("drift", "requested", "job-succeeded", "evaluated", "canary", "promoted")
 
 
 async def test_drift_is_answered_by_a_version_that_learnt_from_it(
@@ -63,5 +63,9 @@ async def test_drift_is_answered_by_a_version_that_learnt_from_it(
         # Better on what is asked now, by rows that neither version has learnt.
         assert see.seen("ModelEvaluated", model_id=requested["model_id"], version=2)
         timeline = client.request("GET", f"/v1/endpoints/{endpoint_id}/retraining")["timeline"]
-        steps = [one["type"] for one in reversed(timeline)]
-        assert [step for step in dict.fromkeys(steps) if step in STEPS] == [*STEPS]
+        steps = dict.fromkeys(one["kind"] for one in reversed(timeline))
+        assert [step for step in steps if step in STEPS] == [*STEPS]
+
+        # What it was trained on says where it came from.
+        dataset = client.request("GET", f"/v1/datasets/{keeper.name}-rows@2")
+        assert dataset["lineage"]["retrain_id"] == requested["retrain_id"]

@@ -1,55 +1,15 @@
-"""Retraining, budgets and reference texts: the monitor's decisions as tables."""
+"""Budgets and reference texts: the monitor's decisions as tables."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitor.domain import Endpoint, Rules, asked_text, refuse_retrain, sample, thresholds_reached
-
-NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-ENDPOINT = Endpoint("endpoint_1", "tenant_1", "model_1", 1)
-RULES = Rules(retrain_cooldown_seconds=3600)
-
-
-def ago(seconds: float) -> datetime:
-    return NOW - timedelta(seconds=seconds)
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "rules", "rule"),
-    [
-        (ENDPOINT, RULES, None),
-        (ENDPOINT, replace(RULES, retrain_enabled=False), "disabled"),
-        (replace(ENDPOINT, deleted=True), RULES, "disabled"),
-        (ENDPOINT.requested("retrain_1", ago(5)), RULES, "in-flight"),
-        (ENDPOINT.requested("retrain_1", ago(5)).retraining_by("job_2"), RULES, "in-flight"),
-        (ENDPOINT.requested("retrain_1", ago(90_000)).retraining_by("job_2"), RULES, "in-flight"),
-        # The request was lost: it blocks for ten minutes as in flight, then by the cooldown, then not at all.
-        (ENDPOINT.requested("retrain_1", ago(700)), RULES, "cooldown"),
-        (ENDPOINT.requested("retrain_1", ago(3700)), RULES, None),
-        (ENDPOINT.retraining_by("job_2").retrain_ended("job_2", ago(3599)), RULES, "cooldown"),
-        (ENDPOINT.retraining_by("job_2").retrain_ended("job_2", ago(3600)), RULES, None),
-        (ENDPOINT.retraining_by("job_2").retrain_ended("another", ago(9999)), RULES, "in-flight"),
-        (ENDPOINT, replace(RULES, retrain_budget_usd_per_30_days=2.5), None),
-        (ENDPOINT, replace(RULES, retrain_budget_usd_per_30_days=2.0), "budget"),
-    ],
-)
-def test_when_a_drifted_model_is_trained_again(endpoint: Endpoint, rules: Rules, rule: str | None) -> None:
-    refusal = refuse_retrain(endpoint, "job_1", 2.0, rules, NOW)
-    assert (refusal.rule if refusal else None) == rule
-
-
-def test_a_model_that_no_job_made_cannot_be_made_again() -> None:
-    refusal = refuse_retrain(ENDPOINT, "", 0.0, RULES, NOW)
-    assert refusal is not None
-    assert refusal.rule == "disabled"
+from services.monitor.domain import asked_text, sample, thresholds_reached
 
 
 @pytest.mark.parametrize(

@@ -201,3 +201,59 @@ class EndpointObjectivesSet(_message.Message):
     objectives: _containers.RepeatedCompositeFieldContainer[EndpointObjectivesSet.Objective]
     set_at: _timestamp_pb2.Timestamp
     def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., name: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[EndpointObjectivesSet.Objective, _Mapping]]] = ..., set_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RetrainingPolicySet(_message.Message):
+    __slots__ = ("endpoint_id", "tenant_id", "mode", "on_drift", "on_new_dataset", "schedule", "data", "budget_usd_per_month", "cooldown_seconds", "confirm_alarms", "confirm_samples", "max_job_budget_usd", "set_at")
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    ON_DRIFT_FIELD_NUMBER: _ClassVar[int]
+    ON_NEW_DATASET_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_USD_PER_MONTH_FIELD_NUMBER: _ClassVar[int]
+    COOLDOWN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CONFIRM_ALARMS_FIELD_NUMBER: _ClassVar[int]
+    CONFIRM_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    MAX_JOB_BUDGET_USD_FIELD_NUMBER: _ClassVar[int]
+    SET_AT_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    tenant_id: str
+    mode: str
+    on_drift: bool
+    on_new_dataset: bool
+    schedule: str
+    data: str
+    budget_usd_per_month: float
+    cooldown_seconds: float
+    confirm_alarms: int
+    confirm_samples: int
+    max_job_budget_usd: float
+    set_at: _timestamp_pb2.Timestamp
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., mode: _Optional[str] = ..., on_drift: _Optional[bool] = ..., on_new_dataset: _Optional[bool] = ..., schedule: _Optional[str] = ..., data: _Optional[str] = ..., budget_usd_per_month: _Optional[float] = ..., cooldown_seconds: _Optional[float] = ..., confirm_alarms: _Optional[int] = ..., confirm_samples: _Optional[int] = ..., max_job_budget_usd: _Optional[float] = ..., set_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RetrainingPolicyRemoved(_message.Message):
+    __slots__ = ("endpoint_id", "tenant_id", "removed_at")
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_AT_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    tenant_id: str
+    removed_at: _timestamp_pb2.Timestamp
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., removed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RetrainDecided(_message.Message):
+    __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "approved", "decided_by", "decided_at")
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    RETRAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    APPROVED_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_BY_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    tenant_id: str
+    retrain_id: str
+    approved: bool
+    decided_by: str
+    decided_at: _timestamp_pb2.Timestamp
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., approved: _Optional[bool] = ..., decided_by: _Optional[str] = ..., decided_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -119,18 +119,44 @@ class RetrainRequested(_message.Message):
     data: str
     def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., parent_job_id: _Optional[str] = ..., reason: _Optional[str] = ..., budget_usd: _Optional[float] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., data: _Optional[str] = ...) -> None: ...
 
+class RetrainSuggested(_message.Message):
+    __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "model_id", "version", "reason", "detail", "data", "expires_at", "suggested_at")
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    RETRAIN_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    SUGGESTED_AT_FIELD_NUMBER: _ClassVar[int]
+    endpoint_id: str
+    tenant_id: str
+    retrain_id: str
+    model_id: str
+    version: int
+    reason: str
+    detail: str
+    data: str
+    expires_at: _timestamp_pb2.Timestamp
+    suggested_at: _timestamp_pb2.Timestamp
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., model_id: _Optional[str] = ..., version: _Optional[int] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., data: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., suggested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class RetrainDeclined(_message.Message):
-    __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "rule", "detail", "declined_at")
+    __slots__ = ("endpoint_id", "tenant_id", "retrain_id", "rule", "detail", "declined_at", "reason")
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     RETRAIN_ID_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     DECLINED_AT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     endpoint_id: str
     tenant_id: str
     retrain_id: str
     rule: str
     detail: str
     declined_at: _timestamp_pb2.Timestamp
-    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., rule: _Optional[str] = ..., detail: _Optional[str] = ..., declined_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    reason: str
+    def __init__(self, endpoint_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., retrain_id: _Optional[str] = ..., rule: _Optional[str] = ..., detail: _Optional[str] = ..., declined_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
