@@ -202,7 +202,7 @@ async def test_from_new_data_by_a_yes_to_a_job_with_the_real_monitor(monitors: D
         ),
         events.EndpointReady(endpoint_id=endpoint_id, tenant_id=submitted.tenant_id, model_id="model_1", version=1),
     )
-    policy = {**FULL, "on": {"new_dataset": True}, "confirmations": {"alarms": 1}}
+    policy = {**FULL, "on": {"new_dataset": True}, "data": "dataset", "confirmations": {"alarms": 1}}
     assert (await house.ann.put("/v1/endpoints/support/retraining", json=policy)).status_code == 202
     await house.bus.settle()
     newer = await house.dataset(house.ann, rows=[*ROWS, ROWS[0]])
