@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import ledger as simulated
+from benchmarks.monitor import ledger as simulated
 from services.monitor.ledger import Life, receipt
 from sskai.database import Database
 from tests.monitor.test_ledger import SPOT, at, interrupted_job, row

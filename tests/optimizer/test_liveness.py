@@ -34,7 +34,13 @@ def bytes_at(lines: Lines, sequences: int) -> float:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision",
+    [
+        pytest.param(torch.float32, id="float32"),
+        pytest.param(torch.bfloat16, id="bfloat16", marks=pytest.mark.heavy),
+    ],
+)
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_stack_grown_from_a_few_layers_is_the_whole_stack(
     method: str, precision: torch.dtype, checkpointing: bool
@@ -58,7 +64,7 @@ MIXED = CONFIG | {
 }
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.heavy)])
 def test_a_stack_of_alternating_layers_is_grown_by_its_period(checkpointing: bool) -> None:
     build = builder("lora", torch.float32, checkpointing=checkpointing, config=MIXED)
     with FakeTensorMode():

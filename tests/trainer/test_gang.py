@@ -134,6 +134,7 @@ def test_a_machine_that_vanishes_without_a_word_does_not_hold_up_the_others(
     assert output(pods).count('"event": "took over"') == 2, "they met again"
 
 
+@pytest.mark.heavy
 def test_a_notice_to_one_machine_drains_all_and_one_worker_goes_on(
     bucket: Objects, models_dir: Path, start: Callable[..., list[Pod]], alone: list[float], tmp_path: Path
 ) -> None:

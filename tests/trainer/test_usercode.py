@@ -137,6 +137,7 @@ def test_an_example_learns_and_its_result_is_a_model_as_code_again(
     assert [one["shape"] for one in about["signature"]["inputs"]] == [shape]
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(400)  # two processes that import torch, on a machine that may be busy
 def test_kill_9_changes_no_bit_of_curve_or_weights(
     bucket: Objects, start: Callable[[PodSettings, Path], Pod], run_here: Callable[..., Exit], tmp_path: Path
