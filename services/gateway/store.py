@@ -31,6 +31,7 @@ from services.gateway.tables import (
 )
 from services.gateway.timelines import Timelines
 from services.gateway.traffic import Traffic
+from services.gateway.webhook_store import Webhooks
 from sskai import contract
 from sskai.contract import moment
 from sskai.delivery import envelope_of
@@ -384,14 +385,10 @@ class Store:
             text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"events:{tenant_id}"}
         )
         envelope = replace(envelope_of(self.session), traceparent=traceparent)
-        row = EventRow(
-            tenant_id=tenant_id,
-            subject=envelope.key,
-            type=envelope.type,
-            event=contract.to_cloudevent(envelope),
-            at=now,
-        )
+        event = contract.to_cloudevent(envelope)
+        row = EventRow(tenant_id=tenant_id, subject=envelope.key, type=envelope.type, event=event, at=now)
         self.session.add(row)
+        await Webhooks(self.session).fan_out(tenant_id, envelope.type, event, now)
         await self.session.flush()
 
     async def events_after(
