@@ -385,10 +385,9 @@ class Store:
             text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"events:{tenant_id}"}
         )
         envelope = replace(envelope_of(self.session), traceparent=traceparent)
-        event = contract.to_cloudevent(envelope)
-        row = EventRow(tenant_id=tenant_id, subject=envelope.key, type=envelope.type, event=event, at=now)
-        self.session.add(row)
-        await Webhooks(self.session).fan_out(tenant_id, envelope.type, event, now)
+        told = contract.to_cloudevent(envelope)
+        self.session.add(EventRow(tenant_id=tenant_id, subject=envelope.key, type=envelope.type, event=told, at=now))
+        await Webhooks(self.session).fan_out(tenant_id, envelope.type, told, now)
         await self.session.flush()
 
     async def events_after(

@@ -61,9 +61,8 @@ class Sender:
         """Until nothing is due."""
         lease = 3 * self._settings.webhook_seconds
         while claimed := await claims.claim(self._database, DeliveryRow, limit=AT_ONCE, lease_seconds=lease):
-            connector = aiohttp.TCPConnector(
-                resolver=PublicResolver(self._settings.webhook_allowed), use_dns_cache=False
-            )
+            resolver = PublicResolver(self._settings.webhook_allowed)
+            connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
             timeout = aiohttp.ClientTimeout(total=self._settings.webhook_seconds)
             async with aiohttp.ClientSession(
                 connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False

@@ -18,7 +18,7 @@ class Webhooks:
 
     async def fan_out(self, tenant_id: str, event_type: str, event: dict[str, Any], now: datetime) -> None:
         """A delivery for each webhook that wants the event, committed with whatever logged it."""
-        wanted = or_(func.cardinality(WebhookRow.types) == 0, WebhookRow.types.any(event_type))
+        wanted = or_(func.cardinality(WebhookRow.types) == 0, WebhookRow.types.contains([event_type]))
         query = select(WebhookRow.webhook_id).where(
             WebhookRow.tenant_id == tenant_id, WebhookRow.disabled_at.is_(None), wanted
         )

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-SECRET_PREFIX = "whsec_"
+SECRET_PREFIX = "whsec_"  # noqa: S105 (what every secret begins with)
 SECRET_BYTES = 32  # the specification: 24 to 64
 # The specification's suggestion: after each try that failed, in seconds. Three days in all.
 PAUSES_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
