@@ -36,6 +36,7 @@ from services.gateway.api import (
     replays,
     retraining,
     traces,
+    webhooks,
 )
 from services.gateway.api.auth import authenticate
 from services.gateway.api.limits import BodyLimit
@@ -46,7 +47,7 @@ from sskai.http import Problem, install_problem_handlers, problem_response
 
 RESOURCES = (
     datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts,
-    events, traces, figures, chat, infer, feedback, keys, costs, budgets,
+    events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks,
 )  # fmt: skip
 
 

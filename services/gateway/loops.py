@@ -10,6 +10,7 @@ from services.gateway.settings import Settings
 from services.gateway.tables import AnswerRow, CutRow, EventRow, PlanRow, ReplayRow
 from services.gateway.timelines import Timelines
 from services.gateway.traffic import Traffic
+from services.gateway.webhook_store import Webhooks
 from sskai.database import Database
 
 ROWS_AT_ONCE = 5_000  # in one transaction, so that none takes long
@@ -45,6 +46,8 @@ async def forget(database: Database, settings: Settings) -> int:
         forgotten += await Traffic(session).forget(
             now, settings.traffic_retention_days, settings.traffic_rows_per_endpoint, ROWS_AT_ONCE
         )
+        kept_for = timedelta(days=settings.webhook_retention_days)
+        forgotten += await Webhooks(session).forget(now, kept_for, ROWS_AT_ONCE)
         forgotten += await Timelines(session).forget(oldest_market, settings.max_prices, ROWS_AT_ONCE)
     return forgotten
 

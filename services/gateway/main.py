@@ -16,6 +16,7 @@ from services.gateway.loops import forget_old
 from services.gateway.retrains import cut_for_retrains
 from services.gateway.settings import Settings
 from services.gateway.store import Store
+from services.gateway.webhook_loop import Sender
 from sskai.database import Database
 from sskai.objects import Objects
 from sskai.service import Service, every
@@ -47,6 +48,7 @@ def build(settings: Settings) -> Gateway:
         Store,
         loops=[
             every(60, partial(forget_old, world.database, settings)),
+            every(1, Sender(world.database, settings).send_due, name="send_webhooks"),
             every(2, partial(cut_for_retrains, Cutter(world.database, world.objects, settings))),
         ],
         api=build_app(world),

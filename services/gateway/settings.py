@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import gettempdir
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 import sskai.settings
+from services.gateway import webhooks
+from services.gateway.webhooks import Network
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -49,3 +51,19 @@ class Settings(sskai.settings.Settings):
     traffic_retention_days: float = Field(default=30, gt=0)
     traffic_share: float = Field(default=0.5, gt=0, le=0.95)  # at most, of a dataset's rows
     traffic_minimum_rows: int = Field(default=20, ge=1)  # new ones; fewer are not worth another version
+
+    # Webhooks: how long an answer may take, for how long deliveries are shown, and which addresses that are not public
+    # may be called: "10.1.0.0/16,127.0.0.1", also by http.
+    webhook_seconds: float = Field(default=15, gt=0)
+    webhook_retention_days: float = Field(default=14, gt=0)
+    webhook_allowed_networks: str = ""
+
+    @field_validator("webhook_allowed_networks")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        webhooks.networks(value)
+        return value
+
+    @property
+    def webhook_allowed(self) -> tuple[Network, ...]:
+        return webhooks.networks(self.webhook_allowed_networks)

@@ -31,6 +31,7 @@ from services.gateway.tables import (
 )
 from services.gateway.timelines import Timelines
 from services.gateway.traffic import Traffic
+from services.gateway.webhook_store import Webhooks
 from sskai import contract
 from sskai.contract import moment
 from sskai.delivery import envelope_of
@@ -384,14 +385,9 @@ class Store:
             text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"events:{tenant_id}"}
         )
         envelope = replace(envelope_of(self.session), traceparent=traceparent)
-        row = EventRow(
-            tenant_id=tenant_id,
-            subject=envelope.key,
-            type=envelope.type,
-            event=contract.to_cloudevent(envelope),
-            at=now,
-        )
-        self.session.add(row)
+        told = contract.to_cloudevent(envelope)
+        self.session.add(EventRow(tenant_id=tenant_id, subject=envelope.key, type=envelope.type, event=told, at=now))
+        await Webhooks(self.session).fan_out(tenant_id, envelope.type, told, now)
         await self.session.flush()
 
     async def events_after(

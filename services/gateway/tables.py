@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sskai.claims import Claimable
@@ -278,6 +278,37 @@ class CutRow(Claimable, Base):
     traceparent: Mapped[str | None]
     tries: Mapped[int]
     asked_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class WebhookRow(Base):
+    """Where a tenant wants events sent. `types`: in full; none: all of them. The secret signs, so it is kept."""
+
+    __tablename__ = "webhooks"
+
+    webhook_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(index=True)
+    url: Mapped[str]
+    types: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    secret: Mapped[str]
+    created_at: Mapped[datetime]
+    disabled_at: Mapped[datetime | None]
+
+
+class DeliveryRow(Claimable, Base):
+    """One event for one webhook; due until it was delivered or is given up."""
+
+    __tablename__ = "deliveries"
+
+    delivery_id: Mapped[str] = mapped_column(primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(index=True)
+    tenant_id: Mapped[str]
+    type: Mapped[str]
+    event: Mapped[dict[str, Any]]
+    tries: Mapped[int]
+    last_status: Mapped[int | None]
+    last_problem: Mapped[str] = mapped_column(server_default=text("''"))
+    told_at: Mapped[datetime] = mapped_column(index=True)
+    delivered_at: Mapped[datetime | None]
 
 
 class EventRow(Base):

@@ -417,6 +417,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
     )
     await house.bus.settle()
     dataset = (await house.ann.get("/v1/datasets")).json()["data"][0]
+    webhook = (await house.ann.post("/v1/webhooks", json={"url": "https://example.org/hook"})).json()
     budget = (await house.ann.put("/v1/budgets", json={"scope": "tenant", "amount_usd": 5})).json()
     ids = {
         "/v1/datasets/{dataset_id}": dataset["id"],
@@ -440,6 +441,8 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         RETRAINING + "/{retrain_id}/approve": endpoint["id"],
         RETRAINING + "/{retrain_id}/decline": endpoint["id"],
         "/v1/budgets/{budget_id}": budget["id"],
+        "/v1/webhooks/{webhook_id}": webhook["id"],
+        "/v1/webhooks/{webhook_id}/test": webhook["id"],
         # The monitor knows whose these are: tests/monitor.
         "/v1/endpoints/{endpoint_id}/drift": "",
         "/v1/receipts/endpoints/{endpoint_id}": "",

@@ -1,0 +1,80 @@
+"""Webhooks and what is to be sent to them: which event goes where is decided where the event is logged."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, desc, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.gateway.tables import DeliveryRow, WebhookRow
+from sskai.contract import new_id
+
+
+class Webhooks:
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+
+    async def fan_out(self, tenant_id: str, event_type: str, event: dict[str, Any], now: datetime) -> None:
+        """A delivery for each webhook that wants the event, committed with whatever logged it."""
+        wanted = or_(func.cardinality(WebhookRow.types) == 0, WebhookRow.types.contains([event_type]))
+        query = select(WebhookRow.webhook_id).where(
+            WebhookRow.tenant_id == tenant_id, WebhookRow.disabled_at.is_(None), wanted
+        )
+        for webhook_id in await self.session.scalars(query):
+            self.add(webhook_id, tenant_id, event_type, event, now)
+
+    def add(self, webhook_id: str, tenant_id: str, event_type: str, event: dict[str, Any], now: datetime) -> str:
+        delivery_id = new_id("delivery")
+        self.session.add(
+            DeliveryRow(
+                delivery_id=delivery_id,
+                webhook_id=webhook_id,
+                tenant_id=tenant_id,
+                type=event_type,
+                event=event,
+                tries=0,
+                told_at=now,
+            )
+        )
+        return delivery_id
+
+    async def of_tenant(self, tenant_id: str) -> list[WebhookRow]:
+        """Newest first."""
+        query = select(WebhookRow).where(WebhookRow.tenant_id == tenant_id).order_by(desc(WebhookRow.webhook_id))
+        return list(await self.session.scalars(query))
+
+    async def get(self, tenant_id: str, webhook_id: str) -> WebhookRow | None:
+        row = await self.session.get(WebhookRow, webhook_id)
+        return row if row is not None and row.tenant_id == tenant_id else None
+
+    async def remove(self, tenant_id: str, webhook_id: str) -> bool:
+        """With what was still to be sent to it."""
+        mine = WebhookRow.webhook_id == webhook_id, WebhookRow.tenant_id == tenant_id
+        if await self.session.scalar(delete(WebhookRow).where(*mine).returning(WebhookRow.webhook_id)) is None:
+            return False
+        await self.session.execute(delete(DeliveryRow).where(DeliveryRow.webhook_id == webhook_id))
+        return True
+
+    async def disable(self, webhook_id: str, now: datetime) -> None:
+        """It is gone, by its own word: nothing more is sent."""
+        await self.session.execute(
+            update(WebhookRow).where(WebhookRow.webhook_id == webhook_id).values(disabled_at=now)
+        )
+        await self.session.execute(
+            update(DeliveryRow)
+            .where(DeliveryRow.webhook_id == webhook_id, DeliveryRow.delivered_at.is_(None))
+            .values(due_at=None)
+        )
+
+    async def deliveries(self, webhook_id: str, limit: int) -> list[DeliveryRow]:
+        """The newest."""
+        query = select(DeliveryRow).where(DeliveryRow.webhook_id == webhook_id)
+        return list(await self.session.scalars(query.order_by(desc(DeliveryRow.delivery_id)).limit(limit)))
+
+    async def forget(self, now: datetime, retention: timedelta, limit: int) -> int:
+        """Delete what was told so long ago; returns how many."""
+        past = select(DeliveryRow.delivery_id).where(DeliveryRow.told_at < now - retention).limit(limit)
+        gone = delete(DeliveryRow).where(DeliveryRow.delivery_id.in_(past)).returning(DeliveryRow.delivery_id)
+        return len((await self.session.scalars(gone)).all())
