@@ -21,6 +21,8 @@ from tests.inference.artefacts import make_picture_adapter
 
 CAT = Drawing("a cat", "a dog", 40, 32, 6, 5.0, 11)
 
+USUAL = ("PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler")  # the others take as long: heavy
+
 
 def nobody_left() -> bool:
     return False
@@ -111,7 +113,9 @@ def changed(pipeline: Path, folder: Path, file: str, **changes: Any) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(
+    "scheduler", [pytest.param(name, marks=() if name in USUAL else pytest.mark.heavy) for name in SCHEDULERS]
+)
 def test_every_scheduler_that_is_listed_draws(pipeline: Path, tmp_path: Path, scheduler: str) -> None:
     one = Pipeline(changed(pipeline, tmp_path, "model_index.json", scheduler=["diffusers", scheduler]), "cpu")
     first, *others = (

@@ -454,6 +454,7 @@ async def test_a_replica_says_why_it_cannot_load(
     assert "replica_endpoint.engine" in process.log.read_text()
 
 
+@pytest.mark.heavy
 async def test_a_replica_with_an_adapter_says_what_the_adapter_says(
     pool: Pool, home: Home, published: dict[str, Published], adapters: dict[str, Path], direct: TransformersEngine
 ) -> None:

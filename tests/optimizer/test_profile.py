@@ -46,6 +46,7 @@ async def profiler() -> AsyncIterator[Profiler]:
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.mark.heavy
 async def test_smollm2_is_counted_as_transformers_and_peft_count_it(profiler: Profiler) -> None:
     counted = model_profile(await profiler.profile(question(SMOLLM2)))
     # 134,515,008 is what transformers' num_parameters says of the published model.

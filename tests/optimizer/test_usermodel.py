@@ -254,6 +254,7 @@ ENDINGS = {
 }
 
 
+@pytest.mark.heavy  # tests/chassis/test_sandbox.py has them without torch
 @pytest.mark.parametrize(("files", "words"), ENDINGS.values(), ids=ENDINGS.keys())
 async def test_what_code_does_to_its_process_is_explained(objects: Objects, files: dict[str, Any], words: str) -> None:
     limits = Limits(wall_seconds=8 if "8 s" in words else 60, memory_bytes=800 * 2**20)

@@ -99,6 +99,7 @@ def test_a_successor_stands_by_while_its_predecessor_drains_and_nothing_is_lost(
     first.process.send_signal(signal.SIGTERM)
     assert first.end() == Exit.DRAINED
     second.wait_for_step(len(curve(first.folder)) + 1)
+    second.wait_for(lambda: bool(told(second.folder, "AttemptResumed")))
     (resumed,) = told(second.folder, "AttemptResumed")
     assert (resumed["from_attempt"], resumed["from_step"]) == (1, len(curve(first.folder)))
     ended, began = (
