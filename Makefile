@@ -41,7 +41,7 @@ test: setup ## All tests: first the quick ones on both cores, then the journeys 
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not journey and not heavy" -q
 	@$(PY) -m pytest -m "journey and not heavy" -v
 
-test-heavy: setup ## What takes minutes more: gangs that lose machines, models in parts, further services killed
+test-heavy: setup ## What takes minutes more: gangs, models in parts, most services killed, the closed loop
 	@$(PY) -m pytest -m heavy -v $(ARGS)
 
 test-journeys: setup ## Only the journeys of the whole system

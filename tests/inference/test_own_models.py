@@ -181,7 +181,10 @@ ENDS = {
 @pytest.mark.timeout(900)  # nine of them
 @pytest.mark.parametrize(
     ("ends", "seconds"),
-    [pytest.param(SLOW, 5, id="time"), pytest.param(ENDS, 100, id="others", marks=pytest.mark.heavy)],
+    [
+        pytest.param(SLOW, 5, id="time", marks=pytest.mark.heavy),
+        pytest.param(ENDS, 100, id="others", marks=pytest.mark.heavy),
+    ],
 )
 async def test_one_that_goes_too_far_is_stopped_and_the_next_request_starts_it_again(
     load: Load, ends: dict[str, str], seconds: int

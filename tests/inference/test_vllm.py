@@ -203,6 +203,7 @@ SAYINGS = {
 }
 
 
+@pytest.mark.heavy
 async def test_a_replica_with_vllm_answers_as_the_embedded_engine_does_and_goes_on_for_another(
     pair: list[ReplicaProcess], home: Home, direct: TransformersEngine
 ) -> None:

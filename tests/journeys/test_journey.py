@@ -19,8 +19,8 @@ from tests.journeys.conftest import Stack
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(400)]
 
 # Where each service has just been given something to do.
-# Those that hold no job's course: `make test-heavy` kills them, too.
-LIGHTLY_HELD = ("optimizer", "inference", "monitor")
+# Those that hold no job's course, or (the trainer's service, the gateway) only its ends: `make test-heavy` kills them.
+LIGHTLY_HELD = ("optimizer", "inference", "monitor", "gateway", "trainer")
 MOMENTS = {
     "gateway": ("planned", "training", "deploying"),
     "optimizer": ("uploaded", "submitted", "requeued"),

@@ -30,6 +30,7 @@ async def counted(profiler: Profiler, config: Any) -> ServingProfile:
     return ServingProfile(**await profiler.profile(question))
 
 
+@pytest.mark.heavy
 async def test_smollm2_is_counted_as_it_is_built(profiler: Profiler) -> None:
     found = await counted(profiler, SMOLLM2)
     assert found == SMALL

@@ -88,6 +88,7 @@ def workers_of(pod: Pod) -> list[psutil.Process]:
     return [one for one in psutil.Process(pod.process.pid).children() if "services.trainer.pod" in one.cmdline()]
 
 
+@pytest.mark.heavy
 def test_two_workers_equal_one_and_a_killed_one_is_started_again(
     bucket: Objects, models_dir: Path, start: Callable[..., list[Pod]], alone: list[float], tmp_path: Path
 ) -> None:
