@@ -1,4 +1,4 @@
-"""HTTP to inference, for answers that are passed on. aiohttp, whose parser is C: half of httpx's cost for a request."""
+"""HTTP to inference, for answers that are passed on: by aiohttp, whose parser is C, since every token goes this way."""
 
 from __future__ import annotations
 

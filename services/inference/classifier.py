@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from services.inference import manifests
+from services.inference import heads
 from services.inference.engine import PromptError
 from services.inference.loading import architectures
 from services.inference.turns import Turns
@@ -26,20 +25,8 @@ class Classifier:
     `waiting`: so many calls may wait for the one that computes. Raises what from_pretrained raises."""
 
     def __init__(self, folder: Path, device: str, waiting: int, adapter: Path | None = None) -> None:
-        given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **given)
-        given |= {"dtype": torch.float32, "use_safetensors": True}
-        if adapter is None:
-            model = AutoModelForSequenceClassification.from_pretrained(folder, **given)
-        else:
-            from peft import PeftModel  # takes seconds, and nothing else here needs it
-
-            names = set(os.listdir(adapter))
-            labels = manifests.labels(lambda name: (adapter / name).read_bytes(), names)
-            given |= {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
-            base = AutoModelForSequenceClassification.from_pretrained(folder, **given)
-            model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
-        self._model: Any = model.to(device).eval()
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self._model, self.labels = heads.load(AutoModelForSequenceClassification, folder, adapter, device)
         self._arguments = set(inspect.signature(self._model.forward).parameters)
         config = self._model.config
         if self._tokenizer.pad_token_id is None:
@@ -47,7 +34,6 @@ class Classifier:
         # A causal model reads its answer off the last token that is no padding.
         config.pad_token_id = self._tokenizer.pad_token_id
         self._context = int(getattr(config.get_text_config(), "max_position_embeddings", 512))
-        self.labels = tuple(str(config.id2label[place]) for place in range(config.num_labels))
         self._turns = Turns(waiting)
         if not all(math.isfinite(number) for row in self.classify(["a"]) for number in row):
             raise ValueError("the model's answer is not made of finite numbers")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from services.inference import manifests, pictures
+from services.inference import heads, pictures
 from services.inference.engine import PromptError
 from services.inference.loading import architectures
 from services.inference.pictures import PictureError, Pictures
@@ -38,21 +37,7 @@ class ImageClassifier:
 
         self._turns = Turns(waiting)
         self._processor = _processor(folder)
-        given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        given |= {"dtype": torch.float32, "use_safetensors": True}
-        if adapter is None:
-            model = AutoModelForImageClassification.from_pretrained(folder, **given)
-        else:
-            from peft import PeftModel  # takes seconds, and nothing else here needs it
-
-            names = set(os.listdir(adapter))
-            labels = manifests.labels(lambda name: (adapter / name).read_bytes(), names)
-            given |= {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
-            base = AutoModelForImageClassification.from_pretrained(folder, **given)
-            model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
-        self._model: Any = model.to(device).eval()
-        config = self._model.config
-        self.labels = tuple(str(config.id2label[place]) for place in range(config.num_labels))
+        self._model, self.labels = heads.load(AutoModelForImageClassification, folder, adapter, device)
         probe = self._prepared(Image.new("RGB", PROBE), 0)
         self.shape: tuple[int, ...] = tuple(probe.shape)
         if not all(math.isfinite(number) for row in self.classify(probe[None].numpy()) for number in row):

@@ -12,14 +12,13 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from services.inference import images
-from services.inference.answering import CLIENT_CLOSED_REQUEST, Desk, disconnected, failed, find, loaded
+from services.inference.answering import CLIENT_CLOSED_REQUEST, Desk, find, loaded
 from services.inference.drawings import Drawing
-from services.inference.engine import EngineError, Generation, Piece
+from services.inference.engine import Generation, Piece
 from services.inference.images import ImageRequest
 from services.inference.observation import Observation
 from services.inference.openai import Refusal
-from services.inference.traffic import Asker
-from sskai.contract import new_id
+from services.inference.vectors import observed, while_listening
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,35 +32,21 @@ class _Begun:
 
 async def generate(desk: Desk, request: Request, asked: ImageRequest, tenant_id: str) -> Response:
     """The pictures. Raises Refusal."""
-    seen = Observation(
-        new_id("image"),
-        desk.samples,
-        operation="image_generation",
-        tenant_id=tenant_id,
-        model=asked.model,
-        traceparent=request.headers.get("traceparent"),
-        asker=Asker.of(request.headers),
-        tally=desk.tally,
-    )
-    outcome = "error"
-    try:
-        begun = await loaded(asked.model, lambda: _begin(desk, asked, tenant_id, seen))
-        pieces = await _drawn(request, begun)
-        if pieces is None:
-            outcome = "disconnected"
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
+    seen = observed(desk, request, "image_generation", asked.model, tenant_id)
+
+    async def once() -> dict[str, object]:
+        begun = await _begin(desk, asked, tenant_id, seen)
+        try:
+            pieces = [piece for generation in begun.generations async for piece in generation.pieces()]
+        finally:
+            # Also when the client went away: what was not drawn yet is not drawn.
+            for generation in begun.generations:
+                generation.cancel()
         seen.drew(begun.drawing, pieces)
-        body = await asyncio.to_thread(_body, asked, begun, pieces)
-        outcome = "answered"
-        return JSONResponse(body)
-    except Refusal as refusal:
-        outcome = str(refusal.body["error"]["code"] or "refused")
-        raise
-    except EngineError as error:
-        outcome = "engine_error"
-        raise failed(error) from error
-    finally:
-        seen.end(outcome)
+        return await asyncio.to_thread(_body, asked, begun, pieces)
+
+    body = await while_listening(request, seen, loaded(asked.model, once), param="prompt")
+    return Response(status_code=CLIENT_CLOSED_REQUEST) if body is None else JSONResponse(body)
 
 
 async def _begin(desk: Desk, asked: ImageRequest, tenant_id: str, seen: Observation) -> _Begun:
@@ -82,25 +67,6 @@ async def _begin(desk: Desk, asked: ImageRequest, tenant_id: str, seen: Observat
     generations = engine.draw(base, target.adapter, drawing, asked.copies)
     seen.begin(endpoint, asked.prompt, input_tokens)
     return _Begun(drawing, input_tokens, generations)
-
-
-async def _drawn(request: Request, begun: _Begun) -> list[Piece] | None:
-    """Each picture; None: the client went away, and what was not drawn yet is not drawn. Raises EngineError."""
-    drawing = asyncio.create_task(_all(begun.generations))
-    leaving = asyncio.create_task(disconnected(request))
-    try:
-        await asyncio.wait((drawing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        return drawing.result() if drawing.done() else None
-    finally:
-        for generation in begun.generations:
-            generation.cancel()
-        drawing.cancel()
-        leaving.cancel()
-
-
-async def _all(generations: Sequence[Generation]) -> list[Piece]:
-    """One after the other, as they are drawn. Raises EngineError."""
-    return [piece for generation in generations async for piece in generation.pieces()]
 
 
 def _body(asked: ImageRequest, begun: _Begun, pieces: Sequence[Piece]) -> dict[str, object]:

@@ -82,8 +82,9 @@ def observed(desk: Desk, request: Request, operation: str, model: str, tenant_id
     )
 
 
-async def while_listening(request: Request, seen: Observation, work: Awaitable[T]) -> T | None:
-    """What the work gives; None: the client went away, and the work was cancelled. Raises Refusal."""
+async def while_listening(request: Request, seen: Observation, work: Awaitable[T], *, param: str = "input") -> T | None:
+    """What the work gives; None: the client went away, and the work was cancelled. `param`: the field that a model may
+    refuse. Raises Refusal."""
     working, leaving = asyncio.ensure_future(work), asyncio.create_task(disconnected(request))
     outcome = "error"
     try:
@@ -99,7 +100,7 @@ async def while_listening(request: Request, seen: Observation, work: Awaitable[T
         raise
     except PromptError as error:
         outcome = "refused"
-        raise Refusal(400, str(error), param="input") from error
+        raise Refusal(400, str(error), param=param) from error
     except EngineError as error:
         outcome = "engine_error"
         raise failed(error) from error

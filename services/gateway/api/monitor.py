@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from services.gateway.api.world import World
 from services.gateway.keys import Principal
-from sskai.http import Problem
+from sskai.http import PROBLEM_JSON, Problem
 
 MONITOR_SECONDS = 30
 PASSED_ON = ("content-type", "content-disposition")
@@ -72,12 +72,9 @@ async def _pieces(answer: httpx2.Response) -> AsyncIterator[bytes]:
 def _answered(answer: httpx2.Response) -> Response:
     if answer.status_code == 200:
         return Response(answer.content, media_type="application/json")
-    if answer.status_code in (400, 404, 422):
+    refused = answer.status_code in (400, 404, 422, 503)
+    if refused and answer.headers.get("content-type", "").startswith(PROBLEM_JSON):
         body = answer.json()
-        raise Problem(
-            answer.status_code,
-            str(body.get("title", "Refused")),
-            str(body.get("detail", "")),
-            **({"field": body["field"]} if body.get("field") else {}),
-        )
+        more = {name: body[name] for name in ("field", "errors") if body.get(name)}
+        raise Problem(answer.status_code, str(body.get("title", "")), str(body.get("detail", "")), **more)
     raise Problem(502, "The monitor failed", f"It answered {answer.status_code}: try again")

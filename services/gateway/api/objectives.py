@@ -9,16 +9,14 @@ from pydantic import Field, model_validator
 
 from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
-from services.gateway.api.world import Here, Id, World, not_found
-from services.gateway.endpoints import EndpointState
+from services.gateway.api.resolving import find_endpoint
+from services.gateway.api.world import Here, Id, World
 from services.gateway.jobfile import Form
 from services.gateway.keys import Principal
 from services.gateway.store import Store
-from services.gateway.tables import EndpointRow
 from sskai.contract import timestamp
 from sskai.delivery import tell
 from sskai.events import v1 as events
-from sskai.http import Problem
 
 router = APIRouter(prefix="/v1/endpoints", tags=["endpoints"])
 
@@ -61,7 +59,7 @@ async def set_objectives(endpoint: Id, form: ObjectivesForm, here: Here, caller:
 async def get_objectives(endpoint: Id, here: Here, caller: Caller) -> Response:
     """What it promises, whether it keeps it, and how fast it spends its budgets of errors."""
     async with here.database.transaction() as session:
-        row = await _endpoint(Store(session), caller, endpoint)
+        row = await find_endpoint(Store(session), caller, endpoint)
     return await monitor.ask(here, caller, f"/v1/objectives/{row.endpoint_id}")
 
 
@@ -76,9 +74,7 @@ async def _tell(
     here: World, caller: Principal, endpoint: str, objectives: list[events.EndpointObjectivesSet.Objective]
 ) -> None:
     async with here.database.transaction() as session:
-        row = await _endpoint(Store(session), caller, endpoint)
-        if row.state in (EndpointState.DELETING, EndpointState.DELETED):
-            raise Problem(409, "The endpoint is gone", f"It is {row.state}: make another one")
+        row = await find_endpoint(Store(session), caller, endpoint, living=True)
         await tell(
             session,
             events.EndpointObjectivesSet(
@@ -89,10 +85,3 @@ async def _tell(
                 set_at=timestamp(here.now()),
             ),
         )
-
-
-async def _endpoint(store: Store, caller: Principal, endpoint: str) -> EndpointRow:
-    row = await store.endpoint_called(caller.tenant_id, endpoint)
-    if row is None:
-        raise not_found("endpoint", endpoint)
-    return row

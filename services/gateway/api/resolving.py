@@ -6,13 +6,17 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from services.gateway import endpointfile, jobfile
-from services.gateway.api.world import World
+from services.gateway.api.world import World, not_found
 from services.gateway.endpointfile import EndpointFile, ServedModelForm
+from services.gateway.endpoints import EndpointState
 from services.gateway.jobfile import JobFile, JobFileError, ModelForm
 from services.gateway.keys import Principal
 from services.gateway.library import Library
+from services.gateway.store import Store
+from services.gateway.tables import EndpointRow
 from services.gateway.values import IMAGE_CLASSIFICATION, TEXT_TO_IMAGE, Model
 from sskai.events import v1 as events
+from sskai.http import Problem
 
 # Tasks whose answers no plan counts in tokens, in words.
 WITHOUT_TOKENS = {IMAGE_CLASSIFICATION: "an image classifier", TEXT_TO_IMAGE: "of a pipeline"}
@@ -126,3 +130,13 @@ def _model_reference(form: ModelForm | ServedModelForm) -> tuple[str, str]:
     if form.artifact:
         return "model.artifact", form.artifact
     raise JobFileError("model.base", "is missing: GET /v1/models lists the models that there are")
+
+
+async def find_endpoint(store: Store, caller: Principal, endpoint: str, *, living: bool = False) -> EndpointRow:
+    """By its id or its name. `living`: one that can still be changed. Raises Problem."""
+    row = await store.endpoint_called(caller.tenant_id, endpoint)
+    if row is None:
+        raise not_found("endpoint", endpoint)
+    if living and row.state in (EndpointState.DELETING, EndpointState.DELETED):
+        raise Problem(409, "The endpoint is gone", f"It is {row.state}: make another one")
+    return row

@@ -11,13 +11,12 @@ from pydantic import AfterValidator, Field, StringConstraints
 from services.gateway import retraining
 from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
+from services.gateway.api.resolving import find_endpoint
 from services.gateway.api.world import Here, Id, World, not_found
-from services.gateway.endpoints import EndpointState
 from services.gateway.jobfile import Duration, Form, duration_seconds
 from services.gateway.keys import Principal
 from services.gateway.retrain_log import RetrainLog
 from services.gateway.store import Store
-from services.gateway.tables import EndpointRow
 from sskai import cron
 from sskai.contract import timestamp
 from sskai.delivery import tell
@@ -74,7 +73,7 @@ class RetrainingForm(Form):
 async def put_policy(endpoint: Id, form: RetrainingForm, here: Here, caller: Caller) -> dict[str, Any]:
     """The policy from now on. `endpoint`: its id or its name."""
     async with here.database.transaction() as session:
-        row = await _living(Store(session), caller, endpoint)
+        row = await find_endpoint(Store(session), caller, endpoint, living=True)
         await tell(
             session,
             events.RetrainingPolicySet(
@@ -100,7 +99,7 @@ async def put_policy(endpoint: Id, form: RetrainingForm, here: Here, caller: Cal
 async def remove_policy(endpoint: Id, here: Here, caller: Caller) -> dict[str, Any]:
     """The operator's rules hold again; asked again, it changes nothing more."""
     async with here.database.transaction() as session:
-        row = await _living(Store(session), caller, endpoint)
+        row = await find_endpoint(Store(session), caller, endpoint, living=True)
         removed = events.RetrainingPolicyRemoved(
             endpoint_id=row.endpoint_id, tenant_id=caller.tenant_id, removed_at=timestamp(here.now())
         )
@@ -112,7 +111,7 @@ async def remove_policy(endpoint: Id, here: Here, caller: Caller) -> dict[str, A
 async def get_retraining(endpoint: Id, here: Here, caller: Caller) -> dict[str, Any]:
     """The policy that holds, what waits for somebody (`pending`), and the loop so far (`timeline`), newest first."""
     async with here.database.transaction() as session:
-        row = await _endpoint(Store(session), caller, endpoint)
+        row = await find_endpoint(Store(session), caller, endpoint)
         told, jobs = await RetrainLog(session).loop(caller.tenant_id, row.endpoint_id)
         endpoint_id = row.endpoint_id
     answer = await monitor.ask(here, caller, f"/v1/retraining/{endpoint_id}")
@@ -140,7 +139,7 @@ async def _decide(here: World, caller: Principal, endpoint: str, retrain_id: str
     """The monitor takes the first decision that is told, so of two at once one has no effect."""
     now = here.now()
     async with here.database.transaction() as session:
-        row = await _living(Store(session), caller, endpoint)
+        row = await find_endpoint(Store(session), caller, endpoint, living=True)
         told = await RetrainLog(session).retrain(caller.tenant_id, row.endpoint_id, retrain_id)
         if not told:
             raise not_found("suggestion", retrain_id)
@@ -156,17 +155,3 @@ async def _decide(here: World, caller: Principal, endpoint: str, retrain_id: str
         )
         await tell(session, decided)
         return {"object": "retrain", "id": retrain_id, "endpoint_id": row.endpoint_id, "approved": approved}
-
-
-async def _living(store: Store, caller: Principal, endpoint: str) -> EndpointRow:
-    row = await _endpoint(store, caller, endpoint)
-    if row.state in (EndpointState.DELETING, EndpointState.DELETED):
-        raise Problem(409, "The endpoint is gone", f"It is {row.state}: make another one")
-    return row
-
-
-async def _endpoint(store: Store, caller: Principal, endpoint: str) -> EndpointRow:
-    row = await store.endpoint_called(caller.tenant_id, endpoint)
-    if row is None:
-        raise not_found("endpoint", endpoint)
-    return row
