@@ -47,7 +47,5 @@ def parse(text: str) -> Schedule:
         known = CronSim(fields, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:
         field = str(error).removeprefix("Bad ")
-        raise ScheduleError(
-            f"{field}: write values that it can have, such as 5, 1-5, */10, mon or jan"
-        ) from error
+        raise ScheduleError(f"{field}: write values that it can have, such as 5, 1-5, */10, mon or jan") from error
     return Schedule(fields, frozenset(known.minutes))

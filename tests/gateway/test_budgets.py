@@ -16,6 +16,7 @@ from services.gateway.jobfile import JobFile
 from sskai.client import Client, SskaiError
 from sskai.contract import timestamp
 from sskai.events import v1 as events
+from sskai.http import PROBLEM_JSON
 from tests.gateway.conftest import House, job_file, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -43,7 +44,7 @@ class Monitor:
                 return JSONResponse({"budgets": self.accounts})
             if request.query_params.get("group_by") == "colour":
                 body = {"title": "Invalid request", "detail": "group_by: knows day", "field": "group_by"}
-                return JSONResponse(body, 422)
+                return JSONResponse(body, 422, media_type=PROBLEM_JSON)
             return JSONResponse({"object": path})
 
         return app

@@ -14,6 +14,7 @@ import pytest_asyncio
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from sskai.http import PROBLEM_JSON
 from sskai.testing import wait_for
 from tests.gateway.conftest import House, serving
 
@@ -81,7 +82,7 @@ class Neighbours:
         @app.get("/v1/figures")
         async def figures(request: Request) -> Response:
             if request.query_params.get("window") == "5m":
-                return JSONResponse({"title": "Not such a window", "status": 422}, 422)
+                return JSONResponse({"title": "Not such a window", "status": 422}, 422, media_type=PROBLEM_JSON)
             return JSONResponse({"asked": dict(request.query_params), "tenant": request.headers["x-sskai-tenant"]})
 
         @app.get("/v1/drift/{endpoint_id}")
