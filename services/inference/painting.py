@@ -32,7 +32,7 @@ class _Begun:
 
 async def generate(desk: Desk, request: Request, asked: ImageRequest, tenant_id: str) -> Response:
     """The pictures. Raises Refusal."""
-    seen = observed(desk, request, "image_generation", asked.model, tenant_id)
+    seen = observed(desk, request, "image_generation", asked.model, tenant_id, kind="image")
 
     async def once() -> dict[str, object]:
         begun = await _begin(desk, asked, tenant_id, seen)

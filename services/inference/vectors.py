@@ -69,9 +69,12 @@ def _cut(vector: Sequence[float], dimensions: int | None) -> list[float]:
     return [number / length for number in kept]
 
 
-def observed(desk: Desk, request: Request, operation: str, model: str, tenant_id: str) -> Observation:
+def observed(
+    desk: Desk, request: Request, operation: str, model: str, tenant_id: str, *, kind: str = "infer"
+) -> Observation:
+    """`kind`: what its id begins with."""
     return Observation(
-        new_id("infer"),
+        new_id(kind),
         desk.samples,
         operation=operation,
         tenant_id=tenant_id,
