@@ -7,17 +7,17 @@ from datetime import datetime, timedelta
 from google.protobuf.message import Message
 
 from services.inference import rolling
-from services.inference.budget_store import BudgetStore
 from services.inference.domain import Endpoint, State, kind_of
 from services.inference.replica_set import Reason
 from services.inference.replica_store import ReplicaStore, end
 from services.inference.rollouts import Rollouts
 from services.inference.store import Store
-from services.inference.tables import ModelVersionRow
+from services.inference.tables import BudgetRow, ModelVersionRow
 from sskai import telemetry
 from sskai.contract import moment
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
+from sskai.known_budgets import KnownBudgets
 
 
 async def remember_endpoint(event: events.EndpointRequested, store: Store, now: datetime) -> list[Message]:
@@ -120,13 +120,13 @@ async def note_loss(event: events.MachineLost, store: Store, now: datetime) -> l
 
 async def keep_budget(event: events.BudgetSet, store: Store, _now: datetime) -> list[Message]:
     """From now on replicas under it reserve what they spend."""
-    await BudgetStore(store.session).keep(event)
+    await KnownBudgets(store.session, BudgetRow).keep(event)
     return []
 
 
 async def drop_budget(event: events.BudgetRemoved, store: Store, _now: datetime) -> list[Message]:
     """It stops nobody any more."""
-    await BudgetStore(store.session).drop(event)
+    await KnownBudgets(store.session, BudgetRow).drop(event)
     return []
 
 

@@ -10,18 +10,18 @@ from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.inference import replica_failures, replica_pods, replica_set, replica_store, reserving, scaling, spending
-from services.inference.budget_store import BudgetStore
 from services.inference.domain import Endpoint, State
 from services.inference.replica_set import History, Limits, Reason, Replica, ReplicaState, Step, Wish
 from services.inference.replica_store import ReplicaStore, placement_of, replica_of
 from services.inference.reserving import Purse, Terms
 from services.inference.settings import Settings
 from services.inference.store import Store
-from services.inference.tables import ReplicaRow, ReplicaSetRow
+from services.inference.tables import BudgetRow, ReplicaRow, ReplicaSetRow
 from sskai.cluster import Pod
 from sskai.contract import timestamp
 from sskai.delivery import tell
 from sskai.events import v1 as events
+from sskai.known_budgets import ENDPOINT, PROJECT, KnownBudgets
 
 REMEMBERED = 50  # replicas back, for failures in a row and denied offers
 
@@ -113,7 +113,8 @@ class Turn:
     async def _within_budget(self, endpoint: Endpoint, replicas: Sequence[Replica], step: Step) -> Step:
         """The step as far as money was reserved for it, where a budget stops what passes it."""
         row, settings = self.row, self.settings
-        if not await BudgetStore(self.session).covers(row.tenant_id, endpoint.told_as, row.project):
+        targets = {ENDPOINT: endpoint.told_as, PROJECT: row.project}
+        if not await KnownBudgets(self.session, BudgetRow).covers(row.tenant_id, targets):
             row.limit_nano_usd, row.asking = None, False
             return step
         verdict = reserving.look(

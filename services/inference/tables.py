@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sskai.claims import Claimable
 from sskai.database import service_metadata
+from sskai.known_budgets import KnownBudget
 
 
 class Base(DeclarativeBase):
@@ -195,17 +196,8 @@ class ReplicaSetRow(Claimable, Base):
     asking: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
-class BudgetRow(Base):
-    """A budget as it was set last; `stops` false: it was removed, or only warns."""
-
-    __tablename__ = "budgets"
-
-    budget_id: Mapped[str] = mapped_column(Text, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(Text, index=True)
-    scope: Mapped[str] = mapped_column(Text)
-    target: Mapped[str] = mapped_column(Text)
-    stops: Mapped[bool]
-    set_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+class BudgetRow(KnownBudget, Base):
+    """What endpoints spend may be under."""
 
 
 class ReplicaRow(Base):

@@ -10,13 +10,13 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.scheduler import endings, reserving, standby, transitions
-from services.scheduler.budget_store import JOB, STOP, BudgetStore
 from services.scheduler.domain import NANO, EndReason, Job, State
-from services.scheduler.store import Store
+from services.scheduler.store import BudgetRow, Store
 from services.scheduler.watching import LAST_WORD_SECONDS
 from sskai import telemetry
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
+from sskai.known_budgets import JOB, STOP, KnownBudgets
 
 
 async def queue_job(event: events.JobSubmitted, store: Store, now: datetime) -> list[Message]:
@@ -167,7 +167,7 @@ async def requeue_lost_job(event: events.MachineLost, store: Store, now: datetim
 
 async def keep_budget(event: events.BudgetSet, store: Store, now: datetime) -> list[Message]:
     """From now on jobs under it reserve what they spend. A job's own replaces that of its file."""
-    if not await BudgetStore(store.session).keep(event) or event.scope != JOB or event.action != STOP:
+    if not await KnownBudgets(store.session, BudgetRow).keep(event) or event.scope != JOB or event.action != STOP:
         return []
     job = await store.job(event.target)
     if job is None or job.state.ended or job.tenant_id != event.tenant_id:
@@ -181,7 +181,7 @@ async def keep_budget(event: events.BudgetSet, store: Store, now: datetime) -> l
 
 async def drop_budget(event: events.BudgetRemoved, store: Store, _now: datetime) -> list[Message]:
     """It stops nobody any more; a job's own budget stays as it was set last."""
-    await BudgetStore(store.session).drop(event)
+    await KnownBudgets(store.session, BudgetRow).drop(event)
     return []
 
 

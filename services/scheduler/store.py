@@ -18,10 +18,15 @@ from services.scheduler.domain import Attempt, EndReason, Job, State
 from sskai.claims import Claimable
 from sskai.database import service_metadata
 from sskai.events import v1 as events
+from sskai.known_budgets import KnownBudget
 
 
 class Base(DeclarativeBase):
     metadata = service_metadata("scheduler")
+
+
+class BudgetRow(KnownBudget, Base):
+    """What jobs spend may be under."""
 
 
 class JobRow(Claimable, Base):

@@ -1,8 +1,7 @@
 """Every table of the service, under one roof for who compares them with the migrations."""
 
-from services.scheduler.budget_store import BudgetRow
 from services.scheduler.market_store import OfferRow
 from services.scheduler.queue_store import QueueRow
-from services.scheduler.store import Base
+from services.scheduler.store import Base, BudgetRow
 
 __all__ = ["Base", "BudgetRow", "OfferRow", "QueueRow"]

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from services.scheduler import placing
-from services.scheduler.budget_store import BudgetStore
 from services.scheduler.domain import Job
 from services.scheduler.market_store import MarketStore
 from services.scheduler.placing import Choice
 from services.scheduler.policy import Decision, Lookahead, shipped
 from services.scheduler.queueing import LastDecision, Queue
 from services.scheduler.settings import Settings
-from services.scheduler.store import Store
+from services.scheduler.store import BudgetRow, Store
 from services.scheduler.watching import Watch
 from sskai.cluster import Cluster, offer_of
 from sskai.database import Database
 from sskai.events import v1 as events
+from sskai.known_budgets import PROJECT, KnownBudgets
 
 
 @dataclass
@@ -58,7 +58,7 @@ class World:
 
     async def is_under_budget(self, store: Store, job: Job) -> bool:
         """Whether a budget of its tenant or project stops what passes it, so that the job reserves what it spends."""
-        return await BudgetStore(store.session).covers(job)
+        return await KnownBudgets(store.session, BudgetRow).covers(job.tenant_id, {PROJECT: job.spec.project})
 
     def _market(self, store: Store) -> MarketStore:
         return MarketStore(store.session, self.lookahead.model)
