@@ -34,10 +34,11 @@ from services.monitor.spend_tables import DayRow
 from services.monitor.store import Store
 from services.monitor.tables import JobRow, ReceiptRow
 from services.scheduler import money, reserving, transitions
-from services.scheduler.domain import NANO, Job, State
+from services.scheduler.domain import Job, State
 from sskai.contract import moment, timestamp
 from sskai.database import Database
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 from sskai.testing import envelope, fresh_database, handle
 
 JOBS, SEED = 1000, 7
@@ -94,7 +95,7 @@ class Story:
         until = self.now + timedelta(seconds=seconds)
         micro = (until - self.now) // timedelta(microseconds=1)
         price = Fraction(str(self.job.attempt.placement.price_usd_per_hour))
-        self.owed += price * NANO * micro / (3600 * 10**6)
+        self.owed += price * NANO_PER_USD * micro / (3600 * 10**6)
         self.now = until
         self.job, rows = money.meter(self.job, until)
         self.told += rows
@@ -288,7 +289,7 @@ def overshoot_of_reserves(dice: random.Random) -> dict[str, Any]:
     """Jobs of several tenants, each under a budget that stops; answers and rows come late. Worst spend beyond any."""
     worst, stopped, spent_share = 0, 0, []
     for _ in range(TENANTS):
-        amount = round(dice.uniform(2, 8) * NANO)
+        amount = round(dice.uniform(2, 8) * NANO_PER_USD)
         spent, ended_early = _one_tenant(amount, dice)
         worst, stopped = max(worst, spent - amount), stopped + ended_early
         spent_share.append(spent / amount)
@@ -410,8 +411,8 @@ async def measure(server_url: str, jobs: int = JOBS) -> dict[str, Any]:
         "jobs": jobs,
         "attempts": sum(story.job.attempts for story in stories),
         "rows": len(rows),
-        "paid_usd": round(paid / NANO, 2),
-        "integral_usd": round(float(owed / NANO), 2),
+        "paid_usd": round(paid / NANO_PER_USD, 2),
+        "integral_usd": round(float(owed / NANO_PER_USD), 2),
         "difference_nano_usd": round(float(paid - owed), 1),
         "worst_job_difference_nano_usd": round(float(worst), 1),
         "jobs_with_budget": sum(bool(story.job.budget_nano_usd) for story in stories),

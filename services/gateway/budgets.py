@@ -15,7 +15,6 @@ from sskai.contract import timestamp
 from sskai.events import v1 as events
 
 MAX_BUDGETS = 1_000
-NANO = 1_000_000_000
 
 
 def budget_id(tenant_id: str, scope: str, target: str, period: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from services.gateway.plain import finite
 from sskai.contract import moment
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 
 class EndpointState(StrEnum):
@@ -58,7 +59,7 @@ class EndpointView(BaseModel):
     def usd_per_million_tokens(self) -> float | None:
         """What a million of tokens has cost, in and out alike; None: nothing was answered, or nothing paid."""
         tokens = self.input_tokens + self.output_tokens
-        return self.spent_nano_usd / 1e9 / tokens * 1e6 if tokens and self.spent_nano_usd else None
+        return self.spent_nano_usd / NANO_PER_USD / tokens * 1e6 if tokens and self.spent_nano_usd else None
 
     def paid(self, event: events.SpendRecorded) -> Self:
         """With one more row of the ledger."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.monitor.domain import NANO_USD_PER_USD
+from sskai.money import NANO_PER_USD
 
 THRESHOLDS = (0.5, 0.8, 1.0)
 TENANT, PROJECT, ENDPOINT, JOB = "tenant", "project", "endpoint", "job"
@@ -112,8 +112,8 @@ def decide(ask: Ask, granted: int, spent: int, accounts: Iterable[Account]) -> A
 
 def shortage(account: Account, at: datetime) -> str:
     """Why nothing is reserved, in words."""
-    left, amount = max(0, account.left) / NANO_USD_PER_USD, account.budget.amount_nano_usd / NANO_USD_PER_USD
-    reserved = account.reserved / NANO_USD_PER_USD
+    left, amount = max(0, account.left) / NANO_PER_USD, account.budget.amount_nano_usd / NANO_PER_USD
+    reserved = account.reserved / NANO_PER_USD
     when = f" for {period_of(account.budget, at)}" if account.budget.period == MONTH else ""
     return (
         f"{account.budget.named} has {left:.2f} of {amount:.2f} USD left{when}, {reserved:.2f} USD are reserved for "

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from sskai.http import Problem
+from sskai.money import NANO_PER_USD
 
 MAX_DAYS = 400
 MAX_GROUPS = 10_000
-NANO = 1e9
 GROUPS = ("day", "kind", "job", "endpoint", "project")
 
 
@@ -94,14 +94,14 @@ def sums(total: Total) -> dict[str, Any]:
         "spent_nano_usd": paid,
         "on_demand_nano_usd": on_demand,
         "saving_nano_usd": on_demand - paid,
-        "spent_usd": paid / NANO,
-        "on_demand_usd": on_demand / NANO,
-        "saving_usd": (on_demand - paid) / NANO,
+        "spent_usd": paid / NANO_PER_USD,
+        "on_demand_usd": on_demand / NANO_PER_USD,
+        "saving_usd": (on_demand - paid) / NANO_PER_USD,
         "saving_fraction": 1 - paid / on_demand if on_demand else 0.0,
         "machine_seconds": total.machine_microseconds / 1e6,
         "input_tokens": total.input_tokens,
         "output_tokens": total.output_tokens,
-        "usd_per_million_tokens": paid / NANO / tokens * 1e6 if tokens and paid else None,
+        "usd_per_million_tokens": paid / NANO_PER_USD / tokens * 1e6 if tokens and paid else None,
         "rows": total.rows,
     }
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from services.monitor.drift_watch import Rules as DriftRules
 from sskai.events import v1 as events
-
-NANO_USD_PER_USD = 1_000_000_000
+from sskai.money import NANO_PER_USD
 
 BUDGET_FRACTIONS = (0.5, 0.8, 1.0)
 
@@ -50,7 +49,7 @@ def naive_choice(candidate: events.Candidate) -> dict[str, Any]:
 
 def nano_usd(usd: float) -> int:
     """Whole nano-USD of a sum in USD."""
-    return round(usd * NANO_USD_PER_USD)
+    return round(usd * NANO_PER_USD)
 
 
 def asked_text(row: Mapping[str, Any]) -> str | None:

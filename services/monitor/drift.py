@@ -52,7 +52,8 @@ class Scale:
         if not math.isfinite(value):
             return self.bins - 1
         shown = math.log2(1 + max(value, 0.0)) if self.logarithmic else value
-        return min(max(int(shown / self.step), 0), self.bins - 1)
+        # Bounded before it is whole: a quotient beyond all floats is no integer.
+        return int(min(max(shown / self.step, 0.0), self.bins - 1))
 
 
 FLAG = Scale(1.0, 2)

@@ -12,13 +12,13 @@ from services.monitor import drift_explained, drift_watch
 from services.monitor.drift import TEST
 from services.monitor.drift_store import MAX_ALARMS, DriftStore
 from services.monitor.drift_streams import Reference, References, Sample, labelled_values
-from services.monitor.drift_texts import MAX_CHARACTERS
 from services.monitor.drift_watch import Alarm, Step, Watch
 from services.monitor.metrics import DRIFT_DETECTIONS, DRIFT_SAMPLES, DRIFT_WINDOWS
 from services.monitor.store import Store
 from services.monitor.tables import DriftSampleRow, DriftWatchRow
 from sskai.contract import moment, timestamp
 from sskai.events import v1 as events
+from sskai.redaction import MAX_CHARACTERS
 
 
 async def test_for_drift(event: events.InferenceSampled, store: Store, now: datetime) -> list[Message]:

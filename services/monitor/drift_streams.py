@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.monitor.drift import COUNT, FLAG, NATS, SHARE, Scale, Sides
-from services.monitor.drift_texts import MAX_CHARACTERS, Texts, Vector, words
+from services.monitor.drift_texts import Texts, Vector, words
+from sskai.redaction import MAX_CHARACTERS
 
 
 class Reference(StrEnum):

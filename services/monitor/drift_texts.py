@@ -27,11 +27,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from sskai.redaction import MAX_CHARACTERS
+
 Floats = NDArray[np.float32]
 
 DIMENSIONS = 4096
 NEIGHBOURS = 5
-MAX_CHARACTERS = 2_000
 # The first half must hold neighbours, the second must leave room for small p-values.
 MIN_REFERENCE_TEXTS = 24
 MAX_TOPICS = 6

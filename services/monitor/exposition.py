@@ -23,6 +23,7 @@ from services.monitor.objective_store import ANSWERING_SERVICE
 from services.monitor.sketches import Tally, quantile
 from services.monitor.tables import JobRow, ObjectiveRow, SpendRow
 from sskai.database import Database
+from sskai.money import NANO_PER_USD
 
 PERIOD = timedelta(minutes=5)
 MAX_ENDPOINTS = 100
@@ -114,8 +115,8 @@ async def look(database: Database) -> None:
     _endpoints(samples, by_endpoint)
     _objectives(samples, promises)
     for capacity_type, paid_nano_usd, on_demand_nano_usd in money:
-        samples["sskai_ledger_paid_usd_total"].append(((capacity_type,), float(paid_nano_usd) / 1e9))
-        samples["sskai_ledger_on_demand_usd_total"].append(((capacity_type,), float(on_demand_nano_usd) / 1e9))
+        samples["sskai_ledger_paid_usd_total"].append(((capacity_type,), float(paid_nano_usd) / NANO_PER_USD))
+        samples["sskai_ledger_on_demand_usd_total"].append(((capacity_type,), float(on_demand_nano_usd) / NANO_PER_USD))
     for outcome, number in jobs:
         samples["sskai_ledger_jobs"].append(((outcome or "open",), number))
     SHOWN.samples = samples

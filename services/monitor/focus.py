@@ -22,8 +22,8 @@ from enum import StrEnum
 from typing import Any
 
 from services.monitor.storage import COMPUTE, EGRESS, STORAGE
+from sskai.money import NANO_PER_USD
 
-NANO = Decimal(10**9)
 _HOUR = timedelta(hours=1)
 _PLACES = Decimal("1e-12")
 VERSION = "1.2"
@@ -69,11 +69,11 @@ class Charge:
 
     @property
     def cost(self) -> Decimal:
-        return Decimal(int(self.row.amount_nano_usd)) / NANO
+        return Decimal(int(self.row.amount_nano_usd)) / NANO_PER_USD
 
     @property
     def list_cost(self) -> Decimal:
-        return Decimal(int(self.row.on_demand_nano_usd)) / NANO
+        return Decimal(int(self.row.on_demand_nano_usd)) / NANO_PER_USD
 
     def unit_price(self, cost: Decimal) -> Decimal | None:
         return (cost / self.quantity).quantize(_PLACES) if self.quantity else None

@@ -9,7 +9,6 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.monitor import domain, retrain_handlers, spend_handlers
-from services.monitor.domain import NANO_USD_PER_USD
 from services.monitor.drift_handlers import follow_promotion, follow_rollback, take_feedback, test_for_drift
 from services.monitor.objective_store import ObjectiveStore
 from services.monitor.retraining import Endpoint
@@ -19,6 +18,7 @@ from sskai import telemetry
 from sskai.contract import moment, timestamp
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 # The ledger
 
@@ -61,8 +61,8 @@ async def _thresholds(job: JobRow, store: Store, now: datetime) -> list[Message]
             job_id=job.job_id,
             tenant_id=job.tenant_id,
             fraction=fraction,
-            spent_usd=spent / NANO_USD_PER_USD,
-            budget_usd=job.budget_nano_usd / NANO_USD_PER_USD,
+            spent_usd=spent / NANO_PER_USD,
+            budget_usd=job.budget_nano_usd / NANO_PER_USD,
             at=timestamp(now),
         )
         for fraction in reached

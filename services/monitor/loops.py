@@ -16,7 +16,7 @@ from services.monitor.budget_store import BudgetStore
 from services.monitor.metrics import RECEIPTS
 from services.monitor.store import Store
 from services.monitor.tables import JobRow, ReferenceRow
-from sskai import claims, telemetry
+from sskai import claims, redaction, telemetry
 from sskai.contract import timestamp
 from sskai.database import Database
 from sskai.delivery import tell
@@ -109,7 +109,7 @@ def _draw(objects: Objects, uri: str, dice: random.Random) -> list[str]:
     """A sample of what a JSON Lines dataset asks. Raises NotFoundError, ValueError, ObjectsUnavailableError."""
     rows = (json.loads(line) for line in _lines(objects, objects.key(uri)) if line.strip())
     asked = (domain.asked_text(row) for row in rows if isinstance(row, dict))
-    texts = domain.sample((text[: drift_texts.MAX_CHARACTERS] for text in asked if text), dice)
+    texts = domain.sample((text[: redaction.MAX_CHARACTERS] for text in asked if text), dice)
     if len(texts) < drift_texts.MIN_REFERENCE_TEXTS:
         raise ValueError(f"{len(texts)} texts are too few; drift needs {drift_texts.MIN_REFERENCE_TEXTS}")
     return texts

@@ -13,13 +13,14 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.monitor import retraining
-from services.monitor.domain import NANO_USD_PER_USD, Rules
+from services.monitor.domain import Rules
 from services.monitor.retraining import Endpoint, Mode, Policy, Situation
 from services.monitor.store import Store
 from services.monitor.tables import EndpointRow, JobRow, ModelVersionRow, RetrainingRow, SuggestionRow
 from sskai import cron
 from sskai.contract import moment
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 WAITING, TOLD, APPROVED = "waiting", "told", "approved"
 MAX_SHOWN = 20  # suggestions of an endpoint that are shown
@@ -115,7 +116,7 @@ class RetrainStore:
                 # What was approved became a retrain, whose end counts.
                 select(newest).where(SuggestionRow.endpoint_id == endpoint.endpoint_id, SuggestionRow.state != APPROVED)
             ),
-            parent_budget_usd=None if budget is None else budget / NANO_USD_PER_USD,
+            parent_budget_usd=None if budget is None else budget / NANO_PER_USD,
         )
 
     async def trained_on(self, endpoint: Endpoint) -> tuple[str, int]:

@@ -10,7 +10,6 @@ from google.protobuf.message import Message
 from services.monitor import budgets, storage
 from services.monitor.budget_store import BudgetStore, owner_of
 from services.monitor.budgets import Account, Budget, Owner
-from services.monitor.domain import NANO_USD_PER_USD
 from services.monitor.spend_store import SpendStore
 from services.monitor.spend_tables import ReserveRow
 from services.monitor.storage import EGRESS, Item
@@ -18,6 +17,7 @@ from services.monitor.store import Store
 from sskai.contract import moment, timestamp
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 # The last rows of an endpoint's replicas come by another topic than its end.
 ENDPOINT_ROWS_SECONDS = 60.0
@@ -65,8 +65,8 @@ def _threshold(account: Account, fraction: float, period: str, now: datetime) ->
         job_id=budget.target if budget.scope == budgets.JOB else budget.budget_id,
         tenant_id=budget.tenant_id,
         fraction=fraction,
-        spent_usd=account.spent / NANO_USD_PER_USD,
-        budget_usd=budget.amount_nano_usd / NANO_USD_PER_USD,
+        spent_usd=account.spent / NANO_PER_USD,
+        budget_usd=budget.amount_nano_usd / NANO_PER_USD,
         at=timestamp(now),
         budget_id=budget.budget_id,
         scope=budget.scope,

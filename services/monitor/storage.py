@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
+from sskai.money import NANO_PER_USD
+
 COMPUTE, STORAGE, EGRESS = "compute", "storage", "egress"  # kinds of the ledger's rows
 GB = 10**9
 SECONDS_PER_MONTH = 730 * 3600
-NANO = 10**9
 USD_PER_GB_MONTH = 0.023
 USD_PER_GB_BETWEEN_REGIONS = 0.02
 KEPT_CHECKPOINTS = 3  # where a job's file does not say
@@ -86,7 +87,7 @@ def byte_microseconds(items: Sequence[Item], keep: int, until: datetime, gone_at
 
 def storage_nano_usd(amount: int, usd_per_gb_month: float) -> int:
     """Of bytes times microseconds; rounded half up."""
-    price = Fraction(str(usd_per_gb_month)) * NANO / (GB * SECONDS_PER_MONTH * 10**6)
+    price = Fraction(str(usd_per_gb_month)) * NANO_PER_USD / (GB * SECONDS_PER_MONTH * 10**6)
     return int(amount * price + Fraction(1, 2))
 
 
@@ -108,7 +109,7 @@ def moved_bytes(items: Iterable[Item], until: datetime) -> int:
 
 def egress_nano_usd(amount: int, usd_per_gb: float) -> int:
     """Of bytes; rounded half up."""
-    return int(amount * Fraction(str(usd_per_gb)) * NANO / GB + Fraction(1, 2))
+    return int(amount * Fraction(str(usd_per_gb)) * NANO_PER_USD / GB + Fraction(1, 2))
 
 
 def crosses(region: str, cloud: str, objects_region: str) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.monitor.domain import NANO_USD_PER_USD, Rules
+from services.monitor.domain import Rules
 from services.monitor.ledger import AttemptLog, Receipt, Row
 from services.monitor.notices import LEAD_SECONDS, Desk
 from services.monitor.retraining import Endpoint
@@ -29,6 +29,7 @@ from services.monitor.tables import (
 )
 from sskai.contract import moment
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 
 class Store:
@@ -159,7 +160,7 @@ class Store:
             .join(JobRow, JobRow.job_id == SpendRow.job_id)
             .where(JobRow.retrain_endpoint_id == endpoint_id, SpendRow.ended_at > since)
         )
-        return int(await self.session.scalar(statement) or 0) / NANO_USD_PER_USD
+        return int(await self.session.scalar(statement) or 0) / NANO_PER_USD
 
     # Drift
 

@@ -10,8 +10,8 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
-NANO = 1_000_000_000
 SECONDS_PER_HOUR = 3600
 
 
@@ -222,7 +222,7 @@ class Job:
 
     @property
     def budget_nano_usd(self) -> int | None:
-        return round(self.spec.budget_usd * NANO) if self.spec.HasField("budget_usd") else None
+        return round(self.spec.budget_usd * NANO_PER_USD) if self.spec.HasField("budget_usd") else None
 
     @property
     def deadline(self) -> datetime | None:

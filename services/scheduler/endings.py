@@ -7,9 +7,10 @@ from datetime import datetime
 
 from google.protobuf.message import Message
 
-from services.scheduler import domain, money, standby, transitions
+from services.scheduler import money, standby, transitions
 from services.scheduler.domain import Attempt, EndReason, Job, State
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 # A shorter wait before the next launch is told to nobody.
 TOLD_WAIT_SECONDS = 10.0
@@ -53,7 +54,7 @@ def end_attempt(
                 reason=reason.word,
                 attempt=attempt.number,
                 steps_done=job.steps_saved,
-                spent_usd=job.spent_nano_usd / domain.NANO,
+                spent_usd=job.spent_nano_usd / NANO_PER_USD,
                 spec=job.spec,
                 requeued_at=now,
             )

@@ -10,13 +10,14 @@ from typing import Any
 from google.protobuf.message import Message
 
 from services.scheduler import endings, reserving, standby, transitions
-from services.scheduler.domain import NANO, EndReason, Job, State
+from services.scheduler.domain import EndReason, Job, State
 from services.scheduler.store import BudgetRow, Store
 from services.scheduler.watching import LAST_WORD_SECONDS
 from sskai import telemetry
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
 from sskai.known_budgets import JOB, STOP, KnownBudgets
+from sskai.money import NANO_PER_USD
 
 
 async def queue_job(event: events.JobSubmitted, store: Store, now: datetime) -> list[Message]:
@@ -174,7 +175,7 @@ async def keep_budget(event: events.BudgetSet, store: Store, now: datetime) -> l
         return []
     spec = events.JobSpec()
     spec.CopyFrom(job.spec)
-    spec.budget_usd = event.amount_nano_usd / NANO
+    spec.budget_usd = event.amount_nano_usd / NANO_PER_USD
     await store.save(replace(job, spec=spec, due_at=now if job.state is State.QUEUED else job.due_at))
     return []
 

@@ -12,6 +12,7 @@ from services.scheduler.settings import Settings
 from sskai import telemetry
 from sskai.cluster import Pod, offer_of
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 from sskai.objects import uri_of
 
 # A paid machine must not outlive everything that could end it: three times the plan and a day, and at most a month.
@@ -66,7 +67,7 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
         "SSKAI_TRAINER_WORKERS": str(planned.workers // attempt.machines),
         "SSKAI_WORK_URI": uri_of(settings.objects_bucket, f"jobs/{job.job_id}"),
         "SSKAI_DEADLINE": job.deadline.isoformat() if job.deadline else "",
-        "SSKAI_BUDGET_LEFT_USD": "" if left is None else str(left / domain.NANO),
+        "SSKAI_BUDGET_LEFT_USD": "" if left is None else str(left / NANO_PER_USD),
         "SSKAI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
         "SSKAI_OBJECTS_URL": settings.objects_url,
         "SSKAI_OBJECTS_BUCKET": settings.objects_bucket,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from services.scheduler.domain import NANO, SECONDS_PER_HOUR, Attempt, Job, money_left_nano_usd
+from services.scheduler.domain import SECONDS_PER_HOUR, Attempt, Job, money_left_nano_usd
 from sskai.cluster.metering import interval_nano_usd
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 # SIGTERM to SIGKILL where no notice sets the limit: cancelling, budget stops, moves to on-demand. A save takes seconds.
 DRAIN_SECONDS = 60.0
@@ -90,7 +91,7 @@ def stop_within_budget(job: Job, now: datetime) -> Job:
     if left is None or job.attempt is None or job.stop_by is None or job.attempt.metered_until is None:
         return job
     price = sum(price_usd_per_hour(attempt) for attempt in job.live_attempts()) or 1e-9
-    paid_until = job.attempt.metered_until + timedelta(seconds=left / NANO / price * SECONDS_PER_HOUR)
+    paid_until = job.attempt.metered_until + timedelta(seconds=left / NANO_PER_USD / price * SECONDS_PER_HOUR)
     if paid_until >= job.stop_by:
         return job
     stop_by = max(now, paid_until)
@@ -100,7 +101,7 @@ def stop_within_budget(job: Job, now: datetime) -> Job:
 def committed_nano_usd(job: Job) -> int:
     """What the job will have cost in the end, as its newest plan expects of its cheapest way."""
     cheapest = min((one.total_usd.expected for one in job.plan.candidates), default=0.0) if job.plan else 0.0
-    return job.spent_nano_usd + round(share_left(job) * cheapest * NANO)
+    return job.spent_nano_usd + round(share_left(job) * cheapest * NANO_PER_USD)
 
 
 def share_left(job: Job) -> float:

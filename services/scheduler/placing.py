@@ -17,6 +17,7 @@ from services.scheduler.policy import Action, Decision, Lookahead, Situation, Sp
 from services.scheduler.settings import Settings
 from sskai.cluster import offer_of
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 SPOT_POLICIES = {events.SPOT_POLICY_SPOT: SpotPolicy.SPOT, events.SPOT_POLICY_ON_DEMAND: SpotPolicy.ON_DEMAND}
 # Before a running job moves to a spot offer, so sure must it be that the offer has machines.
@@ -187,7 +188,7 @@ def _budget_left_usd(job: Job, fallback: events.Candidate, settings: Settings) -
     if left is None:
         return None
     reserve = _usd_per_hour(fallback, fallback) * (settings.metering_seconds + money.DRAIN_SECONDS) / 3600
-    return left / domain.NANO - reserve
+    return left / NANO_PER_USD - reserve
 
 
 def _usd_per_hour(candidate: events.Candidate, fallback: events.Candidate) -> float:

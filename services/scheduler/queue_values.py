@@ -7,13 +7,14 @@ from typing import Any
 
 from services.scheduler import money
 from services.scheduler.admission import Holder, Limits, Priority, Size, Waiting
-from services.scheduler.domain import NANO, Job
+from services.scheduler.domain import Job
 from services.scheduler.places import UNKNOWN, Span
 from services.scheduler.queue_store import QueueRow
 from services.scheduler.settings import Settings
 from services.scheduler.waiting import MARKET_RULES
 from sskai.cluster import offer_of
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 PRIORITIES = {events.PRIORITY_LOW: Priority.LOW, events.PRIORITY_HIGH: Priority.HIGH}
 # Where a plan gives no interval: half as long to twice as long (an assumption; the calibration mends it).
@@ -76,7 +77,7 @@ def measure(row: QueueRow, job: Job) -> None:
 
 
 def waiting_of(row: Any) -> Waiting:
-    left = None if row.budget_nano_usd is None else (row.budget_nano_usd - row.spent_nano_usd) / NANO
+    left = None if row.budget_nano_usd is None else (row.budget_nano_usd - row.spent_nano_usd) / NANO_PER_USD
     return Waiting(
         row.job_id,
         row.tenant_id,
@@ -84,7 +85,7 @@ def waiting_of(row: Any) -> Waiting:
         row.submitted_at,
         Size(row.machines, row.accelerators, row.vcpus),
         _span(row),
-        max(0, row.committed_nano_usd - row.spent_nano_usd) / NANO,
+        max(0, row.committed_nano_usd - row.spent_nano_usd) / NANO_PER_USD,
         left,
     )
 
@@ -93,7 +94,7 @@ def holder_of(row: Any, now: datetime) -> Holder:
     if row.job_id is None:
         return Holder(row.holder_id, row.holder_tenant_id)
     size = Size(row.machines, row.accelerators, row.vcpus)
-    reserved = max(0, row.committed_nano_usd - row.spent_nano_usd) / NANO
+    reserved = max(0, row.committed_nano_usd - row.spent_nano_usd) / NANO_PER_USD
     return Holder(row.holder_id, row.holder_tenant_id, size, _seconds_left(row, now), reserved)
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.scheduler import admission, waiting
 from services.scheduler import queue_values as values
 from services.scheduler.admission import Decision
-from services.scheduler.domain import NANO, EndReason, Job, State
+from services.scheduler.domain import EndReason, Job, State
 from services.scheduler.endings import fail, held
 from services.scheduler.places import Span
 from services.scheduler.queue_store import PredictionRow, QueueRow, QueueStore, WaitRow
@@ -28,6 +28,7 @@ from services.scheduler.settings import Settings
 from services.scheduler.waiting import MARKET_RULES, Told
 from sskai.database import Database
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 
 PREDICTIONS = Counter(
     "sskai_scheduler_wait_predictions",
@@ -140,7 +141,10 @@ class Queue:
         contenders = [values.waiting_of(row) for row in await self.store.contenders(asking)]
         spent: dict[str, float] = {}
         if self.settings.tenant_budget_usd_per_month is not None:
-            spent = {tenant: amount / NANO for tenant, amount in (await self.store.spent_nano_usd(self._month)).items()}
+            spent = {
+                tenant: amount / NANO_PER_USD
+                for tenant, amount in (await self.store.spent_nano_usd(self._month)).items()
+            }
         decision = admission.decide(contenders, holders, values.limits_of(self.settings), self.now, spent)
         self.last.keep(decision, time.process_time() - started)
         if others := [job_id for job_id in decision.launch if job_id != asking]:
@@ -212,7 +216,7 @@ class Queue:
         if rule != "tenant-budget" or limit is None:
             return None
         spent = (await self.store.spent_nano_usd(self._month)).get(row.tenant_id, 0)
-        if spent + row.committed_nano_usd <= limit * NANO or row.committed_nano_usd > limit * NANO:
+        if spent + row.committed_nano_usd <= limit * NANO_PER_USD or row.committed_nano_usd > limit * NANO_PER_USD:
             return None
         return waiting.known((values.next_month(self.now) - self.now).total_seconds())
 

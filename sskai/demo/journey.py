@@ -18,8 +18,7 @@ from sskai.client import Client, Document, Event
 from sskai.demo.observer import NotSeenError, Observer
 from sskai.demo.screen import Screen
 from sskai.local.cloud.client import CloudClient
-
-NANO = 1_000_000_000
+from sskai.money import NANO_PER_USD
 
 
 @dataclass(frozen=True)
@@ -252,7 +251,8 @@ class Journey:
         self.screen.step("5. The receipt")
         receipt = self.events.wait("ReceiptIssued", job_id=job["id"], limit_seconds=60)
         paid, on_demand, lost = (
-            int(receipt.get(name, 0)) / NANO for name in ("paid_nano_usd", "on_demand_nano_usd", "lost_nano_usd")
+            int(receipt.get(name, 0)) / NANO_PER_USD
+            for name in ("paid_nano_usd", "on_demand_nano_usd", "lost_nano_usd")
         )
         rows = [
             ["paid (spot)", f"{paid:.6f} $", f"{receipt['machine_seconds']:.1f} s on {receipt['attempts']} machines"],

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler import money, reserving
-from services.scheduler.domain import NANO, Job
+from services.scheduler.domain import Job
 from sskai.database import Database
 from sskai.events import v1 as events
+from sskai.money import NANO_PER_USD
 from tests.scheduler.examples import START, progressed, proposed, running_job, submitted
 from tests.scheduler.stage import Stage
 
@@ -27,7 +28,7 @@ def stage(database: Database) -> Stage:
 
 
 def budget_set(scope: str = "tenant", target: str = "tenant_a", **changes: object) -> events.BudgetSet:
-    values = {"amount_nano_usd": NANO, "period": "month", "action": "stop", "set_at": START, **changes}
+    values = {"amount_nano_usd": NANO_PER_USD, "period": "month", "action": "stop", "set_at": START, **changes}
     return events.BudgetSet(**BUDGET, scope=scope, target=target, **values)  # type: ignore[arg-type]
 
 
@@ -49,7 +50,7 @@ async def test_a_job_under_a_budget_asks_once_and_is_launched_when_it_may(stage:
     await stage.turn()
     [request] = asked(stage)
     # An hour at 0.36 USD, and what an answer and a drain take.
-    assert request.minimum_nano_usd == request.wanted_nano_usd == pytest.approx(0.391 * NANO, rel=0.01)
+    assert request.minimum_nano_usd == request.wanted_nano_usd == pytest.approx(0.391 * NANO_PER_USD, rel=0.01)
     [held] = stage.heard(events.JobHeld)
     assert held.rule == "reserve"  # type: ignore[attr-defined]
     await stage.turn(400)
@@ -67,7 +68,7 @@ async def test_a_declined_job_waits_with_the_reason_and_goes_on_when_money_comes
     await stage.turn(61)
     assert (await stage.job()).ask_detail == "0.10 USD are left"
     assert not stage.cluster.running()
-    await stage.tell(granted(1, NANO))
+    await stage.tell(granted(1, NANO_PER_USD))
     await stage.turn()
     assert (await stage.job()).state == "running"
 
@@ -161,7 +162,7 @@ async def test_a_jobs_own_budget_can_be_changed_while_it_runs(stage: Stage) -> N
 def test_metered_in_time_a_job_never_passes_its_limit(price: float, limit: float, turns: list[float]) -> None:
     where = proposed().candidates[0].placement
     where.price_usd_per_hour = price
-    job: Job = replace(running_job(where), limit_nano_usd=round(limit * NANO))
+    job: Job = replace(running_job(where), limit_nano_usd=round(limit * NANO_PER_USD))
     affordable = job.limit_nano_usd or 0
     if affordable < money.interval_nano_usd(price, METERING + money.DRAIN_SECONDS):
         return  # it would not have been launched

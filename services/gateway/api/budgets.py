@@ -12,7 +12,7 @@ from services.gateway import budgets
 from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import ID_PATTERN, Here, Id, World, not_found
-from services.gateway.budgets import MAX_BUDGETS, NANO, Budgets
+from services.gateway.budgets import MAX_BUDGETS, Budgets
 from services.gateway.jobfile import Form
 from services.gateway.keys import Principal
 from services.gateway.plain import iso
@@ -20,6 +20,7 @@ from services.gateway.store import Store
 from services.gateway.tables import BudgetRow
 from sskai.delivery import tell
 from sskai.http import Problem
+from sskai.money import NANO_PER_USD
 
 router = APIRouter(prefix="/v1/budgets", tags=["budgets"])
 
@@ -54,7 +55,7 @@ async def put_budget(form: BudgetForm, here: Here, caller: Caller) -> dict[str, 
         tenant_id=caller.tenant_id,
         scope=form.scope,
         target=target,
-        amount_nano_usd=round(form.amount_usd * NANO),
+        amount_nano_usd=round(form.amount_usd * NANO_PER_USD),
         period=form.period,
         thresholds=sorted(set(form.thresholds)),
         action=form.action,
@@ -108,7 +109,7 @@ def shown(row: BudgetRow, account: dict[str, Any] | None) -> dict[str, Any]:
         "object": "budget",
         "scope": row.scope,
         "target": row.target,
-        "amount_usd": row.amount_nano_usd / NANO,
+        "amount_usd": row.amount_nano_usd / NANO_PER_USD,
         "amount_nano_usd": row.amount_nano_usd,
         "period": row.period,
         "thresholds": row.thresholds,
@@ -121,7 +122,7 @@ def shown(row: BudgetRow, account: dict[str, Any] | None) -> dict[str, Any]:
 def _account(account: dict[str, Any] | None) -> dict[str, Any]:
     names = ("spent", "reserved", "left")
     exact = {f"{name}_nano_usd": account[f"{name}_nano_usd"] if account else None for name in names}
-    in_usd = {f"{name}_usd": account[f"{name}_nano_usd"] / NANO if account else None for name in names}
+    in_usd = {f"{name}_usd": account[f"{name}_nano_usd"] / NANO_PER_USD if account else None for name in names}
     return {**exact, **in_usd, "period_name": account["period_name"] if account else None}
 
 

@@ -41,6 +41,7 @@ from sskai.contract import new_id, timestamp
 from sskai.delivery import tell
 from sskai.events import v1 as events
 from sskai.http import Problem
+from sskai.money import NANO_PER_USD
 
 router = APIRouter(prefix="/v1/endpoints", tags=["endpoints"])
 
@@ -280,8 +281,8 @@ def _view(view: EndpointView) -> dict[str, Any]:
     shown = view.model_dump(mode="json")
     return {
         **{name: value for name, value in shown.items() if not name.endswith("_nano_usd")},
-        "spent_usd": view.spent_nano_usd / 1e9,
-        "on_demand_usd": view.on_demand_nano_usd / 1e9,
+        "spent_usd": view.spent_nano_usd / NANO_PER_USD,
+        "on_demand_usd": view.on_demand_nano_usd / NANO_PER_USD,
         "usd_per_million_tokens": view.usd_per_million_tokens,
     }
 

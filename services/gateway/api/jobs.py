@@ -34,10 +34,9 @@ from sskai.contract import moment, new_id, timestamp
 from sskai.delivery import tell
 from sskai.events import v1 as events
 from sskai.http import Problem
+from sskai.money import NANO_PER_USD
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-
-NANO = 1e-9
 
 
 @router.post("", status_code=202)
@@ -151,8 +150,8 @@ def _on_the_timeline(row: JobRow, submitted_at: datetime) -> timeline.Job:
         ended_at=view.end.at if view.end else None,
         deadline=moment(spec.deadline) if spec.HasField("deadline") else None,
         budget_usd=spec.budget_usd if spec.HasField("budget_usd") else None,
-        spent_usd=row.spent_nano_usd * NANO,
-        on_demand_usd=row.on_demand_nano_usd * NANO,
+        spent_usd=row.spent_nano_usd / NANO_PER_USD,
+        on_demand_usd=row.on_demand_nano_usd / NANO_PER_USD,
         steps={number: attempt.progress.step for number, attempt in view.attempts.items() if attempt.progress},
     )
 
@@ -175,7 +174,7 @@ def summary(row: JobRow) -> dict[str, Any]:
         "attempt": attempt.number if attempt else 0,
         "waiting": _waiting(view),
         "progress": progress,
-        "spent_usd": row.spent_nano_usd * NANO,
+        "spent_usd": row.spent_nano_usd / NANO_PER_USD,
         "budget_usd": spec.budget_usd if spec.HasField("budget_usd") else None,
         "submitted_at": iso(row.submitted_at) if row.submitted_at else None,
         "updated_at": iso(row.updated_at),
@@ -199,7 +198,7 @@ def shown(row: JobRow, receipt: ReceiptRow | None) -> dict[str, Any]:
         "attempts": [_attempt(attempt) for attempt in view.attempts.values()],
         "checkpoints": list(document["checkpoints"].values()),
         "losses": view.losses(),
-        "on_demand_usd": row.on_demand_nano_usd * NANO,
+        "on_demand_usd": row.on_demand_nano_usd / NANO_PER_USD,
         "budget_fraction_reached": view.budget_fraction,
         "end": document["end"],
         "receipt": receipt.body if receipt else None,

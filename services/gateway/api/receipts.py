@@ -11,10 +11,9 @@ from services.gateway.api.auth import Caller
 from services.gateway.api.world import After, Here, Id, Limit, not_found, page
 from services.gateway.store import Store
 from services.gateway.tables import ReceiptRow
+from sskai.money import NANO_PER_USD
 
 router = APIRouter(prefix="/v1/receipts", tags=["receipts"])
-
-NANO = 1e-9
 
 
 @router.get("")
@@ -55,7 +54,7 @@ def shown(row: ReceiptRow) -> dict[str, Any]:
     """The monitor's figures, exact in nano-USD and readable in USD."""
     body = {name: value for name, value in row.body.items() if name != "tenant_id"}
     in_usd = {
-        name.replace("_nano_usd", "_usd"): None if value is None else value * NANO
+        name.replace("_nano_usd", "_usd"): None if value is None else value / NANO_PER_USD
         for name, value in body.items()
         if name.endswith("_nano_usd")
     }
