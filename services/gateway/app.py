@@ -30,6 +30,7 @@ from services.gateway.api import (
     models,
     objectives,
     openai_errors,
+    overview,
     plans,
     playground,
     receipts,
@@ -46,8 +47,8 @@ from services.gateway.keys import Keys
 from sskai.http import Problem, install_problem_handlers, problem_response
 
 RESOURCES = (
-    datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts,
-    events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks,
+    overview, datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground,
+    receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks,
 )  # fmt: skip
 
 

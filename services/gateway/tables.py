@@ -318,6 +318,7 @@ class EventRow(Base):
     __table_args__ = (
         Index("ix_events_tenant_id_id", "tenant_id", "id"),
         Index("ix_events_tenant_id_subject_id", "tenant_id", "subject", "id"),
+        Index("ix_events_tenant_id_type_id", "tenant_id", "type", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)

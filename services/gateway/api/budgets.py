@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter
@@ -79,8 +80,7 @@ async def list_budgets(here: Here, caller: Caller) -> dict[str, Any]:
     """The tenant's budgets, with what is spent, reserved and left in the period now (null: the monitor is away)."""
     async with here.database.transaction() as session:
         rows = await Budgets(session).of_tenant(caller.tenant_id)
-    accounts = await _accounts(here, caller) if rows else {}
-    data = [shown(row, accounts.get(row.budget_id)) for row in rows]
+    data = await with_accounts(here, caller, rows)
     return {"object": "list", "data": data, "has_more": False, "next": None}
 
 
@@ -101,6 +101,12 @@ async def delete_budget(budget_id: Id, here: Here, caller: Caller) -> None:
         if not await Budgets(session).remove(caller.tenant_id, budget_id):
             raise not_found("budget", budget_id)
         await tell(session, budgets.removed(caller.tenant_id, budget_id, here.now()))
+
+
+async def with_accounts(here: World, caller: Principal, rows: Sequence[BudgetRow]) -> list[dict[str, Any]]:
+    """Budgets as they are shown, with their accounts as far as the monitor tells them."""
+    accounts = await _accounts(here, caller) if rows else {}
+    return [shown(row, accounts.get(row.budget_id)) for row in rows]
 
 
 def shown(row: BudgetRow, account: dict[str, Any] | None) -> dict[str, Any]:
