@@ -35,7 +35,8 @@ export async function request(input: string | Request, init?: RequestInit): Prom
     throw new ProblemError(0, "The gateway does not answer", "Check that it runs and that you are connected.");
   }
   if (response.ok) return response;
-  if (response.status === 401) whenSignedOut();
+  const isSigningIn = asked.method === "POST" && new URL(asked.url).pathname === "/v1/session";
+  if (response.status === 401 && !isSigningIn) whenSignedOut();
   throw await problemOf(response);
 }
 

@@ -1,4 +1,5 @@
-import { queryOptions, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { type QueryClient, queryOptions, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate } from "react-router";
 
 import { send, setCsrfToken } from "./client";
 import type { Auth, Scope, Session } from "./documents";
@@ -39,6 +40,12 @@ export function useMay(scope: Scope): boolean {
   return data?.scopes.includes(scope) ?? false;
 }
 
+/** Nothing of the session before stays in memory. */
+function begin(client: QueryClient, session: Session | null): void {
+  client.removeQueries({ predicate: (query) => query.queryKey[0] !== keys.session[0] });
+  client.setQueryData(keys.session, remember(session));
+}
+
 export type Credential = { key: string } | { link: string };
 
 export function useSignIn() {
@@ -49,13 +56,15 @@ export function useSignIn() {
   });
 }
 
+/** What is open belongs to the former project: the start page is gone to first. */
 export function useSwitchTenant() {
   const client = useQueryClient();
+  const navigate = useNavigate();
   return useMutation({
     mutationFn: (tenantId: string) => send<Session>("PATCH", "/v1/session", { body: { tenant_id: tenantId } }),
-    onSuccess: (session) => {
-      client.removeQueries({ predicate: (query) => query.queryKey[0] !== keys.session[0] });
-      client.setQueryData(keys.session, remember(session));
+    onSuccess: async (session) => {
+      await navigate("/");
+      begin(client, session);
     },
   });
 }
@@ -64,9 +73,6 @@ export function useSignOut() {
   const client = useQueryClient();
   return useMutation({
     mutationFn: () => send<undefined>("DELETE", "/v1/session"),
-    onSuccess: () => {
-      client.clear();
-      client.setQueryData(keys.session, remember(null));
-    },
+    onSuccess: () => begin(client, null),
   });
 }

@@ -1,6 +1,5 @@
 import { Dropdown, type MenuProps } from "antd";
 import type { ReactNode } from "react";
-import { useNavigate } from "react-router";
 
 import type { Session } from "../api/documents";
 import { useSignOut, useSwitchTenant } from "../api/session";
@@ -64,7 +63,6 @@ export function ThemeMenu() {
 
 export function ProjectMenu({ session }: { session: Session }) {
   const t = useCommonText();
-  const navigate = useNavigate();
   const switchTenant = useSwitchTenant();
   const name = session.tenant?.name ?? t("layout.noProject");
   if (session.tenants.length < 2) {
@@ -83,8 +81,7 @@ export function ProjectMenu({ session }: { session: Session }) {
     ),
   }));
   const choose = (id: string) => {
-    // What is open belongs to the former project.
-    if (id !== session.tenant?.id) switchTenant.mutate(id, { onSuccess: () => void navigate("/") });
+    if (id !== session.tenant?.id) switchTenant.mutate(id);
   };
   return (
     <HeaderMenu
