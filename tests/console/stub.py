@@ -42,11 +42,12 @@ class Asked:
     method: str
     path: str
     body: Any
+    query: str = ""
 
 
 @dataclass
 class Stub:
-    """`answers` holds documents by "GET /v1/jobs"; a (status, document) is a refusal. What is not there is 404.
+    """`answers` holds documents by "GET /v1/jobs", or with a query; a (status, document) is a refusal, the rest is 404.
 
     A request of the console's that changes something without its CSRF token is refused, as the gateway does.
     """
@@ -54,6 +55,7 @@ class Stub:
     answers: dict[str, Any] = field(default_factory=lambda: {"GET /v1/auth": AUTH})
     asked: list[Asked] = field(default_factory=list)
     session: dict[str, Any] | None = None
+    told: int = 0
     streams: set[asyncio.Queue[bytes | None]] = field(default_factory=set)
 
     def sign_in(self, **changes: Any) -> None:
@@ -62,7 +64,8 @@ class Stub:
     def tell(self, type_: str, subject: str, **data: Any) -> None:
         """An event to every open stream."""
         event = {"type": f"sskai.events.v1.{type_}", "time": "2026-11-29T12:00:00Z", "partitionkey": subject}
-        text = f"id: {len(self.asked) + 1}\nevent: {type_}\ndata: {json.dumps(event | {'data': data})}\n\n"
+        self.told += 1
+        text = f"id: {self.told}\nevent: {type_}\ndata: {json.dumps(event | {'data': data})}\n\n"
         for stream in self.streams:
             stream.put_nowait(text.encode())
 
@@ -73,10 +76,11 @@ class Stub:
     async def answer(self, request: Request) -> Response:
         method, path = request.method, request.url.path
         text = await request.body()
-        self.asked.append(Asked(method, path, json.loads(text) if text else None))
+        is_json = request.headers.get("content-type", "").startswith("application/json")
+        self.asked.append(Asked(method, path, json.loads(text) if is_json else text or None, request.url.query))
         if path == "/v1/session":
             return self._session(request, self.asked[-1].body)
-        if path in self.public:
+        if path == "/v1/auth":
             return JSONResponse(self.answers[f"{method} {path}"])
         if self.session is None:
             return problem(401, "Unauthorized", "Sign in")
@@ -84,15 +88,14 @@ class Stub:
             return problem(403, "CSRF token missing or wrong", "")
         if path == "/v1/events":
             return StreamingResponse(self._events(), media_type="text/event-stream")
-        document = self.answers.get(f"{method} {path}")
+        plain = f"{method} {path}"
+        document = self.answers.get(f"{plain}?{request.url.query}", self.answers.get(plain))
         if document is None:
             return problem(404, "Not found", f"{path} does not exist")
         if isinstance(document, tuple):
             status, body = document
-            return problem(status, body["title"], body.get("detail", ""), **body)
+            return problem(status, **({"detail": ""} | body))
         return JSONResponse(document)
-
-    public = ("/v1/auth",)
 
     def _session(self, request: Request, body: Any) -> Response:
         if request.method == "POST":

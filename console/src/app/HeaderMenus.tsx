@@ -13,16 +13,17 @@ interface HeaderMenuProps {
   items: NonNullable<MenuProps["items"]>;
   selected?: string;
   className?: string;
+  placement?: "bottomLeft" | "bottomRight";
   onChoose: (key: string) => void;
   children: ReactNode;
 }
 
-function HeaderMenu({ label, items, selected, className = "sk-icon-button", onChoose, children }: HeaderMenuProps) {
+function HeaderMenu({ label, items, selected, className = "sk-icon-button", placement = "bottomRight", onChoose, children }: HeaderMenuProps) {
   const menu: MenuProps = { items, onClick: ({ key }) => onChoose(key), selectable: selected !== undefined };
   if (selected !== undefined) menu.selectedKeys = [selected];
   return (
     // eslint-disable-next-line jsx-a11y/no-autofocus -- a menu that was opened by the keyboard goes on with it
-    <Dropdown menu={menu} trigger={["click"]} placement="bottomRight" autoFocus>
+    <Dropdown menu={menu} trigger={["click"]} placement={placement} autoFocus>
       <button type="button" className={className} aria-label={label} title={label} aria-haspopup="menu">
         {children}
       </button>
@@ -89,6 +90,7 @@ export function ProjectMenu({ session }: { session: Session }) {
       items={items}
       selected={session.tenant?.id ?? ""}
       className="sk-project sk-project-button"
+      placement="bottomLeft"
       onChoose={choose}
     >
       <span>{name}</span>

@@ -9,8 +9,8 @@ import { antdTheme } from "./theme";
 
 /** antd in our colours and the user's language. */
 export function Root() {
-  const { locale, theme } = usePreferences();
-  const config = useMemo(() => antdTheme(theme), [theme]);
+  const { locale, theme, motion } = usePreferences();
+  const config = useMemo(() => antdTheme(theme, motion), [theme, motion]);
   return (
     <ConfigProvider theme={config} locale={locale === "ko" ? koKR : enUS} wave={{ disabled: true }}>
       <App component={false}>

@@ -13,6 +13,8 @@ interface Preferences {
   setThemeChoice: (choice: ThemeChoice) => void;
   /** What the choice means now. */
   theme: ThemeName;
+  /** Whether things may move. */
+  motion: boolean;
 }
 
 const Context = createContext<Preferences | null>(null);
@@ -21,7 +23,8 @@ const Context = createContext<Preferences | null>(null);
 export function PreferencesProvider({ children }: { children: ReactNode }) {
   const [locale, setLocale] = useStored("sskai.locale", LOCALES, browserLocale());
   const [themeChoice, setThemeChoice] = useStored<ThemeChoice>("sskai.theme", ["light", "dark", "system"], "system");
-  const systemIsDark = useSyncExternalStore(watchSystem, () => darkQuery().matches);
+  const systemIsDark = useMedia("(prefers-color-scheme: dark)");
+  const motion = !useMedia("(prefers-reduced-motion: reduce)");
   const theme = themeChoice === "system" ? (systemIsDark ? "dark" : "light") : themeChoice;
 
   useEffect(() => {
@@ -30,8 +33,8 @@ export function PreferencesProvider({ children }: { children: ReactNode }) {
   useEffect(() => applyPalette(theme), [theme]);
 
   const value = useMemo(
-    () => ({ locale, setLocale, themeChoice, setThemeChoice, theme }),
-    [locale, setLocale, themeChoice, setThemeChoice, theme],
+    () => ({ locale, setLocale, themeChoice, setThemeChoice, theme, motion }),
+    [locale, setLocale, themeChoice, setThemeChoice, theme, motion],
   );
   return <Context value={value}>{children}</Context>;
 }
@@ -46,12 +49,16 @@ function browserLocale(): Locale {
   return navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en";
 }
 
-const darkQuery = () => window.matchMedia("(prefers-color-scheme: dark)");
-
-function watchSystem(changed: () => void): () => void {
-  const query = darkQuery();
-  query.addEventListener("change", changed);
-  return () => query.removeEventListener("change", changed);
+function useMedia(query: string): boolean {
+  const watch = useCallback(
+    (changed: () => void) => {
+      const media = window.matchMedia(query);
+      media.addEventListener("change", changed);
+      return () => media.removeEventListener("change", changed);
+    },
+    [query],
+  );
+  return useSyncExternalStore(watch, () => window.matchMedia(query).matches);
 }
 
 function useStored<T extends string>(key: string, allowed: readonly T[], fallback: T): [T, (value: T) => void] {

@@ -8,8 +8,8 @@ export const FONT =
 export const CODE_FONT =
   'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", "Noto Sans Mono CJK KR", monospace';
 
-/** antd's tokens made of the palette. */
-export function antdTheme(name: ThemeName): ThemeConfig {
+/** antd's tokens made of the palette; without motion for who asked their system for less of it. */
+export function antdTheme(name: ThemeName, motion: boolean): ThemeConfig {
   const colors = PALETTES[name];
   return {
     algorithm: name === "dark" ? theme.darkAlgorithm : theme.defaultAlgorithm,
@@ -39,7 +39,7 @@ export function antdTheme(name: ThemeName): ThemeConfig {
       borderRadius: 6,
       borderRadiusLG: 10,
       controlHeight: 32,
-      wireframe: false,
+      motion,
       motionDurationMid: "0.12s",
       motionDurationSlow: "0.18s",
       boxShadow: "0 1px 2px rgb(0 0 0 / 0.06), 0 6px 20px rgb(0 0 0 / 0.10)",
