@@ -8,6 +8,7 @@ export interface Palette {
   raised: string;
   sunken: string;
   line: string;
+  lineButton: string;
   lineStrong: string;
   text: string;
   textMuted: string;
@@ -40,6 +41,7 @@ const light: Palette = {
   raised: "#ffffff",
   sunken: "#efede6",
   line: "#e3e0d6",
+  lineButton: "#c4c0b3",
   lineStrong: "#8d897b",
   text: "#1d211f",
   textMuted: "#565c58",
@@ -72,6 +74,7 @@ const dark: Palette = {
   raised: "#1e2523",
   sunken: "#0c100f",
   line: "#29312f",
+  lineButton: "#45504d",
   lineStrong: "#77827e",
   text: "#e8ebe8",
   textMuted: "#a9b2ae",
