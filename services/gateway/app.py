@@ -42,6 +42,7 @@ from services.gateway.api import (
 from services.gateway.api.auth import authenticate
 from services.gateway.api.limits import BodyLimit
 from services.gateway.api.world import PROBLEM_RESPONSES, World
+from services.gateway.console import Console
 from services.gateway.hub import listening
 from services.gateway.keys import Keys
 from sskai.http import Problem, install_problem_handlers, problem_response
@@ -76,6 +77,7 @@ def build_app(world: World) -> FastAPI:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
     app.include_router(docs.router)
     settings = world.settings
+    app.router.default = Console(settings.console_dir, app.router.default, world.objects.access.url)
     app.add_middleware(
         BodyLimit,
         limit_bytes=settings.max_body_bytes,

@@ -19,6 +19,7 @@ class Settings(sskai.settings.Settings):
     # The first key: it may do everything for `tenant_default` and makes keys for other tenants. Empty: there is none.
     admin_key: SecretStr = SecretStr("")
     spool_dir: Path = Path(gettempdir())  # uploads lie here until they were checked
+    console_dir: Path = Path(__file__).parents[2] / "console/dist"  # what `make console` built
 
     max_body_bytes: int = Field(default=1 * MIB, gt=0)  # of every request but the uploads
     max_tensors_bytes: int = Field(default=8 * MIB, gt=0)  # of a request to /v2/models: pictures, arrays

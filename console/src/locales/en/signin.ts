@@ -1,0 +1,18 @@
+export default {
+  title: "Sign in",
+  lead: "Fine-tune on the cheapest spot capacity. Lose nothing when it goes away.",
+  "point.plan": "Every machine and price weighed before a dollar is spent",
+  "point.spot": "Interrupted jobs go on from their last verified checkpoint",
+  "point.receipt": "A receipt for each job: what it cost, and what it would have cost",
+  key: "API key",
+  keyHint: "It begins with sskai_. “sskai up” prints one, and an admin of your project makes them.",
+  keyMissing: "Enter an API key.",
+  keyWrong: "This key is not valid. It may have been revoked, or have expired.",
+  submit: "Sign in",
+  or: "or",
+  oidc: "Continue with {name}",
+  linkSigningIn: "Signing in with your link",
+  linkFailed: "The link cannot be used",
+  linkFailedDetail: "A link works once and for five minutes: ask for another with “sskai console”, or sign in with a key.",
+  problem: "Signing in did not work",
+} as const;

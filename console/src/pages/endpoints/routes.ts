@@ -1,0 +1,8 @@
+import type { RouteObject } from "react-router";
+
+import { lazyPage } from "../../app/lazyPage";
+
+export const endpointsRoutes: RouteObject[] = [
+  { path: "endpoints", lazy: lazyPage(() => import("./index")) },
+  { path: "endpoints/:endpointId", lazy: lazyPage(() => import("./endpoint")) },
+];
