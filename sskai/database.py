@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 from alembic.config import Config
@@ -42,11 +42,17 @@ def service_metadata(schema: str) -> MetaData:
 
 
 class Database:
-    """One service's door to PostgreSQL. What is told in a transaction goes out only if the transaction commits."""
+    """One service's door to PostgreSQL. What is told in a transaction goes out only if the transaction commits.
+
+    `around` surrounds the work of every transaction, inside of it: what it does at its end commits with the work.
+    """
+
+    around: Callable[[AsyncSession], AbstractAsyncContextManager[None]]
 
     def __init__(self, url: str, schema: str, *, pool_size: int = 10) -> None:
         self.url = url
         self.schema = schema
+        self.around = nullcontext
         # A query that hangs would hold its locks: 30 s is far above anything the services do on purpose.
         options = "-c timezone=UTC -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000"
         self._engine = create_async_engine(
@@ -62,15 +68,16 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Commit at the end, roll back on any exception. Keep the network out of it."""
-        async with self._sessions() as session, session.begin():
+        async with self._sessions() as session, session.begin(), self.around(session):
             yield session
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
         """A transaction whose questions are all answered by one moment's state (REPEATABLE READ)."""
-        async with self.transaction() as session:
+        async with self._sessions() as session, session.begin():
             await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            yield session
+            async with self.around(session):
+                yield session
 
     async def ping(self) -> None:
         """Raise if the database does not answer."""

@@ -9,9 +9,11 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from services.gateway import access
 from services.gateway.api import (
     budgets,
     chat,
@@ -27,6 +29,7 @@ from services.gateway.api import (
     infer,
     jobs,
     keys,
+    members,
     models,
     objectives,
     openai_errors,
@@ -36,6 +39,8 @@ from services.gateway.api import (
     receipts,
     replays,
     retraining,
+    session,
+    tenants,
     traces,
     webhooks,
 )
@@ -50,6 +55,7 @@ from sskai.http import Problem, install_problem_handlers, problem_response
 RESOURCES = (
     overview, datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground,
     receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks,
+    session, tenants, members, docs,
 )  # fmt: skip
 
 
@@ -75,7 +81,13 @@ def build_app(world: World) -> FastAPI:
     app.exception_handler(PoolTimeoutError)(_database_is_busy)
     for resource in RESOURCES:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
-    app.include_router(docs.router)
+    access.require_complete(
+        (method, route.path)
+        for resource in RESOURCES
+        for route in resource.router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    )
     settings = world.settings
     app.router.default = Console(settings.console_dir, app.router.default, world.objects.access.url)
     app.add_middleware(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -18,6 +19,8 @@ GIB = 1024 * MIB
 class Settings(sskai.settings.Settings):
     # The first key: it may do everything for `tenant_default` and makes keys for other tenants. Empty: there is none.
     admin_key: SecretStr = SecretStr("")
+    # Where browsers find the gateway, if that is not where requests say that they were sent: "https://sskai.acme.com".
+    public_url: str = ""
     spool_dir: Path = Path(gettempdir())  # uploads lie here until they were checked
     console_dir: Path = Path(__file__).parents[2] / "console/dist"  # what `make console` built
 
@@ -58,6 +61,14 @@ class Settings(sskai.settings.Settings):
     webhook_seconds: float = Field(default=15, gt=0)
     webhook_retention_days: float = Field(default=14, gt=0)
     webhook_allowed_networks: str = ""
+
+    # Signing in with an identity provider (OpenID Connect). Empty issuer: with keys only.
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+    oidc_name: str = "Single sign-on"  # what the sign-in page calls it
+    oidc_audience: str = ""  # of bearer tokens; empty: the client's id
+    sign_up: Literal["invited", "open"] = "invited"  # open: whoever the provider knows may come in and make projects
 
     @field_validator("webhook_allowed_networks")
     @classmethod

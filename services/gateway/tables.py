@@ -8,51 +8,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    DateTime,
-    Float,
-    Identity,
-    Index,
-    Integer,
-    LargeBinary,
-    Text,
-    UniqueConstraint,
-    text,
-)
+from sqlalchemy import BigInteger, Identity, Index, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from services.gateway.account_tables import KeyRow, LinkRow, MemberRow, SessionRow, TenantRow, UserRow
+from services.gateway.base import Base
 from sskai.claims import Claimable
-from sskai.database import service_metadata
 
-
-class Base(DeclarativeBase):
-    metadata = service_metadata("gateway")
-    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it)
-        str: Text,
-        int: Integer,
-        float: Float,
-        bool: Boolean,
-        bytes: LargeBinary,
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-    }
-
-
-class KeyRow(Base):
-    __tablename__ = "keys"
-
-    key_id: Mapped[str] = mapped_column(primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(index=True)
-    name: Mapped[str]
-    prefix: Mapped[str] = mapped_column(index=True)  # finds the row; says nothing about the rest of the key
-    sha256: Mapped[str]
-    admin: Mapped[bool]
-    sampled: Mapped[bool] = mapped_column(server_default=text("true"))  # False: InferenceSampled tells nothing of it
-    created_at: Mapped[datetime]
-    revoked_at: Mapped[datetime | None]
+__all__ = ["Base", "KeyRow", "LinkRow", "MemberRow", "SessionRow", "TenantRow", "UserRow"]
 
 
 class AnswerRow(Base):

@@ -142,6 +142,7 @@ def client_of(url: str, key: str) -> httpx2.AsyncClient:
 
 
 async def _tenant(house: House) -> httpx2.AsyncClient:
-    made = await house.admin.post("/v1/keys", json={"name": "test", "tenant_id": new_id("tenant")})
+    scopes = ["read", "infer", "write", "admin"]
+    made = await house.admin.post("/v1/keys", json={"name": "test", "tenant_id": new_id("tenant"), "scopes": scopes})
     assert made.status_code == 201, made.text
     return client_of(house.url, made.json()["key"])

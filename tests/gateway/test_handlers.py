@@ -132,7 +132,7 @@ async def test_the_operators_key_follows_its_setting(house: House) -> None:
     await ensure_admin_key(world)
     assert (await house.admin.get("/v1/jobs")).status_code == 200
     async with world.database.transaction() as session:
-        assert await Keys(session).principal(key) is None
+        assert await Keys(session).principal(key, world.now()) is None
 
 
 async def test_what_is_past_its_time_is_forgotten_and_the_rest_is_not(house: House) -> None:

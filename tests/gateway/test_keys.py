@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import pytest
 from sqlalchemy.exc import TimeoutError
 
-from services.gateway.keys import Keys, KnownKeys, Principal
+from services.gateway.access import SCOPES_OF, Role
+from services.gateway.keys import Actor, Keys, KnownKeys, Principal
 from tests.gateway.conftest import House
 
-ANN = Principal("tenant_a", "key_1", admin=False)
+ANN = Principal("tenant_a", "key_1", Actor("key", "key_1", "ci"), SCOPES_OF[Role.DEVELOPER])
 
 
 def test_a_key_is_believed_for_a_while() -> None:
@@ -49,10 +51,10 @@ async def test_many_requests_at_once_ask_the_database_once(house: House, monkeyp
     asked = 0
     principal = Keys.principal
 
-    async def counted(self: Keys, key: str) -> Principal | None:
+    async def counted(self: Keys, key: str, now: datetime) -> Principal | None:
         nonlocal asked
         asked += 1
-        return await principal(self, key)
+        return await principal(self, key, now)
 
     monkeypatch.setattr(Keys, "principal", counted)
     house.world.known_keys.forget()
@@ -63,7 +65,7 @@ async def test_many_requests_at_once_ask_the_database_once(house: House, monkeyp
 
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_busy_database_is_said_in_openais_shape(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def busy(_self: Keys, _key: str) -> Principal | None:
+    async def busy(_self: Keys, _key: str, _now: datetime) -> Principal | None:
         raise TimeoutError("QueuePool limit")
 
     monkeypatch.setattr(Keys, "principal", busy)

@@ -1,50 +1,149 @@
-"""Who asks: `Authorization: Bearer sskai_...`."""
+"""Who asks, and whether they may: a key or a provider's token (`Authorization: Bearer ...`), or a session's cookie."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Header, Request
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from opentelemetry import trace
 
+from services.gateway import asking
+from services.gateway.access import ACCESS, SCOPES_OF, Access, Role, Scope
 from services.gateway.api import openai_errors
-from services.gateway.api.world import Here, World
-from services.gateway.keys import Keys, Principal
+from services.gateway.api.world import Here, World, not_found
+from services.gateway.asking import Asking
+from services.gateway.keys import KEY_PREFIX, Actor, Keys, Principal
+from services.gateway.people import People
+from services.gateway.sessions import Sessions, csrf_token
 from sskai.http import Problem
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: sskai_...")
+SESSION_COOKIE = "sskai_session"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+MAX_TOKEN_CHARACTERS = 8_192
+NOBODY = Principal("", "", Actor("", "", ""), frozenset())
+
+_bearer = HTTPBearer(auto_error=False, description="An API key (sskai_...), or a token of the identity provider")
+_cookie = APIKeyCookie(name=SESSION_COOKIE, auto_error=False, description="Of a browser that signed in")
 
 
 async def authenticate(
-    request: Request, here: Here, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request,
+    here: Here,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    cookie: Annotated[str | None, Depends(_cookie)],
+    tenant: Annotated[
+        str | None, Header(alias="X-SSKAI-Tenant", description="Another project of yours than the one you are in")
+    ] = None,
 ) -> Principal:
-    """The key's principal; 401 for anything else, without saying what was wrong with it."""
-    principal = None if credentials is None else await _principal(here, credentials.credentials)
+    """Who asks. 401 for whoever is not known, without saying what was wrong; 403 for who may not do this."""
+    route = request.scope["route"]
+    access = ACCESS[request.method, route.path]
+    if access.scope is Scope.PUBLIC:
+        return NOBODY
+    principal = await _caller(here, credentials.credentials if credentials else None, cookie)
     if principal is None:
         raise _unauthorized(request)
+    if tenant is not None and tenant != principal.tenant_id:
+        principal = await _in_project(here, principal, tenant)
+    target = "/".join(request.path_params.values())
+    asking.begin(Asking(principal.tenant_id, principal.actor, access.action, target, route.status_code or 200))
+    refusal = _refusal(request, here, access, principal, None if credentials else cookie)
+    if refusal is not None:
+        raise refusal
     # The monitor shows a trace to the tenant whose request began it.
     trace.get_current_span().set_attribute("sskai.tenant", principal.tenant_id)
     return principal
 
 
-async def _principal(here: World, key: str) -> Principal | None:
+Caller = Annotated[Principal, Depends(authenticate)]
+
+
+async def _caller(here: World, token: str | None, cookie: str | None) -> Principal | None:
+    """A header goes before a cookie: who sends one means it."""
+    if token is not None:
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            return None
+        if token.startswith(KEY_PREFIX):
+            return await _remembered(here, token, lambda: _of_key(here, token))
+        return None
+    if cookie is not None and len(cookie) <= MAX_TOKEN_CHARACTERS:
+        return await _remembered(here, cookie, lambda: _of_session(here, cookie))
+    return None
+
+
+async def _remembered(here: World, token: str, ask: Callable[[], Awaitable[Principal | None]]) -> Principal | None:
     clock, known = asyncio.get_running_loop().time, here.known_keys
-    if (principal := known.principal(key, clock())) is not None:
+    if (principal := known.principal(token, clock())) is not None:
         return principal
-    async with known.turn(key):
-        if (principal := known.principal(key, clock())) is not None:
+    async with known.turn(token):
+        if (principal := known.principal(token, clock())) is not None:
             return principal
         asked_at = clock()
-        async with here.database.transaction() as session:
-            principal = await Keys(session).principal(key)
+        principal = await ask()
         if principal is not None:
-            known.remember(key, principal, asked_at)
+            until = principal.valid_until
+            known.remember(token, principal, asked_at, *([(until - here.now()).total_seconds()] if until else []))
         return principal
 
 
-Caller = Annotated[Principal, Depends(authenticate)]
+async def _of_key(here: World, key: str) -> Principal | None:
+    async with here.database.transaction() as session:
+        return await Keys(session).principal(key, here.now())
+
+
+async def _of_session(here: World, token: str) -> Principal | None:
+    async with here.database.transaction() as session:
+        return await Sessions(session).principal(token, here.now())
+
+
+async def _in_project(here: World, principal: Principal, tenant_id: str) -> Principal:
+    """The same caller in another project of theirs. Somebody else's is as unknown as one that does not exist."""
+    async with here.database.transaction() as session:
+        people = People(session)
+        if principal.operator and await people.tenant(tenant_id) is not None:
+            return replace(principal, tenant_id=tenant_id)
+        if principal.actor.kind == "user":
+            member = await people.member_of(tenant_id, principal.actor.id)
+            if member is not None:
+                return replace(principal, tenant_id=tenant_id, scopes=SCOPES_OF[Role(member.role)])
+    raise not_found("tenant", tenant_id)
+
+
+def _refusal(request: Request, here: World, access: Access, principal: Principal, cookie: str | None) -> Problem | None:
+    """Why somebody who is known may not do this; `cookie`: by which they are known, if by one."""
+    if cookie is not None and request.method not in SAFE_METHODS:
+        if not ours(request, here):
+            return Problem(403, "Forbidden", "The request comes from a page of another site")
+        sent = request.headers.get("X-CSRF-Token", "")
+        if not hmac.compare_digest(sent.encode(), csrf_token(cookie).encode()):
+            detail = "Send the header X-CSRF-Token with `csrf_token` of GET /v1/session"
+            return Problem(403, "CSRF token missing or wrong", detail)
+    scope = access.scope
+    if scope is Scope.SIGNED_IN or (scope is Scope.OPERATOR and principal.operator) or scope in principal.scopes:
+        return None
+    if not principal.tenant_id:
+        detail = "You are in no project: make one, or ask an admin of one to invite you"
+    elif scope is Scope.OPERATOR:
+        detail = f"{access.action or request.url.path} is for the operator of this installation"
+    else:
+        detail = f"{access.action or request.url.path} needs the scope `{scope}`: ask an admin of the project"
+    shape = openai_errors.extensions(request.url.path, detail, "insufficient_scope")
+    return Problem(403, "Forbidden", detail, scope=scope.value, **shape)
+
+
+def ours(request: Request, here: World) -> bool:
+    """Whether the page that asks is one of ours, as far as its browser says where it comes from."""
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return True
+    host = urlsplit(origin).netloc
+    return bool(host) and host in (request.headers.get("Host"), urlsplit(here.settings.public_url).netloc)
 
 
 def _unauthorized(request: Request) -> Problem:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, StringConstraints
 
 from services.gateway.admission import Admission, Limits, Targets
 from services.gateway.answers import Answer, KeyReusedError
+from services.gateway.attempts import Attempts
 from services.gateway.catalogue import Catalogue
 from services.gateway.hub import Hub
 from services.gateway.jobfile import JobFileError
@@ -60,10 +61,15 @@ class World:
     admission: Admission = field(default_factory=Admission)
     targets: Targets = field(default_factory=Targets)
     known_keys: KnownKeys = field(default_factory=KnownKeys)
+    attempts: Attempts = field(default_factory=Attempts)
     waiting_for_inference: int = 0
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def public_url(self, request: Request) -> str:
+        """Where a browser finds us, without a slash at its end."""
+        return (self.settings.public_url or str(request.base_url)).rstrip("/")
 
     def request_limits(self) -> Limits:
         """Of what is passed on to inference."""
