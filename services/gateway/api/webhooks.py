@@ -9,14 +9,14 @@ from pydantic import Field
 
 from services.gateway import webhooks
 from services.gateway.api.auth import Caller
-from services.gateway.api.events import PACKAGE
+from services.gateway.api.events import full_types
 from services.gateway.api.world import Here, Id, not_found
 from services.gateway.jobfile import Form
 from services.gateway.plain import iso
+from services.gateway.ring import PACKAGE
 from services.gateway.tables import DeliveryRow, WebhookRow
 from services.gateway.webhook_store import Webhooks
 from services.gateway.webhooks import MAX_URL_CHARACTERS, TEST
-from sskai import contract
 from sskai.contract import new_id
 from sskai.http import Problem
 
@@ -38,15 +38,11 @@ async def create_webhook(form: WebhookForm, here: Here, caller: Caller) -> dict[
     """Events from now on are sent there. `secret` is in this answer and nowhere else."""
     if problem := webhooks.url_problem(form.url, here.settings.webhook_allowed):
         raise Problem(422, "Nothing can be sent there", f"url: {problem}", field="url")
-    types = [name if name.startswith(PACKAGE) else PACKAGE + name for name in form.types]
-    if unknown := next((name for name in types if name not in contract.MESSAGES), None):
-        detail = f"types: {unknown.removeprefix(PACKAGE)!r} is not in the catalogue: see /asyncapi.yaml"
-        raise Problem(422, "No such event", detail, field="types")
     row = WebhookRow(
         webhook_id=new_id("webhook"),
         tenant_id=caller.tenant_id,
         url=form.url,
-        types=sorted(set(types)),
+        types=sorted(set(full_types(form.types))),
         secret=webhooks.new_secret(),
         created_at=here.now(),
     )

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, StringConstraints
 from services.gateway.admission import Admission, Limits, Targets
 from services.gateway.answers import Answer, KeyReusedError
 from services.gateway.catalogue import Catalogue
+from services.gateway.feeds import Feeds
 from services.gateway.hub import Hub
 from services.gateway.jobfile import JobFileError
 from services.gateway.keys import KnownKeys
@@ -61,6 +62,10 @@ class World:
     targets: Targets = field(default_factory=Targets)
     known_keys: KnownKeys = field(default_factory=KnownKeys)
     waiting_for_inference: int = 0
+    feeds: Feeds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.feeds = Feeds(self.database, self.hub)
 
     def now(self) -> datetime:
         return datetime.now(UTC)
