@@ -108,7 +108,7 @@ async def subscribe(url: str, key: str, streams: int, events: int, file: str) ->
         batch = range(first, min(first + CONNECTING_AT_ONCE, streams))
         made = [
             await loop.create_connection(
-                lambda: Subscriber(reference, address.netloc, key), address.hostname, address.port or 80
+                lambda: Subscriber(reference, address.netloc, key), address.hostname or "", address.port or 80
             )
             for _ in batch
         ]
