@@ -76,6 +76,7 @@ class Hub:
     def close(self) -> None:
         """Streams end and waits return: the process stops."""
         self.closing.set()
+        self.wake_all()
 
 
 @asynccontextmanager

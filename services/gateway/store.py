@@ -401,6 +401,19 @@ class Store:
             query = query.where(EventRow.subject == subject)
         return list(await self.session.scalars(query.order_by(EventRow.id).limit(limit)))
 
+    async def events_before(
+        self, tenant_id: str, before: int | None, types: list[str], subject: str | None, limit: int
+    ) -> list[EventRow]:
+        """Newest first."""
+        query = select(EventRow).where(EventRow.tenant_id == tenant_id)
+        if before is not None:
+            query = query.where(EventRow.id < before)
+        if types:
+            query = query.where(EventRow.type.in_(types))
+        if subject is not None:
+            query = query.where(EventRow.subject == subject)
+        return list(await self.session.scalars(query.order_by(desc(EventRow.id)).limit(limit)))
+
     async def event_bounds(self, tenant_id: str) -> tuple[int, int]:
         """The oldest and the newest id that the log holds of a tenant; (0, 0): none."""
         query = select(func.min(EventRow.id), func.max(EventRow.id)).where(EventRow.tenant_id == tenant_id)

@@ -245,7 +245,8 @@ class CutRow(Claimable, Base):
 
 
 class WebhookRow(Base):
-    """Where a tenant wants events sent. `types`: in full; none: all of them. The secret signs, so it is kept."""
+    """Where a tenant wants events sent. `types`: in full; none: all of them. The secret signs, so it is kept; the one
+    before signs beside it until `previous_secret_until`."""
 
     __tablename__ = "webhooks"
 
@@ -254,6 +255,8 @@ class WebhookRow(Base):
     url: Mapped[str]
     types: Mapped[list[str]] = mapped_column(ARRAY(Text))
     secret: Mapped[str]
+    previous_secret: Mapped[str | None]
+    previous_secret_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
 

@@ -16,6 +16,7 @@ from services.gateway.admission import Admission, Limits, Targets
 from services.gateway.answers import Answer, KeyReusedError
 from services.gateway.attempts import Attempts
 from services.gateway.catalogue import Catalogue
+from services.gateway.feeds import Feeds
 from services.gateway.hub import Hub
 from services.gateway.jobfile import JobFileError
 from services.gateway.keys import KnownKeys
@@ -63,6 +64,10 @@ class World:
     known_keys: KnownKeys = field(default_factory=KnownKeys)
     attempts: Attempts = field(default_factory=Attempts)
     waiting_for_inference: int = 0
+    feeds: Feeds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.feeds = Feeds(self.database, self.hub)
 
     def now(self) -> datetime:
         return datetime.now(UTC)
