@@ -27,6 +27,7 @@ from services.gateway.api import (
     infer,
     jobs,
     keys,
+    logs,
     models,
     objectives,
     openai_errors,
@@ -46,7 +47,7 @@ from services.gateway.keys import Keys
 from sskai.http import Problem, install_problem_handlers, problem_response
 
 RESOURCES = (
-    datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts,
+    datasets, cuts, models, jobs, logs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts,
     events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks,
 )  # fmt: skip
 
@@ -86,7 +87,7 @@ def build_app(world: World) -> FastAPI:
     )
     # A stream of events lasts for hours: its span would come when nobody asks for it any more.
     FastAPIInstrumentor().instrument_app(
-        app, excluded_urls="healthz,readyz,metrics,v1/events", exclude_spans=["receive", "send"]
+        app, excluded_urls="healthz,readyz,metrics,v1/events,v1/jobs/.*/logs", exclude_spans=["receive", "send"]
     )
     return app
 
