@@ -20,6 +20,11 @@ from pathlib import Path
 from sskai.local.paths import home_folder
 from sskai.local.state import read_state, write_privately
 
+
+class NotConfiguredError(LookupError):
+    """There is no gateway to speak to; the message says what to do."""
+
+
 NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 FIRST = "default"
 
@@ -48,7 +53,7 @@ def config_file() -> Path:
 
 
 def find(profile: str | None = None) -> Address:
-    """The environment wins over a profile, a profile over the embedded stack. LookupError says what to do."""
+    """The environment wins over a profile, a profile over the embedded stack. NotConfiguredError says what to do."""
     url, key = os.environ.get("SSKAI_GATEWAY_URL"), os.environ.get("SSKAI_API_KEY")
     if url and key and profile is None:
         return Address(url, key, "SSKAI_GATEWAY_URL and SSKAI_API_KEY")
@@ -56,7 +61,7 @@ def find(profile: str | None = None) -> Address:
     if stored is None:
         stored = _embedded()
     if stored is None:
-        raise LookupError(
+        raise NotConfiguredError(
             "No gateway: start the embedded stack with `sskai up`, sign in with `sskai login`, or set "
             "SSKAI_GATEWAY_URL and SSKAI_API_KEY."
         )
@@ -66,7 +71,7 @@ def find(profile: str | None = None) -> Address:
 
 
 def read() -> Config:
-    """The file's content, empty if there is none. LookupError if it cannot be understood."""
+    """The file's content, empty if there is none. NotConfiguredError if it cannot be understood."""
     try:
         raw = tomllib.loads(config_file().read_text())
         profiles = {name: {"url": str(one["url"]), "key": str(one["key"])} for name, one in raw["profiles"].items()}
@@ -74,7 +79,7 @@ def read() -> Config:
     except FileNotFoundError:
         return Config()
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise LookupError(
+        raise NotConfiguredError(
             f"{config_file()} cannot be read ({error!r}): mend it, or delete it and log in again"
         ) from error
 
@@ -90,10 +95,10 @@ def store(name: str, url: str, key: str) -> Path:
 
 
 def forget(name: str) -> None:
-    """LookupError if there is none of this name."""
+    """NotConfiguredError if there is none of this name."""
     config = read()
     if config.profiles.pop(name, None) is None:
-        raise LookupError(f"There is no profile {name!r}: there are {', '.join(config.profiles) or 'none'}.")
+        raise NotConfiguredError(f"There is no profile {name!r}: there are {', '.join(config.profiles) or 'none'}.")
     if config.default == name:
         config.default = next(iter(config.profiles), "")
     _write(config)
@@ -117,7 +122,9 @@ def _stored(profile: str | None) -> Address | None:
         return None
     if name not in config.profiles:
         known = ", ".join(config.profiles) or "none"
-        raise LookupError(f"There is no profile {name!r}: there are {known}; `sskai --profile {name} login` makes one.")
+        raise NotConfiguredError(
+            f"There is no profile {name!r}: there are {known}; `sskai --profile {name} login` makes one."
+        )
     one = config.profiles[name]
     return Address(one["url"], one["key"], f"profile {name}")
 

@@ -35,7 +35,7 @@ class AsyncClient:
     """Safe to share. Close it, or use it in a `with`.
 
     Without an address it takes SSKAI_GATEWAY_URL and SSKAI_API_KEY, else the profile that `sskai login` stored, else
-    the embedded stack of this machine; LookupError if there is none.
+    the embedded stack of this machine; NotConfiguredError if there is none.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class Client:
     """Safe to share. Close it, or use it in a `with`.
 
     Without an address it takes SSKAI_GATEWAY_URL and SSKAI_API_KEY, else the profile that `sskai login` stored, else
-    the embedded stack of this machine; LookupError if there is none.
+    the embedded stack of this machine; NotConfiguredError if there is none.
     """
 
     def __init__(
