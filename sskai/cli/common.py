@@ -31,6 +31,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 RETRY_SECONDS = 15.0
 MAX_SHOWN_CHARACTERS = 300
+PIPE_CHARACTERS = 1_000
 
 out = Console()
 err = Console(stderr=True)
@@ -65,10 +66,12 @@ def show(rows: Iterable[Mapping[str, Any]] | Mapping[str, Any], columns: list[st
         return
     table = Table(box=None, padding=(0, 1))
     for column in columns:
-        table.add_column(column)
+        # An id is there to be copied: it is never cut.
+        table.add_column(column, no_wrap=column == "id", overflow="ignore" if column == "id" else "fold")
     for row in [rows] if isinstance(rows, Mapping) else rows:
         table.add_row(*(escape(_cell(row, column)) for column in columns))
-    out.print(table)
+    # A program that reads a table should find it whole.
+    (out if out.is_terminal else Console(width=PIPE_CHARACTERS)).print(table)
 
 
 def show_one(document: Mapping[str, Any], as_json: bool) -> None:
@@ -104,6 +107,8 @@ def _cell(row: Mapping[str, Any], path: str) -> str:
     value: Any = row
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
+    if path.endswith("_at") and isinstance(value, str):
+        return value[:16].replace("T", " ")
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from sskai.cli.common import AsJson, Yes
 
 app = typer.Typer(no_args_is_help=True, help="Datasets.")
 
-COLUMNS = ["id", "name", "version", "format", "rows", "bytes", "created_at"]
+COLUMNS = ["id", "name", "version", "format", "rows", "bytes"]
 Dataset = Annotated[str, typer.Argument(help="Its id, NAME@VERSION or NAME.", autocompletion=complete.datasets)]
 
 

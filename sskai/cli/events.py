@@ -15,7 +15,6 @@ from sskai.client import Event
 app = typer.Typer(no_args_is_help=True, help="The event stream.")
 
 HIDDEN = {"tenant_id", "job_id", "endpoint_id"}
-MAX_CHARACTERS = 160
 
 
 @app.command("tail")
@@ -34,7 +33,7 @@ def tail_events(
             if plain:
                 print(json.dumps({"position": event.position, **event.cloudevent}), flush=True)
             else:
-                common.out.print(_line(event), highlight=False, soft_wrap=True)
+                common.out.print(_line(event), highlight=False, no_wrap=True, overflow="ellipsis")
             if number == limit:
                 return
 
@@ -46,5 +45,5 @@ def _line(event: Event) -> str:
     words = " ".join(f"{name}={value}" for name, value in told.items() if name not in HIDDEN)
     return (
         f"[dim]{event.position} {clock}[/dim] [cyan]{event.type}[/cyan] {escape(event.subject)} "
-        f"[dim]{escape(words[:MAX_CHARACTERS])}[/dim]"
+        f"[dim]{escape(words)}[/dim]"
     )
