@@ -114,6 +114,7 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("POST", "/v1/jobs"): _write("job.submit"),
     ("GET", "/v1/jobs/{job_id}"): READ,
     ("POST", "/v1/jobs/{job_id}/cancel"): _write("job.cancel"),
+    ("GET", "/v1/jobs/{job_id}/logs"): READ,
     ("GET", "/v1/jobs/{job_id}/timeline"): READ,
     ("GET", "/v1/jobs/{job_id}/trace"): READ,
     ("GET", "/v1/traces/{trace_id}"): READ,
@@ -158,7 +159,12 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/v1/webhooks"): READ,
     ("POST", "/v1/webhooks"): _admin("webhook.create"),
     ("GET", "/v1/webhooks/{webhook_id}"): READ,
+    ("PATCH", "/v1/webhooks/{webhook_id}"): _admin("webhook.update"),
+    ("POST", "/v1/webhooks/{webhook_id}/secret"): _admin("webhook.rotate-secret"),
     ("POST", "/v1/webhooks/{webhook_id}/test"): _admin("webhook.test"),
+    ("GET", "/v1/webhooks/{webhook_id}/deliveries"): READ,
+    ("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay"): _admin("webhook.replay-delivery"),
+    ("POST", "/v1/webhooks/{webhook_id}/replay"): _admin("webhook.replay"),
     ("DELETE", "/v1/webhooks/{webhook_id}"): _admin("webhook.delete"),
 }
 

@@ -29,6 +29,7 @@ from services.gateway.api import (
     infer,
     jobs,
     keys,
+    logs,
     members,
     models,
     objectives,
@@ -54,8 +55,8 @@ from sskai.http import Problem, install_problem_handlers, problem_response
 
 RESOURCES = (
     overview, datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground,
-    receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks,
-    session, tenants, members, docs,
+    receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, session, tenants,
+    members, docs, logs,
 )  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def build_app(world: World) -> FastAPI:
     )
     # A stream of events lasts for hours: its span would come when nobody asks for it any more.
     FastAPIInstrumentor().instrument_app(
-        app, excluded_urls="healthz,readyz,metrics,v1/events", exclude_spans=["receive", "send"]
+        app, excluded_urls="healthz,readyz,metrics,v1/events,v1/jobs/.*/logs", exclude_spans=["receive", "send"]
     )
     return app
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.scheduler import policy
+from services.scheduler import api, policy
 from services.scheduler.availability import read_priors
 from services.scheduler.handlers import HANDLERS
 from services.scheduler.loops import drive_jobs, tend_queue
@@ -56,6 +56,7 @@ def build(settings: Settings) -> Service:
             every(1.0, tend_waiting_jobs),
             every(3600, forget, name="forget_old_waits_and_offers"),
         ],
+        api=api.build(database, world.cluster, settings.internal_token.get_secret_value()),
         after_event=wake,
         database=database,
     )

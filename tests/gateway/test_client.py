@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.message import Message
 
 from sskai.client import Client, SskaiError
+from sskai.client.documents import Job
 from sskai.events import v1 as events
 from sskai.testing import wait_for
 from tests.gateway.conftest import ROWS, House, job_file, jsonl
@@ -22,7 +23,7 @@ async def test_a_journey_by_the_client(house: House, tmp_path: Path) -> None:
     path.write_bytes(jsonl(ROWS))
     key = house.ann.headers["Authorization"].removeprefix("Bearer ")
 
-    def submit() -> dict[str, Any]:
+    def submit() -> Job:
         with Client(house.url, key) as sskai:
             dataset = sskai.datasets.upload(path, name="support")
             assert sskai.datasets.preview(dataset["id"], rows=1) == ROWS[:1]

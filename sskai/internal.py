@@ -1,4 +1,4 @@
-"""Who may ask the monitor: the gateway, which says for which tenant."""
+"""Who may ask a service behind the gateway: the gateway, which says for which tenant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sskai.http import Problem
 def tenant(
     request: Request, x_sskai_tenant: Annotated[str, Header()] = "", x_sskai_internal: Annotated[str, Header()] = ""
 ) -> str:
-    """The tenant that the gateway asks for."""
+    """The tenant that the gateway asks for. The application's `state.internal_token` is what it proves itself by."""
     token: str = request.app.state.internal_token
     # Without a token set nobody is the gateway: an empty one must not open the door to everybody.
     if not token or not hmac.compare_digest(x_sskai_internal.encode(), token.encode()):
