@@ -39,6 +39,7 @@ from services.gateway.api import (
     webhooks,
 )
 from services.gateway.api.auth import authenticate
+from services.gateway.api.headers import SecureHeaders, allow_origins
 from services.gateway.api.limits import BodyLimit
 from services.gateway.api.world import PROBLEM_RESPONSES, World
 from services.gateway.hub import listening
@@ -60,12 +61,14 @@ def build_app(world: World) -> FastAPI:
         async with world.http, aclosing(world.onward), listening(world.hub, world.database.url):
             yield
 
+    settings = world.settings
     app = FastAPI(
         title="SSKAI",
         summary="Fine-tune on the cheapest spot capacity, survive every interruption, serve, watch, retrain.",
         version="0.1.0",
         lifespan=lifespan,
         responses=PROBLEM_RESPONSES,
+        openapi_url="/openapi.json" if settings.api_documents else None,
     )
     app.state.world = world
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
@@ -73,8 +76,8 @@ def build_app(world: World) -> FastAPI:
     app.exception_handler(PoolTimeoutError)(_database_is_busy)
     for resource in RESOURCES:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
-    app.include_router(docs.router)
-    settings = world.settings
+    if settings.api_documents:
+        app.include_router(docs.router)
     app.add_middleware(
         BodyLimit,
         limit_bytes=settings.max_body_bytes,
@@ -88,6 +91,9 @@ def build_app(world: World) -> FastAPI:
     FastAPIInstrumentor().instrument_app(
         app, excluded_urls="healthz,readyz,metrics,v1/events", exclude_spans=["receive", "send"]
     )
+    # Around everything, also around what answers a bug with 500: middleware that is added stands within that.
+    inner = app.build_middleware_stack
+    app.build_middleware_stack = lambda: SecureHeaders(allow_origins(inner(), settings.origins))  # type: ignore[method-assign]
     return app
 
 
