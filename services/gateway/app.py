@@ -38,6 +38,7 @@ from services.gateway.api import (
     traces,
     webhooks,
 )
+from services.gateway.api.answers_document import complete
 from services.gateway.api.auth import authenticate
 from services.gateway.api.headers import SecureHeaders, allow_origins
 from services.gateway.api.limits import BodyLimit
@@ -106,13 +107,15 @@ async def _database_is_busy(request: Request, _error: Exception) -> JSONResponse
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The document, valid as 3.1: FastAPI describes a stream's items by a word that only 3.2 knows."""
+    if app.openapi_schema:
+        return app.openapi_schema
     document = FastAPI.openapi(app)
     for operations in document["paths"].values():
         for operation in operations.values():
             for response in operation["responses"].values():
                 for media in response.get("content", {}).values():
                     media["schema"] = media.pop("itemSchema", media.get("schema", {}))
-    return document
+    return complete(document)
 
 
 async def ensure_admin_key(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
@@ -29,9 +30,23 @@ def inference_of(tenant_id: str) -> FastAPI:
         theirs = request.headers.get("x-sskai-tenant") == tenant_id
         if request.headers.get("x-sskai-internal") != "internal" or not theirs:
             return JSONResponse({"error": {"message": "unknown", "type": "invalid_request_error", "code": "x"}}, 404)
+        body = await request.body()
+        if path.endswith("/infer") and not _asks(body):
+            return JSONResponse({"error": {"message": "no inputs", "type": "invalid_request_error", "code": "x"}}, 400)
+        if path == "v1/feedback":
+            given = {"object": "feedback", "endpoint_id": "endpoint_of-bob", "version": 1, "score": None, "label": None}
+            return JSONResponse({**given, "id": json.loads(body)["id"]})
         return JSONResponse({"path": path, "secret": "of the other tenant"})
 
     return app
+
+
+def _asks(body: bytes) -> bool:
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(asked, dict) and "inputs" in asked
 
 
 @pytest_asyncio.fixture(loop_scope="session")
