@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.api import shapes as its
+from services.gateway.api import shapes_of_jobs as jobs
 from services.gateway.api.openai_errors import PATHS
 
 Document: TypeAlias = dict[str, Any]
@@ -23,17 +24,17 @@ ANSWERS: dict[tuple[str, str], type[BaseModel]] = {
     ("get", "/v1/models/{model_id}"): its.Model,
     ("get", "/v1/models/{name}/aliases"): its.Whole[its.Alias],
     ("put", "/v1/models/{name}/aliases/{alias}"): its.Alias,
-    ("post", "/v1/jobs"): its.Job,
-    ("get", "/v1/jobs"): its.Page[its.JobSummary],
-    ("get", "/v1/jobs/{job_id}"): its.Job,
-    ("post", "/v1/jobs/{job_id}/cancel"): its.Job,
-    ("get", "/v1/jobs/{job_id}/timeline"): its.Timeline,
+    ("post", "/v1/jobs"): jobs.Job,
+    ("get", "/v1/jobs"): its.Page[jobs.JobSummary],
+    ("get", "/v1/jobs/{job_id}"): jobs.Job,
+    ("post", "/v1/jobs/{job_id}/cancel"): jobs.Job,
+    ("get", "/v1/jobs/{job_id}/timeline"): jobs.Timeline,
     ("get", "/v1/jobs/{job_id}/trace"): its.Trace,
-    ("post", "/v1/plans"): its.Plan,
-    ("get", "/v1/plans"): its.Page[its.Plan],
-    ("get", "/v1/plans/{plan_id}"): its.Plan,
-    ("post", "/v1/plans/{plan_id}/replay"): its.Replay,
-    ("get", "/v1/plans/{plan_id}/replays/{replay_id}"): its.Replay,
+    ("post", "/v1/plans"): jobs.Plan,
+    ("get", "/v1/plans"): its.Page[jobs.Plan],
+    ("get", "/v1/plans/{plan_id}"): jobs.Plan,
+    ("post", "/v1/plans/{plan_id}/replay"): jobs.Replay,
+    ("get", "/v1/plans/{plan_id}/replays/{replay_id}"): jobs.Replay,
     ("post", "/v1/endpoints"): its.Endpoint,
     ("get", "/v1/endpoints"): its.Page[its.Endpoint],
     ("get", "/v1/endpoints/{endpoint_id}"): its.EndpointWithTraffic,
@@ -49,8 +50,8 @@ ANSWERS: dict[tuple[str, str], type[BaseModel]] = {
     ("post", "/v1/endpoints/{endpoint}/retraining/{retrain_id}/decline"): its.Decided,
     ("get", "/v1/endpoints/{endpoint_id}/drift"): its.Drift,
     ("get", "/v1/endpoints/{endpoint_id}/playground"): its.Playground,
-    ("get", "/v1/receipts"): its.Page[its.Receipt],
-    ("get", "/v1/receipts/{job_id}"): its.Receipt,
+    ("get", "/v1/receipts"): its.Page[jobs.Receipt],
+    ("get", "/v1/receipts/{job_id}"): jobs.Receipt,
     ("get", "/v1/receipts/endpoints/{endpoint_id}"): its.EndpointReceipt,
     ("get", "/v1/traces/{trace_id}"): its.Trace,
     ("get", "/v1/figures"): its.Figures,
