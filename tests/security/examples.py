@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -15,8 +14,12 @@ from sskai import contract
 from sskai.database import Database
 
 FOLDER = Path(__file__).parents[2] / "proto" / "examples" / "v1"
-JOB, ENDPOINT = "job_01jdq4v7m2c8r5t9w3x6y0z1ab", "endpoint_01jdq5f7h1j3k5m7n9p2q4r6st"
-PLAN, TENANT = "plan_01jdq4vb3d5f7h9k1m2n4p6q8r", "tenant_default"
+TENANT = "tenant_default"
+NOBODYS = ("inbox", "outbox", "alembic_version")
+_COLUMNS = text(
+    "SELECT table_name, bool_or(column_name = 'tenant_id') FROM information_schema.columns "
+    "WHERE table_schema = :schema GROUP BY 1 ORDER BY 1"
+)
 
 
 @cache
@@ -55,24 +58,12 @@ def _texts(document: Any, field: str) -> set[str]:
 
 async def checksum(database: Database, *, besides: str) -> dict[str, str]:
     """By table, a digest of all rows that are not of the tenant `besides`: whatever somebody else owns, or nobody."""
-    found: dict[str, str] = {}
     async with database.transaction() as session:
-        listed = await session.execute(
-            text(
-                "SELECT t.table_name, bool_or(c.column_name = 'tenant_id') FROM information_schema.tables t "
-                "JOIN information_schema.columns c USING (table_schema, table_name) "
-                "WHERE t.table_schema = :schema GROUP BY 1 ORDER BY 1"
-            ),
-            {"schema": database.schema},
+        listed = await session.execute(_COLUMNS, {"schema": database.schema})
+        asked = " UNION ALL ".join(
+            f"SELECT '{table}', md5(string_agg(t::text, chr(10) ORDER BY t::text)) FROM {database.schema}.{table} t "
+            + ("WHERE tenant_id <> :tenant" if has_tenant else "")
+            for table, has_tenant in listed.all()
+            if table not in NOBODYS
         )
-        for table, has_tenant in listed.all():
-            if table in ("inbox", "outbox", "alembic_version"):
-                continue
-            only = "WHERE tenant_id <> :tenant" if has_tenant else ""
-            rows = await session.execute(
-                text(f'SELECT t::text FROM "{database.schema}"."{table}" t {only} ORDER BY 1'),
-                {"tenant": besides} if has_tenant else {},
-            )
-            digest = hashlib.sha256("\n".join(rows.scalars()).encode()).hexdigest()
-            found[table] = digest
-    return found
+        return {table: digest or "" for table, digest in await session.execute(text(asked), {"tenant": besides})}
