@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sskai import contract, telemetry
 from sskai.metrics import EVENTS_HANDLED, EVENTS_TOLD
+from sskai.ownership import Owned
 
 if TYPE_CHECKING:
     from sskai.database import Database
@@ -178,6 +179,8 @@ async def handle(
             if not await remember(session, envelope):
                 EVENTS_HANDLED.labels(type=envelope.type, outcome="duplicate").inc()
                 return None
+            if isinstance(handlers, Owned):
+                await handlers.refuse_foreign(session, envelope.message)
             told: list[Message] = await handler(envelope.message, store(session), now)
             await tell(session, *told)
     EVENTS_HANDLED.labels(type=envelope.type, outcome="handled").inc()

@@ -11,10 +11,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 log = structlog.get_logger()
 
 PROBLEM_JSON = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Problem(Exception):  # noqa: N818 (it is what RFC 9457 calls it)
@@ -64,9 +66,11 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(Problem(422, "The request is not valid", detail, errors=errors))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         title = HTTPStatus(error.status_code).phrase
         headers = dict(error.headers) if error.headers else None
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = {"Allow": ", ".join(_allowed(request))}
         return problem_response(Problem(error.status_code, title, str(error.detail), headers=headers))
 
     @app.exception_handler(Exception)
@@ -75,6 +79,16 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(
             Problem(500, "Internal error", "The error was logged. Try again; if it stays, ask your operator.")
         )
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes of a path: the router tells those of the first one alone."""
+    routes, scope = request.app.router.routes, dict(request.scope)
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _field(location: Sequence[str | int], body: Any) -> str:

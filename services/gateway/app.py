@@ -45,7 +45,9 @@ from services.gateway.api import (
     traces,
     webhooks,
 )
+from services.gateway.api.answers_document import complete
 from services.gateway.api.auth import authenticate
+from services.gateway.api.headers import SecureHeaders, allow_origins
 from services.gateway.api.limits import BodyLimit
 from services.gateway.api.world import PROBLEM_RESPONSES, World
 from services.gateway.console import Console
@@ -56,7 +58,7 @@ from sskai.http import Problem, install_problem_handlers, problem_response
 RESOURCES = (
     overview, datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground,
     receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, session, tenants,
-    members, docs, logs,
+    members, logs,
 )  # fmt: skip
 
 
@@ -69,27 +71,29 @@ def build_app(world: World) -> FastAPI:
         async with world.http, aclosing(world.onward), listening(world.hub, world.database.url):
             yield
 
+    settings = world.settings
     app = FastAPI(
         title="SSKAI",
         summary="Fine-tune on the cheapest spot capacity, survive every interruption, serve, watch, retrain.",
         version="0.1.0",
         lifespan=lifespan,
         responses=PROBLEM_RESPONSES,
+        openapi_url="/openapi.json" if settings.api_documents else None,
     )
     app.state.world = world
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     install_problem_handlers(app)
     app.exception_handler(PoolTimeoutError)(_database_is_busy)
-    for resource in RESOURCES:
+    resources = (*RESOURCES, docs) if settings.api_documents else RESOURCES
+    for resource in resources:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
     access.require_complete(
         (method, route.path)
-        for resource in RESOURCES
+        for resource in resources
         for route in resource.router.routes
         if isinstance(route, APIRoute)
         for method in route.methods
     )
-    settings = world.settings
     app.router.default = Console(settings.console_dir, app.router.default, world.objects.access.url)
     app.add_middleware(
         BodyLimit,
@@ -104,6 +108,9 @@ def build_app(world: World) -> FastAPI:
     FastAPIInstrumentor().instrument_app(
         app, excluded_urls="healthz,readyz,metrics,v1/events,v1/jobs/.*/logs", exclude_spans=["receive", "send"]
     )
+    # Around everything, also around what answers a bug with 500: middleware that is added stands within that.
+    inner = app.build_middleware_stack
+    app.build_middleware_stack = lambda: SecureHeaders(allow_origins(inner(), settings.origins))  # type: ignore[method-assign]
     return app
 
 
@@ -116,13 +123,15 @@ async def _database_is_busy(request: Request, _error: Exception) -> JSONResponse
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The document, valid as 3.1: FastAPI describes a stream's items by a word that only 3.2 knows."""
+    if app.openapi_schema:
+        return app.openapi_schema
     document = FastAPI.openapi(app)
     for operations in document["paths"].values():
         for operation in operations.values():
             for response in operation["responses"].values():
                 for media in response.get("content", {}).values():
                     media["schema"] = media.pop("itemSchema", media.get("schema", {}))
-    return document
+    return complete(document)
 
 
 async def ensure_admin_key(world: World) -> None:

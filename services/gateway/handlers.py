@@ -11,9 +11,11 @@ from services.gateway import retrains, timeline
 from services.gateway.aliases import CHALLENGER, CHAMPION
 from services.gateway.domain import JobView
 from services.gateway.store import Store
+from services.gateway.tables import BudgetRow, EndpointRow, JobRow
 from sskai import contract, telemetry
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
+from sskai.ownership import Owned
 
 
 async def note(event: Any, store: Store, now: datetime) -> list[Message]:
@@ -240,3 +242,4 @@ HANDLERS: Handlers = {
     events.InterruptionNoticed: keep_notice,
     events.CapacityDenied: mark_denial,
 }
+HANDLERS = Owned(HANDLERS, {"job_id": [JobRow], "endpoint_id": [EndpointRow], "budget_id": [BudgetRow]})

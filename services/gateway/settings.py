@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Literal
@@ -23,6 +24,10 @@ class Settings(sskai.settings.Settings):
     public_url: str = ""
     spool_dir: Path = Path(gettempdir())  # uploads lie here until they were checked
     console_dir: Path = Path(__file__).parents[2] / "console/dist"  # what `make console` built
+
+    # Web pages that may read answers: "https://app.example.com,https://other.example.com"; empty: none of elsewhere.
+    allowed_origins: str = ""
+    api_documents: bool = True  # /docs, /openapi.json and /asyncapi.yaml are shown
 
     max_body_bytes: int = Field(default=1 * MIB, gt=0)  # of every request but the uploads
     max_tensors_bytes: int = Field(default=8 * MIB, gt=0)  # of a request to /v2/models: pictures, arrays
@@ -76,6 +81,22 @@ class Settings(sskai.settings.Settings):
         webhooks.networks(value)
         return value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in _listed(value):
+            if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin):
+                raise ValueError(f"{origin!r}: write scheme and host alone, as https://app.example.com")
+        return value
+
+    @property
+    def origins(self) -> list[str]:
+        return _listed(self.allowed_origins)
+
     @property
     def webhook_allowed(self) -> tuple[Network, ...]:
         return webhooks.networks(self.webhook_allowed_networks)
+
+
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
