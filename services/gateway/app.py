@@ -24,6 +24,8 @@ from services.gateway.api import (
     events,
     feedback,
     figures,
+    files,
+    fine_tuning,
     infer,
     jobs,
     keys,
@@ -36,6 +38,7 @@ from services.gateway.api import (
     replays,
     retraining,
     traces,
+    uploads,
     webhooks,
 )
 from services.gateway.api.auth import authenticate
@@ -43,11 +46,14 @@ from services.gateway.api.limits import BodyLimit
 from services.gateway.api.world import PROBLEM_RESPONSES, World
 from services.gateway.hub import listening
 from services.gateway.keys import Keys
+from services.gateway.uploads import USUAL_PART_BYTES
 from sskai.http import Problem, install_problem_handlers, problem_response
 
+# A part of OpenAI's usual size, and the form around it.
+MAX_PART_BODY_BYTES = USUAL_PART_BYTES + 64 * 1024
 RESOURCES = (
     datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts,
-    events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks,
+    events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, files, uploads, fine_tuning,
 )  # fmt: skip
 
 
@@ -65,11 +71,13 @@ def build_app(world: World) -> FastAPI:
         summary="Fine-tune on the cheapest spot capacity, survive every interruption, serve, watch, retrain.",
         version="0.1.0",
         lifespan=lifespan,
+        docs_url=None,  # `docs.py` has one that needs no network
+        redoc_url=None,
         responses=PROBLEM_RESPONSES,
     )
     app.state.world = world
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
-    install_problem_handlers(app)
+    install_problem_handlers(app, openai_errors.shaped)
     app.exception_handler(PoolTimeoutError)(_database_is_busy)
     for resource in RESOURCES:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
@@ -80,6 +88,8 @@ def build_app(world: World) -> FastAPI:
         limit_bytes=settings.max_body_bytes,
         by_path={
             "/v1/datasets": settings.max_dataset_bytes,
+            "/v1/files": settings.max_dataset_bytes,
+            "/v1/uploads/": MAX_PART_BODY_BYTES,
             "/v1/models": settings.max_model_bytes,
             "/v2/models/": settings.max_tensors_bytes,
         },
