@@ -5,7 +5,6 @@ The planner chooses within what the job leaves open, so it is the most that a jo
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from services.gateway.jobfile import NO_ACCELERATOR, JobFileError
@@ -13,8 +12,6 @@ from sskai.events import v1 as events
 
 MOST_PER_MACHINE = 8  # accelerators of the largest machines that can be rented (a test compares it)
 USUAL_EPOCHS = 3.0  # what the planner and the trainer take where a job does not say
-
-_COUNT = re.compile(r"(?P<low>[\d.]+)?(?P<range>\.\.(?P<high>[\d.]+)?)?(?P<more>\+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +44,10 @@ def _most(part: str) -> int:
     name, _, count = part.partition(":")
     if name.lower() in NO_ACCELERATOR:
         return 0
-    match = _COUNT.fullmatch(count or "1")
-    assert match is not None, "the form has checked it"
-    if match["more"] or (match["range"] and not match["high"]):
+    low, dots, high = (count or "1").partition("..")
+    if low.endswith("+") or (dots and not high):
         return MOST_PER_MACHINE
-    return int(float(match["high"] or match["low"]))
+    return int(float(high or low))
 
 
 def _hold_accelerators(spec: events.JobSpec, quota: int) -> None:

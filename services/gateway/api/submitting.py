@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from services.gateway import quotas
+from services.gateway.api import ratelimits
 from services.gateway.api.resolving import resolve
 from services.gateway.api.world import World, not_found
 from services.gateway.domain import JobState
@@ -19,7 +20,6 @@ from sskai.delivery import tell
 from sskai.events import v1 as events
 from sskai.http import Problem
 
-POLICY = "active-jobs"  # as RateLimit headers name it
 RETRY_SECONDS = 60
 
 
@@ -55,10 +55,10 @@ async def cancel(here: World, caller: Principal, job_id: str) -> JobRow:
 
 
 async def rate_headers(here: World, caller: Principal) -> dict[str, str]:
-    """How many more jobs the tenant may have at the same time (draft-ietf-httpapi-ratelimit-headers)."""
+    """How many more jobs the tenant may have at the same time."""
     async with here.database.transaction() as session:
         active = await Store(session).active_jobs(caller.tenant_id)
-    return _headers(here.settings.max_active_jobs_per_tenant, active)
+    return ratelimits.of_jobs(here.settings.max_active_jobs_per_tenant, active)
 
 
 async def _require_room(here: World, caller: Principal, store: Store) -> None:
@@ -67,15 +67,11 @@ async def _require_room(here: World, caller: Principal, store: Store) -> None:
     if active >= limit:
         detail = f"{active} jobs have not ended, and {limit} may be there at the same time: wait, or cancel some"
         raise Problem(
-            429, "Too many jobs", detail, headers={"Retry-After": str(RETRY_SECONDS), **_headers(limit, active)}
+            429,
+            "Too many jobs",
+            detail,
+            headers={"Retry-After": str(RETRY_SECONDS), **ratelimits.of_jobs(limit, active)},
         )
-
-
-def _headers(limit: int, active: int) -> dict[str, str]:
-    return {
-        "RateLimit-Policy": f'"{POLICY}";q={limit};qu="jobs"',
-        "RateLimit": f'"{POLICY}";r={max(0, limit - active)}',
-    }
 
 
 def _quotas(here: World) -> Quotas:
