@@ -26,6 +26,8 @@ from services.gateway.api import (
     events,
     feedback,
     figures,
+    files,
+    fine_tuning,
     infer,
     jobs,
     keys,
@@ -43,6 +45,7 @@ from services.gateway.api import (
     session,
     tenants,
     traces,
+    uploads,
     webhooks,
 )
 from services.gateway.api.answers_document import complete
@@ -53,12 +56,15 @@ from services.gateway.api.world import PROBLEM_RESPONSES, World
 from services.gateway.console import Console
 from services.gateway.hub import listening
 from services.gateway.keys import Keys
+from services.gateway.uploads import USUAL_PART_BYTES
 from sskai.http import Problem, install_problem_handlers, problem_response
 
+# A part of OpenAI's usual size, and the form around it.
+MAX_PART_BODY_BYTES = USUAL_PART_BYTES + 64 * 1024
 RESOURCES = (
     overview, datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground,
     receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, session, tenants,
-    members, logs,
+    members, logs, files, uploads, fine_tuning,
 )  # fmt: skip
 
 
@@ -77,12 +83,14 @@ def build_app(world: World) -> FastAPI:
         summary="Fine-tune on the cheapest spot capacity, survive every interruption, serve, watch, retrain.",
         version="0.1.0",
         lifespan=lifespan,
+        docs_url=None,  # `docs.py` has one that needs no network
+        redoc_url=None,
         responses=PROBLEM_RESPONSES,
         openapi_url="/openapi.json" if settings.api_documents else None,
     )
     app.state.world = world
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
-    install_problem_handlers(app)
+    install_problem_handlers(app, openai_errors.shaped)
     app.exception_handler(PoolTimeoutError)(_database_is_busy)
     resources = (*RESOURCES, docs) if settings.api_documents else RESOURCES
     for resource in resources:
@@ -100,6 +108,8 @@ def build_app(world: World) -> FastAPI:
         limit_bytes=settings.max_body_bytes,
         by_path={
             "/v1/datasets": settings.max_dataset_bytes,
+            "/v1/files": settings.max_dataset_bytes,
+            "/v1/uploads/": MAX_PART_BODY_BYTES,
             "/v1/models": settings.max_model_bytes,
             "/v2/models/": settings.max_tensors_bytes,
         },

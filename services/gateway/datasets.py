@@ -31,6 +31,10 @@ class Rows:
         self._report = Report()
         self._form: Form | None = None
 
+    @property
+    def converts(self) -> bool:
+        return self._form is not None and self._form.converts
+
     def take(self, number: int, row: dict[str, Any], line: bytes | None = None) -> bytes:
         """Check a row; what is kept of it: `line` as it came, unless it had to be converted. Raises RejectedError."""
         if self._report.rows >= MAX_ROWS:
@@ -77,6 +81,11 @@ class Scan:
         self._line = 0  # lines that were read
         self._first_blank_line = 0
         self._rows = Rows(write)
+
+    @property
+    def converts(self) -> bool:
+        """Whether rows are written in another form than they come in; known from the first row on."""
+        return self._rows.converts
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes of the file."""

@@ -33,6 +33,22 @@ class Settings(sskai.settings.Settings):
     max_tensors_bytes: int = Field(default=8 * MIB, gt=0)  # of a request to /v2/models: pictures, arrays
     max_dataset_bytes: int = Field(default=2 * GIB, gt=0)
     max_model_bytes: int = Field(default=32 * GIB, gt=0)
+    # Files that come in parts: of one, and of all of a tenant that are not complete.
+    max_upload_bytes: int = Field(default=50 * GIB, gt=0)
+    max_open_uploads_per_tenant: int = Field(default=100, gt=0)
+    max_open_upload_bytes_per_tenant: int = Field(default=200 * GIB, gt=0)
+    upload_lifetime_hours: float = Field(default=24, gt=0)
+    upload_checked_at_once_bytes: int = Field(default=64 * MIB, ge=0)  # by the request that completes it; else later
+    upload_retention_days: float = Field(default=30, gt=0)  # of what is known of one that is over
+    objects_public_url: str = ""  # what users reach the object store by; empty: as the services do
+
+    # What a tenant may ask for; the scheduler's quotas decide what of it runs at the same time.
+    max_active_jobs_per_tenant: int = Field(default=1_000, gt=0)
+    max_accelerators_per_job: int = Field(default=64, ge=0)
+    max_usd_per_hour_per_job: float | None = Field(default=None, gt=0)  # None: as the job says
+    max_epochs_per_job: float = Field(default=1_000, gt=0)
+
+    docs_page: bool = True  # /docs, for people with a browser
 
     plan_wait_seconds: float = Field(default=20, ge=0)  # how long a plan's or a replay's request waits for its answer
     # How long a chat request is tried again while inference restarts, as long as nothing of the answer was sent.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import Select, desc, exists, func, or_, select, text
@@ -17,6 +17,7 @@ from services.gateway.aliases import Aliases
 from services.gateway.domain import JobState, JobView
 from services.gateway.endpoints import EndpointState, EndpointView
 from services.gateway.library import Library
+from services.gateway.paging import Paging
 from services.gateway.plain import plain
 from services.gateway.tables import (
     EndpointRow,
@@ -36,6 +37,8 @@ from sskai import contract
 from sskai.contract import moment
 from sskai.delivery import envelope_of
 from sskai.events import v1 as events
+
+Row = TypeVar("Row", JobRow, PlanRow, EndpointRow)
 
 
 class PlanKind(StrEnum):
@@ -64,7 +67,8 @@ class Store:
             raise ValueError(f"{event.job_id} belongs to somebody else")
         if row.spec is None:
             row.spec = event.spec.SerializeToString()
-            row.name = event.spec.name
+            row.kind, row.name = event.spec.kind, event.spec.name
+            row.model_id, row.dataset_id = event.spec.model.model_id, event.spec.dataset.dataset_id
             row.submitted_at = moment(event.submitted_at)
             row.trace_id = trace_id
             await self.session.flush()
@@ -97,14 +101,16 @@ class Store:
         """For events that name a job and no tenant."""
         return await self.session.scalar(select(JobRow.tenant_id).where(JobRow.job_id == job_id))
 
-    async def jobs(self, tenant_id: str, state: str | None, after: str | None, limit: int) -> list[JobRow]:
-        """Newest first."""
-        query = _shown_jobs(tenant_id)
-        if state is not None:
-            query = query.where(JobRow.state == state)
-        if after is not None:
-            query = query.where(JobRow.job_id < after)
-        return list(await self.session.scalars(query.order_by(desc(JobRow.job_id)).limit(limit)))
+    async def jobs(self, tenant_id: str, paging: Paging, **values: str | None) -> list[JobRow]:
+        """A page, and one more. `values`: of columns; None: any."""
+        query = _with(_shown_jobs(tenant_id), JobRow, values)
+        return list(await self.session.scalars(paging.of(query, JobRow.job_id, JobRow.submitted_at)))
+
+    async def active_jobs(self, tenant_id: str) -> int:
+        """How many have not ended."""
+        active = JobRow.state.not_in([state for state in JobState if state.ended])
+        query = select(func.count()).where(JobRow.tenant_id == tenant_id, active)
+        return int(await self.session.scalar(query) or 0)
 
     async def _job_to_change(self, job_id: str, tenant_id: str, now: datetime) -> JobRow | None:
         await self.session.execute(
@@ -226,14 +232,10 @@ class Store:
         named = or_(PlanRow.id == plan_id, PlanRow.plan_id == plan_id)
         return await self.session.scalar(select(PlanRow).where(PlanRow.tenant_id == tenant_id, named).limit(1))
 
-    async def plans(self, tenant_id: str, job_id: str | None, after: str | None, limit: int) -> list[PlanRow]:
-        """Newest first."""
-        query = select(PlanRow).where(PlanRow.tenant_id == tenant_id)
-        if job_id is not None:
-            query = query.where(PlanRow.job_id == job_id)
-        if after is not None:
-            query = query.where(PlanRow.id < after)
-        return list(await self.session.scalars(query.order_by(desc(PlanRow.id)).limit(limit)))
+    async def plans(self, tenant_id: str, paging: Paging, **values: str | None) -> list[PlanRow]:
+        """A page, and one more. `values`: of columns; None: any."""
+        query = _with(select(PlanRow).where(PlanRow.tenant_id == tenant_id), PlanRow, values)
+        return list(await self.session.scalars(paging.of(query, PlanRow.id, PlanRow.created_at)))
 
     # Replays
 
@@ -340,14 +342,11 @@ class Store:
         )
         return (await self.session.scalars(query.order_by(desc(EndpointRow.endpoint_id)))).first()
 
-    async def endpoints(self, tenant_id: str, after: str | None, limit: int) -> list[EndpointRow]:
-        """Newest first, without those that are deleted."""
-        query = select(EndpointRow).where(
-            EndpointRow.tenant_id == tenant_id, EndpointRow.state != EndpointState.DELETED
-        )
-        if after is not None:
-            query = query.where(EndpointRow.endpoint_id < after)
-        return list(await self.session.scalars(query.order_by(desc(EndpointRow.endpoint_id)).limit(limit)))
+    async def endpoints(self, tenant_id: str, paging: Paging, **values: str | None) -> list[EndpointRow]:
+        """A page, and one more, without those that are deleted. `values`: of columns; None: any."""
+        living = EndpointRow.state != EndpointState.DELETED
+        query = _with(select(EndpointRow).where(EndpointRow.tenant_id == tenant_id, living), EndpointRow, values)
+        return list(await self.session.scalars(paging.of(query, EndpointRow.endpoint_id, EndpointRow.created_at)))
 
     # Receipts
 
@@ -423,3 +422,10 @@ class Store:
 
 def _shown_jobs(tenant_id: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.spec.is_not(None))
+
+
+def _with(query: Select[Row], table: type[Row], values: dict[str, str | None]) -> Select[Row]:
+    for name, value in values.items():
+        if value is not None:
+            query = query.where(getattr(table, name) == value)
+    return query

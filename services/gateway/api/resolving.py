@@ -27,7 +27,7 @@ BaseIsRunning: TypeAlias = Callable[[str, str], Awaitable[bool]]  # of a tenant,
 async def resolve(job: JobFile, here: World, caller: Principal, library: Library, *, to_run: bool) -> events.JobSpec:
     """The job's specification. A dry run may speak of weights that are not here. Raises JobFileError."""
     field, reference = _model_reference(job.model)
-    model = await find_model(reference, here, caller, library, field=field)
+    model = await find_model(reference, here, caller, library, field=field, keep=to_run)
     weights_uri = ""
     if code := await code_of(model, here, caller, library):
         model, weights_uri = code, model.artifact_uri
@@ -40,7 +40,7 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
     if job.dataset is None:
         spec = jobfile.to_spec(job, model, None, here.now(), weights_uri=weights_uri)
         return await _to_run(spec, caller, library) if to_run else spec
-    dataset = await library.dataset(caller.tenant_id, job.dataset.uri)
+    dataset = await library.dataset(caller.tenant_id, job.dataset.uri, keep=to_run)
     if dataset is None:
         raise JobFileError("dataset.uri", f"{job.dataset.uri!r} is no dataset: GET /v1/datasets lists yours")
     spec = jobfile.to_spec(job, model, dataset, here.now())
@@ -79,9 +79,11 @@ async def resolve_endpoint(
     return endpointfile.to_spec(file, model, base, base_is_running=running)
 
 
-async def find_model(reference: str, here: World, caller: Principal, library: Library, *, field: str) -> Model:
-    """What the user named. Raises JobFileError."""
-    model = await library.model(caller.tenant_id, reference, here.catalogue)
+async def find_model(
+    reference: str, here: World, caller: Principal, library: Library, *, field: str, keep: bool = False
+) -> Model:
+    """What the user named; `keep`: it cannot be deleted until the transaction ends. Raises JobFileError."""
+    model = await library.model(caller.tenant_id, reference, here.catalogue, keep=keep)
     if model is None:
         raise JobFileError(field, f"{reference!r} is no model: GET /v1/models lists those that there are")
     return model

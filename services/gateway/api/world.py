@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import httpx2
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, StringConstraints
 
 from services.gateway.admission import Admission, Limits, Targets
 from services.gateway.answers import Answer, KeyReusedError
@@ -21,6 +21,7 @@ from services.gateway.hub import Hub
 from services.gateway.jobfile import JobFileError
 from services.gateway.keys import KnownKeys
 from services.gateway.onward import Onward
+from services.gateway.paging import Paging
 from services.gateway.settings import Settings
 from sskai.database import Database
 from sskai.http import Problem
@@ -119,6 +120,19 @@ def _possible_id(text: str) -> str:
 Id = Annotated[str, Path(), AfterValidator(_possible_id)]
 After = Annotated[str | None, Query(pattern=ID_PATTERN, description="The last id of the page before")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+
+
+async def _paging(
+    after: After = None,
+    limit: Limit = 20,
+    order: Annotated[Literal["desc", "asc"], Query(description="Newest first, or oldest first")] = "desc",
+    created_after: Annotated[AwareDatetime | None, Query(description="A time with its offset")] = None,
+    created_before: Annotated[AwareDatetime | None, Query(description="A time with its offset")] = None,
+) -> Paging:
+    return Paging(limit, after, order == "asc", created_after, created_before)
+
+
+Paged = Annotated[Paging, Depends(_paging)]
 IdempotencyKey = Annotated[
     Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None,
     Header(alias="Idempotency-Key", description="Sent again, the request changes nothing twice (kept for two days)"),
