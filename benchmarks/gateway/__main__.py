@@ -1,4 +1,4 @@
-"""The gateway's figures: `make bench NAME=gateway`, or some of them with ARGS="submit streams upload".
+"""The gateway's figures: `make bench NAME=gateway`, or some of them with ARGS="submit streams upload overview".
 
 The gateway is a process of its own with a PostgreSQL that syncs, a broker and an object store on loopback; the load
 comes from other processes of the same machine.
@@ -7,13 +7,14 @@ comes from other processes of the same machine.
 from __future__ import annotations
 
 import argparse
+import asyncio
 from typing import Any
 
 from benchmarks.figures import Figure, print_report
-from benchmarks.gateway import streams, submit, upload
+from benchmarks.gateway import overview, streams, submit, upload
 from benchmarks.gateway.house import parts
 
-PARTS = ("submit", "streams", "upload")
+PARTS = ("submit", "streams", "upload", "overview")
 
 
 def main() -> None:
@@ -38,6 +39,8 @@ def main() -> None:
         if "upload" in wanted:
             more["upload"] = upload.measure(around, given.gigabytes)
             figures += upload.figures(more["upload"])
+        if "overview" in wanted:
+            figures += asyncio.run(overview.measure(around.database_url))
     print_report("gateway", figures, **more)
 
 
