@@ -38,6 +38,7 @@ from services.gateway.api import (
     replays,
     retraining,
     traces,
+    upload_parts,
     uploads,
     webhooks,
 )
@@ -53,7 +54,8 @@ from sskai.http import Problem, install_problem_handlers, problem_response
 MAX_PART_BODY_BYTES = USUAL_PART_BYTES + 64 * 1024
 RESOURCES = (
     datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts,
-    events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, files, uploads, fine_tuning,
+    events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, files, uploads, upload_parts,
+    fine_tuning,
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from services.gateway import timeline
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api import traces
 from services.gateway.api.auth import Caller
-from services.gateway.api.etags import Conditions, tagged
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, tagged
 from services.gateway.api.submitting import cancel, rate_headers, submit
 from services.gateway.api.world import (
     Here,
@@ -87,7 +87,7 @@ async def list_jobs(
     return page([summary(row) for row in rows], paging.limit)
 
 
-@router.get("/{job_id}", response_model=dict[str, Any])
+@router.get("/{job_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
 async def get_job(job_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One job: its specification, plan, attempts, progress, loss curve, checkpoints, spend, end and receipt."""
     async with here.database.transaction() as session:
