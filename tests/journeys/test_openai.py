@@ -11,7 +11,7 @@ from sskai.contract import new_id
 from sskai.testing import wait_for
 from tests.journeys.conftest import Stack
 
-pytestmark = [pytest.mark.journey, pytest.mark.heavy, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.journey, pytest.mark.heavy, pytest.mark.timeout(600)]
 
 STEPS = 120
 
@@ -36,7 +36,7 @@ async def test_openais_client_fine_tunes_and_asks_the_model_by_its_name(
             found = client.fine_tuning.jobs.retrieve(job.id)
             return found if found.status in ("succeeded", "failed", "cancelled") else None
 
-        done = await wait_for(ended, limit_seconds=240, pause_seconds=0.5)
+        done = await wait_for(ended, limit_seconds=400, pause_seconds=1)
         assert done.status == "succeeded", done.error
         name = done.fine_tuned_model
         assert name is not None

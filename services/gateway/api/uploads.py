@@ -117,7 +117,7 @@ async def complete_upload(upload_id: Id, form: CompletionForm, here: Here, calle
     Sent again, it changes nothing more.
     """
     row = await find(here, caller, upload_id)
-    if row.state == UploadState.PENDING:
+    if row.state == UploadState.PENDING and row.expires_at > here.now():
         row = await _complete(here, caller, row, form)
     if row.state == UploadState.VALIDATING and row.bytes <= here.settings.upload_checked_at_once_bytes:
         await Checker(here.database, here.objects).check_now(row.upload_id)
@@ -196,10 +196,9 @@ async def _complete(here: World, caller: Principal, row: UploadRow, form: Comple
         locked = await Uploads(session).get(caller.tenant_id, row.upload_id, lock=True)
         assert locked is not None, "uploads are kept longer than they are open"
         if locked.state == UploadState.PENDING:
-            locked.state, locked.due_at = UploadState.VALIDATING, here.now()
             locked.parts = [[part.number, part.bytes, part.etag] for part in parts]
             locked.md5 = (form.md5 or "").lower()
-            await session.flush()
+            await Uploads(session).turn(locked, UploadState.VALIDATING, here.now())
         return locked
 
 
