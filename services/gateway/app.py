@@ -45,6 +45,7 @@ from services.gateway.api import (
     session,
     tenants,
     traces,
+    upload_parts,
     uploads,
     webhooks,
 )
@@ -64,7 +65,7 @@ MAX_PART_BODY_BYTES = USUAL_PART_BYTES + 64 * 1024
 RESOURCES = (
     overview, datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground,
     receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, session, tenants,
-    members, logs, files, uploads, fine_tuning,
+    members, logs, files, uploads, fine_tuning, upload_parts,
 )  # fmt: skip
 
 

@@ -12,15 +12,14 @@ from functools import partial
 
 import structlog
 from google.protobuf.message import Message
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.gateway.aliases import Aliases
-from services.gateway.domain import JobState
 from services.gateway.endpoints import EndpointState, EndpointView
 from services.gateway.store import Store
-from services.gateway.tables import DatasetRow, EndpointRow, FineTuneRow, JobRow, ModelRow, PurgeRow
+from services.gateway.tables import ACTIVE_JOBS, DatasetRow, EndpointRow, FineTuneRow, JobRow, ModelRow, PurgeRow
 from services.gateway.values import Dataset, Model
 from sskai import claims
 from sskai.contract import timestamp
@@ -33,7 +32,6 @@ log = structlog.get_logger()
 LEASE_SECONDS = 600.0
 AGAIN_SECONDS = 5.0  # a model's endpoint is being taken away
 MAX_TOLD_USERS = 5
-ENDED = tuple(state for state in JobState if state.ended)
 
 
 class InUseError(Exception):
@@ -91,7 +89,7 @@ class Deleting:
         if users:
             raise InUseError(users)
         told: list[Message] = []
-        if own is not None:
+        if own is not None and own in serving:
             told.append(await self._taken_away(own))
         await self._without_aliases(row)
         row.deleted_at = self._now
@@ -110,7 +108,7 @@ class Deleting:
         return told
 
     async def _active_jobs(self) -> list[JobRow]:
-        query = select(JobRow).where(JobRow.tenant_id == self._tenant_id, JobRow.state.not_in(ENDED))
+        query = select(JobRow).where(JobRow.tenant_id == self._tenant_id, text(ACTIVE_JOBS))
         return list(await self._session.scalars(query))
 
     async def _living_endpoints(self) -> list[EndpointRow]:
@@ -153,8 +151,7 @@ class Deleting:
         event = events.EndpointDeletionRequested(
             endpoint_id=endpoint.endpoint_id, tenant_id=self._tenant_id, requested_at=timestamp(self._now)
         )
-        if endpoint.state not in (EndpointState.DELETING, EndpointState.DELETED):
-            await Store(self._session).follow_endpoint(event)
+        await Store(self._session).follow_endpoint(event)
         return event
 
     async def _without_aliases(self, row: ModelRow) -> None:

@@ -39,6 +39,7 @@ class Settings(sskai.settings.Settings):
     max_open_upload_bytes_per_tenant: int = Field(default=200 * GIB, gt=0)
     upload_lifetime_hours: float = Field(default=24, gt=0)
     upload_checked_at_once_bytes: int = Field(default=64 * MIB, ge=0)  # by the request that completes it; else later
+    upload_wait_seconds: float = Field(default=20, ge=0)  # how long its request waits for the check of a larger one
     upload_retention_days: float = Field(default=30, gt=0)  # of what is known of one that is over
     objects_public_url: str = ""  # what users reach the object store by; empty: as the services do
 

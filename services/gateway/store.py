@@ -20,6 +20,7 @@ from services.gateway.library import Library
 from services.gateway.paging import Paging
 from services.gateway.plain import plain
 from services.gateway.tables import (
+    ACTIVE_JOBS,
     EndpointRow,
     EventRow,
     JobRow,
@@ -108,8 +109,7 @@ class Store:
 
     async def active_jobs(self, tenant_id: str) -> int:
         """How many have not ended."""
-        active = JobRow.state.not_in([state for state in JobState if state.ended])
-        query = select(func.count()).where(JobRow.tenant_id == tenant_id, active)
+        query = select(func.count()).select_from(JobRow).where(JobRow.tenant_id == tenant_id, text(ACTIVE_JOBS))
         return int(await self.session.scalar(query) or 0)
 
     async def _job_to_change(self, job_id: str, tenant_id: str, now: datetime) -> JobRow | None:

@@ -79,7 +79,12 @@ class Uploads:
 
     async def end(self, row: UploadRow, state: UploadState, now: datetime) -> None:
         """Over, and to be cleaned up at once."""
-        row.state, row.ended_at, row.due_at = state, now, now
+        row.ended_at = now
+        await self.turn(row, state, now)
+
+    async def turn(self, row: UploadRow, state: UploadState, now: datetime) -> None:
+        """Due at once in another state. Who claimed it in the former one has nothing to say any more."""
+        row.state, row.due_at, row.lease_until, row.lease_token = state, now, None, None
         await self.session.flush()
 
 

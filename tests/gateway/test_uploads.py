@@ -161,6 +161,7 @@ async def test_a_large_file_is_checked_later_and_a_crash_repeats_it(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house.world.settings.upload_checked_at_once_bytes = 1
+    house.world.settings.upload_wait_seconds = 0
     upload = await begin(house, LINES)
     answer = await complete(house, upload, await sent(house, upload, *pieces(LINES)))
     assert (answer.json()["status"], answer.json()["file"]) == ("validating", None)
@@ -188,6 +189,7 @@ async def test_a_large_file_is_checked_later_and_a_crash_repeats_it(
 
 async def test_a_worker_that_lost_its_claim_keeps_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.world.settings.upload_checked_at_once_bytes = 1
+    house.world.settings.upload_wait_seconds = 0
     upload = await begin(house, LINES)
     await complete(house, upload, await sent(house, upload, *pieces(LINES)))
     read = Checker._read
@@ -240,6 +242,13 @@ async def test_uploads_are_given_up_and_expire(house: House) -> None:
     assert known["status"] == "expired"
     assert (await complete(house, abandoned, [])).status_code == 409
     assert [one["id"] for one in (await house.ann.get("/v1/uploads")).json()["data"]] == [abandoned["id"], upload["id"]]
+
+
+async def test_an_upload_that_is_announced_twice_is_one(house: House) -> None:
+    form = {"bytes": 9, "filename": "x", "mime_type": "", "purpose": "fine-tune"}
+    answers = [await house.ann.post("/v1/uploads", json=form, headers={"Idempotency-Key": "once"}) for _ in range(2)]
+    assert answers[0].json() == answers[1].json()
+    assert answers[1].headers["idempotency-replayed"] == "true"
 
 
 async def test_uploads_have_limits(house: House) -> None:

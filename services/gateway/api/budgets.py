@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 from services.gateway import budgets
 from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
-from services.gateway.api.etags import Conditions, IfMatch, require_match, tagged
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, IfMatch, require_match, tagged
 from services.gateway.api.world import ID_PATTERN, Here, Id, World, not_found
 from services.gateway.budgets import MAX_BUDGETS, Budgets
 from services.gateway.jobfile import Form
@@ -84,7 +84,7 @@ async def list_budgets(here: Here, caller: Caller) -> dict[str, Any]:
     return {"object": "list", "data": data, "has_more": False, "next": None}
 
 
-@router.get("/{budget_id}", response_model=dict[str, Any])
+@router.get("/{budget_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
 async def get_budget(budget_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One budget and its account."""
     async with here.database.transaction() as session:

@@ -16,7 +16,7 @@ from services.gateway import intake
 from services.gateway.answers import KeyReusedError
 from services.gateway.api import receiving
 from services.gateway.api.auth import Caller
-from services.gateway.api.etags import Conditions, tagged
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, tagged
 from services.gateway.api.world import (
     Here,
     Id,
@@ -128,7 +128,7 @@ async def list_datasets(
     return page([shown(dataset) for dataset in found], paging.limit)
 
 
-@router.get("/{dataset_id}", response_model=dict[str, Any])
+@router.get("/{dataset_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
 async def get_dataset(dataset_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One dataset, by id, `NAME@VERSION` or `NAME` (its newest version)."""
     return tagged(shown(await find(here, caller, dataset_id)), conditions)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
-from services.gateway.api.etags import Conditions, IfMatch, require_match, tagged
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, IfMatch, require_match, tagged
 from services.gateway.api.feedback import ask
 from services.gateway.api.replicas import ReplicasForm, count, placements, planned_options
 from services.gateway.api.resolving import find_model, require_servable, require_weights
@@ -184,7 +184,7 @@ async def list_endpoints(
     return page([shown(row) for row in rows], paging.limit)
 
 
-@router.get("/{endpoint_id}", response_model=dict[str, Any])
+@router.get("/{endpoint_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
 async def get_endpoint(endpoint_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One endpoint and its state."""
     async with here.database.transaction() as session:

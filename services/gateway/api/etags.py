@@ -32,6 +32,7 @@ async def _if_match(
     return _tags(value)
 
 
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It is what you have"}}
 Conditions = Annotated[list[str], Depends(_if_none_match)]
 IfMatch = Annotated[list[str], Depends(_if_match)]
 

@@ -16,7 +16,7 @@ from services.gateway import finetune_view, finetunes
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
 from services.gateway.api.resolving import find_model
-from services.gateway.api.submitting import cancel, rate_headers, submit
+from services.gateway.api.submitting import cancel, submit
 from services.gateway.api.world import (
     After,
     Here,
@@ -52,13 +52,15 @@ async def create_job(
 ) -> Response:
     """Fine-tune `model` on `training_file`. What is wrong with the request is said now."""
     now = here.now()
+    rate: dict[str, str] = {}
     try:
         finetunes.require_supported(form)
         async with here.database.transaction() as session:
             store = Store(session)
 
             async def make() -> Answer:
-                tune, job = await _submit(form, here, caller, store)
+                nonlocal rate
+                tune, job, rate = await _submit(form, here, caller, store)
                 return Answer(200, finetune_view.shown(tune, job, None))
 
             digested = digest("POST /v1/fine_tuning/jobs", await request.body())
@@ -68,7 +70,7 @@ async def create_job(
     except KeyReusedError as error:
         raise key_reused(error) from error
     response = respond(answer)
-    response.headers.update(await rate_headers(here, caller))
+    response.headers.update(rate)
     return response
 
 
@@ -150,7 +152,9 @@ async def list_checkpoints(
     return page(found[: limit + 1], limit)
 
 
-async def _submit(form: FineTuneForm, here: World, caller: Principal, store: Store) -> tuple[FineTuneRow, JobRow]:
+async def _submit(
+    form: FineTuneForm, here: World, caller: Principal, store: Store
+) -> tuple[FineTuneRow, JobRow, dict[str, str]]:
     """Raises JobFileError in the request's words."""
     try:
         model = await find_model(form.model, here, caller, store.library, field="model")
@@ -162,7 +166,7 @@ async def _submit(form: FineTuneForm, here: World, caller: Principal, store: Sto
     method = finetunes.method_of(form, dataset)
     name = finetunes.name_of(form, new_id("ft")[-8:].lower())
     try:
-        job = await submit(finetunes.job_file(form, name, model, dataset), here, caller, store, here.now())
+        job, rate = await submit(finetunes.job_file(form, name, model, dataset), here, caller, store, here.now())
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
@@ -174,7 +178,7 @@ async def _submit(form: FineTuneForm, here: World, caller: Principal, store: Sto
     )
     store.session.add(tune)
     await store.session.flush()
-    return tune, job
+    return tune, job, rate
 
 
 def _asked(form: FineTuneForm, method: str, dataset: Dataset) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from services.gateway import timeline
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api import traces
 from services.gateway.api.auth import Caller
-from services.gateway.api.etags import Conditions, tagged
-from services.gateway.api.submitting import cancel, rate_headers, submit
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, tagged
+from services.gateway.api.submitting import cancel, submit
 from services.gateway.api.world import (
     Here,
     Id,
@@ -43,12 +43,15 @@ async def submit_job(
 ) -> Response:
     """Accept a job. What is wrong with it at the door is said now; what no machine can do fails the job later."""
     now = here.now()
+    rate: dict[str, str] = {}
     try:
         async with here.database.transaction() as session:
             store = Store(session)
 
             async def make() -> Answer:
-                return Answer(202, shown(await submit(job, here, caller, store, now), None))
+                nonlocal rate
+                row, rate = await submit(job, here, caller, store, now)
+                return Answer(202, shown(row, None))
 
             digested = digest("POST /v1/jobs", await request.body())
             answer = await once(session, caller.tenant_id, idempotency_key, digested, make, now=now)
@@ -57,7 +60,7 @@ async def submit_job(
     except KeyReusedError as error:
         raise key_reused(error) from error
     response = respond(answer)
-    response.headers.update(await rate_headers(here, caller))
+    response.headers.update(rate)
     response.headers["Location"] = f"/v1/jobs/{answer.body['id']}"
     return response
 
@@ -87,7 +90,7 @@ async def list_jobs(
     return page([summary(row) for row in rows], paging.limit)
 
 
-@router.get("/{job_id}", response_model=dict[str, Any])
+@router.get("/{job_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
 async def get_job(job_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One job: its specification, plan, attempts, progress, loss curve, checkpoints, spend, end and receipt."""
     async with here.database.transaction() as session:

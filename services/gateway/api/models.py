@@ -14,7 +14,7 @@ from services.gateway import pipelines, usercode
 from services.gateway.aliases import Aliases
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
-from services.gateway.api.etags import Conditions, IfMatch, require_match, tagged
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, IfMatch, require_match, tagged
 from services.gateway.api.world import After, Here, Id, IdempotencyKey, World, key_reused, not_found, page, respond
 from services.gateway.deleting import Deleting, InUseError
 from services.gateway.jobfile import Form, Name
@@ -81,7 +81,7 @@ async def list_models(
     return page([shown(model) for model in (*own, *everybodys)], limit)
 
 
-@router.get("/{model_id}", response_model=dict[str, Any])
+@router.get("/{model_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
 async def get_model(model_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One model, by id, `NAME@VERSION` or `NAME` (its newest version)."""
     return tagged(shown(await _find(here, caller, model_id)), conditions)
@@ -128,7 +128,7 @@ async def list_aliases(name: Id, here: Here, caller: Caller) -> dict[str, Any]:
     return {"object": "list", "data": [_alias(row.name, row.alias, row.version) for row in rows]}
 
 
-@router.get("/{name}/aliases/{alias}", response_model=dict[str, Any])
+@router.get("/{name}/aliases/{alias}", response_model=dict[str, Any], responses=NOT_MODIFIED)
 async def get_alias(
     name: Id, alias: Literal["champion", "challenger"], here: Here, caller: Caller, conditions: Conditions
 ) -> Response:

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Tag
 
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
-from services.gateway.api.etags import Conditions, tagged
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, tagged
 from services.gateway.api.resolving import resolve, resolve_endpoint
 from services.gateway.api.waiting import answered
 from services.gateway.api.world import (
@@ -103,7 +103,7 @@ async def list_plans(
     return page([shown(row) for row in rows], paging.limit)
 
 
-@router.get("/{plan_id}", response_model=dict[str, Any])
+@router.get("/{plan_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
 async def get_plan(plan_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """A plan, or a dry run: `pending`, `proposed` or `refused`."""
     async with here.database.transaction() as session:

@@ -23,16 +23,21 @@ from sskai.http import Problem
 RETRY_SECONDS = 60
 
 
-async def submit(job: JobFile, here: World, caller: Principal, store: Store, now: datetime) -> JobRow:
-    """The job's row. Raises JobFileError, and Problem if the tenant has too many jobs."""
-    await _require_room(here, caller, store)
+async def submit(
+    job: JobFile, here: World, caller: Principal, store: Store, now: datetime
+) -> tuple[JobRow, dict[str, str]]:
+    """The job's row, and headers that say how many more may come.
+
+    Raises JobFileError, and Problem if the tenant has too many jobs.
+    """
+    active = await _require_room(here, caller, store)
     spec = quotas.held(await resolve(job, here, caller, store.library, to_run=True), _quotas(here))
     event = events.JobSubmitted(
         job_id=new_id("job"), tenant_id=caller.tenant_id, spec=spec, submitted_at=timestamp(now)
     )
     row = await store.add_job(event, telemetry.current_trace_id(), now)
     await tell(store.session, event)
-    return row
+    return row, ratelimits.of_jobs(here.settings.max_active_jobs_per_tenant, active + 1)
 
 
 async def cancel(here: World, caller: Principal, job_id: str) -> JobRow:
@@ -54,14 +59,8 @@ async def cancel(here: World, caller: Principal, job_id: str) -> JobRow:
         return row
 
 
-async def rate_headers(here: World, caller: Principal) -> dict[str, str]:
-    """How many more jobs the tenant may have at the same time."""
-    async with here.database.transaction() as session:
-        active = await Store(session).active_jobs(caller.tenant_id)
-    return ratelimits.of_jobs(here.settings.max_active_jobs_per_tenant, active)
-
-
-async def _require_room(here: World, caller: Principal, store: Store) -> None:
+async def _require_room(here: World, caller: Principal, store: Store) -> int:
+    """How many jobs there are."""
     limit = here.settings.max_active_jobs_per_tenant
     active = await store.active_jobs(caller.tenant_id)
     if active >= limit:
@@ -72,6 +71,7 @@ async def _require_room(here: World, caller: Principal, store: Store) -> None:
             detail,
             headers={"Retry-After": str(RETRY_SECONDS), **ratelimits.of_jobs(limit, active)},
         )
+    return active
 
 
 def _quotas(here: World) -> Quotas:
