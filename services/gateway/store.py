@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 from sqlalchemy import Select, desc, exists, func, or_, select, text
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -59,14 +60,24 @@ class Store:
 
     async def add_job(self, event: events.JobSubmitted, trace_id: str, now: datetime) -> JobRow:
         """The job as its submission says; later events of it may have come before."""
-        row = await self._job_to_change(event.job_id, event.tenant_id, now)
+        submitted = {
+            "spec": event.spec.SerializeToString(),
+            "name": event.spec.name,
+            "submitted_at": moment(event.submitted_at),
+            "trace_id": trace_id,
+        }
+        # Nearly always nothing is there yet, and one statement is all that the submission waits for.
+        row: JobRow | None = await self.session.scalar(
+            _new_job(event.job_id, event.tenant_id, now, **submitted).returning(JobRow)
+        )
+        if row is not None:
+            return row
+        row = await self._locked_job(event.job_id, event.tenant_id)
         if row is None:
             raise ValueError(f"{event.job_id} belongs to somebody else")
         if row.spec is None:
-            row.spec = event.spec.SerializeToString()
-            row.name = event.spec.name
-            row.submitted_at = moment(event.submitted_at)
-            row.trace_id = trace_id
+            for name, value in submitted.items():
+                setattr(row, name, value)
             await self.session.flush()
         return row
 
@@ -107,21 +118,10 @@ class Store:
         return list(await self.session.scalars(query.order_by(desc(JobRow.job_id)).limit(limit)))
 
     async def _job_to_change(self, job_id: str, tenant_id: str, now: datetime) -> JobRow | None:
-        await self.session.execute(
-            upsert(JobRow)
-            .values(
-                job_id=job_id,
-                tenant_id=tenant_id,
-                name="",
-                state=JobState.SUBMITTED,
-                view={},
-                spent_nano_usd=0,
-                on_demand_nano_usd=0,
-                trace_id="",
-                updated_at=now,
-            )
-            .on_conflict_do_nothing()
-        )
+        await self.session.execute(_new_job(job_id, tenant_id, now, name="", trace_id=""))
+        return await self._locked_job(job_id, tenant_id)
+
+    async def _locked_job(self, job_id: str, tenant_id: str) -> JobRow | None:
         return await self.session.scalar(
             select(JobRow).where(JobRow.job_id == job_id, JobRow.tenant_id == tenant_id).with_for_update()
         )
@@ -423,3 +423,10 @@ class Store:
 
 def _shown_jobs(tenant_id: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.spec.is_not(None))
+
+
+def _new_job(job_id: str, tenant_id: str, now: datetime, **values: Any) -> Insert:
+    """A row for a job that has none."""
+    empty = {"state": JobState.SUBMITTED, "view": {}, "spent_nano_usd": 0, "on_demand_nano_usd": 0, "updated_at": now}
+    row = {"job_id": job_id, "tenant_id": tenant_id, **empty, **values}
+    return upsert(JobRow).values(**row).on_conflict_do_nothing()

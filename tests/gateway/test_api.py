@@ -396,9 +396,15 @@ BODIES = {"put": {"version": 1}, "patch": {"promotion": {"mode": "auto"}}}
 CUT = "/v1/datasets/{dataset_id}/cut"
 OBJECTIVES = "/v1/endpoints/{endpoint}/objectives"
 RETRAINING = "/v1/endpoints/{endpoint}/retraining"
+WEBHOOK = "/v1/webhooks/{webhook_id}"
 PUT_BODIES = {
     OBJECTIVES: {"objectives": [{"name": "availability", "target": 0.99}]},
     RETRAINING: {"mode": "approve"},
+}
+OTHER_BODIES = {
+    ("post", CUT): {"endpoint": "chat"},
+    ("patch", WEBHOOK): {"enabled": True},
+    ("post", WEBHOOK + "/replay"): {"after": 0},
 }
 
 
@@ -441,8 +447,9 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         RETRAINING + "/{retrain_id}/approve": endpoint["id"],
         RETRAINING + "/{retrain_id}/decline": endpoint["id"],
         "/v1/budgets/{budget_id}": budget["id"],
-        "/v1/webhooks/{webhook_id}": webhook["id"],
-        "/v1/webhooks/{webhook_id}/test": webhook["id"],
+        WEBHOOK: webhook["id"],
+        **{WEBHOOK + path: webhook["id"] for path in ("/test", "/secret", "/replay", "/deliveries")},
+        WEBHOOK + "/deliveries/{delivery_id}/replay": webhook["id"],
         # The monitor knows whose these are: tests/monitor.
         "/v1/endpoints/{endpoint_id}/drift": "",
         "/v1/receipts/endpoints/{endpoint_id}": "",
@@ -460,7 +467,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         url = re.sub(r"{\w+}", ids[path], url)
         for method in operations if ids[path] else ():
             body = PUT_BODIES.get(path, BODIES["put"]) if method == "put" else BODIES.get(method)
-            body = {"endpoint": "chat"} if path == CUT else body
+            body = OTHER_BODIES.get((method, path), body)
             answer = await house.bob.request(method, url, json=body)
             assert answer.status_code == 404, f"{method} {url}: {answer.status_code}"
             unknown = await house.bob.request(
