@@ -141,15 +141,24 @@ class Library:
         row = await self.session.scalar(query.with_for_update(read=True, of=ModelRow) if keep else query)
         return _model(row) if row else None
 
-    async def champion(self, tenant_id: str, name: str) -> Model | None:
-        """The trained version of a model that a new one is measured against: `@champion`, else the newest."""
+    async def champion(self, tenant_id: str, name: str) -> tuple[Model | None, bool]:
+        """The trained version of a model that a new one is measured against: `@champion`, else the newest. And whether
+        the name is an uploaded model's, or one's of code."""
         meant = (AliasRow.model_id == ModelRow.model_id) & (AliasRow.version == ModelRow.version)
         named = exists().where(
             AliasRow.tenant_id == tenant_id, AliasRow.name == name, AliasRow.alias == CHAMPION, meant
         )
-        query = _models_of(tenant_id).where(ModelRow.name == name, ModelRow.origin == "trained")
-        row = await self.session.scalar(query.order_by(desc(named), desc(ModelRow.version)).limit(1))
-        return _model(row) if row else None
+        is_trained = ModelRow.origin == "trained"
+        query = select(ModelRow, func.bool_or(~is_trained).over()).where(
+            ModelRow.tenant_id == tenant_id, ModelRow.name == name
+        )
+        found = (
+            await self.session.execute(query.order_by(desc(is_trained), desc(named), desc(ModelRow.version)).limit(1))
+        ).first()
+        if found is None:
+            return None, False
+        row, is_taken = found
+        return _model(row) if row.origin == "trained" else None, is_taken
 
     async def models(
         self,

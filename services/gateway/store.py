@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import Select, desc, exists, func, or_, select, text
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -63,15 +64,27 @@ class Store:
 
     async def add_job(self, event: events.JobSubmitted, trace_id: str, now: datetime) -> JobRow:
         """The job as its submission says; later events of it may have come before."""
-        row = await self._job_to_change(event.job_id, event.tenant_id, now)
+        submitted = {
+            "spec": event.spec.SerializeToString(),
+            "kind": event.spec.kind,
+            "name": event.spec.name,
+            "model_id": event.spec.model.model_id,
+            "dataset_id": event.spec.dataset.dataset_id,
+            "submitted_at": moment(event.submitted_at),
+            "trace_id": trace_id,
+        }
+        # Nearly always nothing is there yet, and one statement is all that the submission waits for.
+        row: JobRow | None = await self.session.scalar(
+            _new_job(event.job_id, event.tenant_id, now, **submitted).returning(JobRow)
+        )
+        if row is not None:
+            return row
+        row = await self._locked_job(event.job_id, event.tenant_id)
         if row is None:
             raise ValueError(f"{event.job_id} belongs to somebody else")
         if row.spec is None:
-            row.spec = event.spec.SerializeToString()
-            row.kind, row.name = event.spec.kind, event.spec.name
-            row.model_id, row.dataset_id = event.spec.model.model_id, event.spec.dataset.dataset_id
-            row.submitted_at = moment(event.submitted_at)
-            row.trace_id = trace_id
+            for name, value in submitted.items():
+                setattr(row, name, value)
             await self.session.flush()
         return row
 
@@ -113,21 +126,10 @@ class Store:
         return int(await self.session.scalar(query) or 0)
 
     async def _job_to_change(self, job_id: str, tenant_id: str, now: datetime) -> JobRow | None:
-        await self.session.execute(
-            upsert(JobRow)
-            .values(
-                job_id=job_id,
-                tenant_id=tenant_id,
-                name="",
-                state=JobState.SUBMITTED,
-                view={},
-                spent_nano_usd=0,
-                on_demand_nano_usd=0,
-                trace_id="",
-                updated_at=now,
-            )
-            .on_conflict_do_nothing()
-        )
+        await self.session.execute(_new_job(job_id, tenant_id, now, name="", trace_id=""))
+        return await self._locked_job(job_id, tenant_id)
+
+    async def _locked_job(self, job_id: str, tenant_id: str) -> JobRow | None:
         return await self.session.scalar(
             select(JobRow).where(JobRow.job_id == job_id, JobRow.tenant_id == tenant_id).with_for_update()
         )
@@ -429,3 +431,10 @@ def _with(query: Select[Row], table: type[Row], values: dict[str, str | None]) -
         if value is not None:
             query = query.where(getattr(table, name) == value)
     return query
+
+
+def _new_job(job_id: str, tenant_id: str, now: datetime, **values: Any) -> Insert:
+    """A row for a job that has none."""
+    empty = {"state": JobState.SUBMITTED, "view": {}, "spent_nano_usd": 0, "on_demand_nano_usd": 0, "updated_at": now}
+    row = {"job_id": job_id, "tenant_id": tenant_id, **empty, **values}
+    return upsert(JobRow).values(**row).on_conflict_do_nothing()

@@ -394,19 +394,23 @@ async def test_an_endpoint_for_a_model_that_is_not_there_is_refused(house: House
 
 # What a route would take from its owner.
 BODIES = {"put": {"version": 1}, "patch": {"promotion": {"mode": "auto"}}}
-PATCH_BODIES = {"/v1/tenants/{tenant_id}": {"name": "Mine"}, "/v1/members/{member_id}": {"role": "admin"}}
 CUT = "/v1/datasets/{dataset_id}/cut"
-POST_BODIES: dict[str, Any] = {
-    CUT: {"endpoint": "chat"},
-    "/v1/uploads/{upload_id}/urls": {"part_numbers": [1]},
-    "/v1/uploads/{upload_id}/complete": {},
-}
 OBJECTIVES = "/v1/endpoints/{endpoint}/objectives"
 RETRAINING = "/v1/endpoints/{endpoint}/retraining"
 OPENAIS = ("/v1/files", "/v1/uploads", "/v1/fine_tuning/jobs")
+WEBHOOK = "/v1/webhooks/{webhook_id}"
 PUT_BODIES = {
     OBJECTIVES: {"objectives": [{"name": "availability", "target": 0.99}]},
     RETRAINING: {"mode": "approve"},
+}
+OTHER_BODIES: dict[tuple[str, str], Any] = {
+    ("post", CUT): {"endpoint": "chat"},
+    ("patch", "/v1/tenants/{tenant_id}"): {"name": "Mine"},
+    ("patch", "/v1/members/{member_id}"): {"role": "admin"},
+    ("post", "/v1/uploads/{upload_id}/urls"): {"part_numbers": [1]},
+    ("post", "/v1/uploads/{upload_id}/complete"): {},
+    ("patch", WEBHOOK): {"enabled": True},
+    ("post", WEBHOOK + "/replay"): {"after": 0},
 }
 
 
@@ -463,8 +467,9 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         RETRAINING + "/{retrain_id}/approve": endpoint["id"],
         RETRAINING + "/{retrain_id}/decline": endpoint["id"],
         "/v1/budgets/{budget_id}": budget["id"],
-        "/v1/webhooks/{webhook_id}": webhook["id"],
-        "/v1/webhooks/{webhook_id}/test": webhook["id"],
+        WEBHOOK: webhook["id"],
+        **{WEBHOOK + path: webhook["id"] for path in ("/test", "/secret", "/replay", "/deliveries")},
+        WEBHOOK + "/deliveries/{delivery_id}/replay": webhook["id"],
         # The monitor knows whose these are: tests/monitor.
         "/v1/endpoints/{endpoint_id}/drift": "",
         "/v1/receipts/endpoints/{endpoint_id}": "",
@@ -482,8 +487,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         url = re.sub(r"{\w+}", ids[path], url)
         for method in operations if ids[path] else ():
             body = PUT_BODIES.get(path, BODIES["put"]) if method == "put" else BODIES.get(method)
-            body = POST_BODIES.get(path, body) if method == "post" else body
-            body = PATCH_BODIES.get(path, body) if method == "patch" else body
+            body = OTHER_BODIES.get((method, path), body)
             answer = await house.bob.request(method, url, json=body)
             assert answer.status_code == 404, f"{method} {url}: {answer.status_code}"
             unknown = await house.bob.request(

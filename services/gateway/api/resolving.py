@@ -35,8 +35,6 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
         jobfile.require_trainable(job)
         if model.origin != "code":
             require_weights(model, here, field)
-        if {"uploaded", "code"} & await library.origins(caller.tenant_id, job.name):
-            raise JobFileError("name", f"{job.name!r} is a model that was uploaded: choose another name")
     if job.dataset is None:
         spec = jobfile.to_spec(job, model, None, here.now(), weights_uri=weights_uri)
         return await _to_run(spec, caller, library) if to_run else spec
@@ -48,9 +46,11 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
 
 
 async def _to_run(spec: events.JobSpec, caller: Principal, library: Library) -> events.JobSpec:
-    """With the version that the result will be measured against, if there is one."""
+    """With the version that the result will be measured against, if there is one. Raises JobFileError."""
     spec = jobfile.trainable_spec(spec)
-    champion = await library.champion(caller.tenant_id, spec.name)
+    champion, is_taken = await library.champion(caller.tenant_id, spec.name)
+    if is_taken:
+        raise JobFileError("name", f"{spec.name!r} is a model that was uploaded: choose another name")
     if champion is not None:
         spec.champion.CopyFrom(
             events.Champion(
