@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from sskai import bus
 from sskai.cli import common
 from sskai.local.paths import home_folder
 from sskai.local.state import read_state
@@ -24,6 +23,8 @@ def list_letters(
     as_json: Annotated[bool, typer.Option("--json", help="JSON, one record a line.")] = False,
 ) -> None:
     """What was set aside from TOPIC, and why. In a pipe it is JSON, one record a line."""
+    from sskai import bus  # a program that only asks the gateway needs no broker
+
     lines = []
     for letter in asyncio.run(bus.read_dead_letters(_bootstrap(), topic, limit=limit)):
         headers = {name: value.decode(errors="replace") for name, value in letter.headers}
@@ -37,6 +38,8 @@ def list_letters(
 @app.command("redrive")
 def redrive_letters(topic: str, limit: Annotated[int, typer.Option(min=1, max=1000)] = 100) -> None:
     """Publish the dead letters of TOPIC to it again; what was handled once changes nothing."""
+    from sskai import bus
+
     print(f"{asyncio.run(bus.redrive(_bootstrap(), topic, limit=limit))} records published to {topic} again")
 
 

@@ -60,6 +60,8 @@ def _lines(error: SskaiError) -> list[str]:
         lines.append(f"Field: {field}")
     if (advice := problem.get("advice")) and str(advice) not in detail:
         lines.append(str(advice))
+    if upload_id := problem.get("upload_id"):
+        lines.append(f"What was sent is kept: the same command with --resume {upload_id} sends the rest.")
     if error.status == UNAUTHORISED:
         lines.append("Sign in: `sskai login --url URL --key KEY`, or set SSKAI_GATEWAY_URL and SSKAI_API_KEY.")
     elif isinstance(error, UnreachableError):

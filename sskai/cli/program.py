@@ -7,6 +7,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from sskai.cli import (
     chat,
@@ -73,5 +74,5 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("SSKAI_DEBUG"):
             raise
-        common.err.print(f"[red]Unexpected[/red]: {error!r}. SSKAI_DEBUG=1 shows where.", highlight=False)
+        common.err.print(f"[red]Unexpected[/red]: {escape(repr(error))}. SSKAI_DEBUG=1 shows where.", highlight=False)
         sys.exit(1)

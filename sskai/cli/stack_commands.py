@@ -11,7 +11,6 @@ import typer
 from sskai.cli import common
 from sskai.cli.common import AsJson
 from sskai.client import Client, SskaiError
-from sskai.local import stack
 from sskai.local.state import StackState
 
 LINK_SECONDS = 5.0
@@ -34,6 +33,8 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start the embedded stack on this machine, and say how to sign in."""
+    from sskai.local import stack  # and with it a database's client, which takes longer than most commands
+
     state = stack.up(services=not infrastructure_only, say=common.err.print if as_json else print)
     link = "" if infrastructure_only else _sign_in(state)
     if as_json:
@@ -55,6 +56,8 @@ def _sign_in(state: StackState) -> str:
 
 def down(purge: Annotated[bool, typer.Option(help="Delete all data, too.")] = False, as_json: AsJson = False) -> None:
     """Stop the embedded stack and its pods."""
+    from sskai.local import stack
+
     stack.down(purge=purge, say=common.err.print if as_json else print)
     if as_json:
         common.print_json({"state": "down", "purged": purge})
@@ -62,6 +65,8 @@ def down(purge: Annotated[bool, typer.Option(help="Delete all data, too.")] = Fa
 
 def status(as_json: AsJson = False) -> None:
     """What runs."""
+    from sskai.local import stack
+
     parts = stack.status()
     if not parts:
         print("[]" if as_json else "SSKAI is down.")
@@ -87,6 +92,8 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000)] = 100,
 ) -> None:
     """The log of one part of the embedded stack. A job's: `sskai jobs logs`."""
+    from sskai.local import stack
+
     for line in stack.logs(part, follow=follow, lines=lines):
         print(line, flush=follow)
 

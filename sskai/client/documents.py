@@ -341,7 +341,8 @@ class Delivery(TypedDict):
 
 
 class Upload(TypedDict):
-    """`status`: pending, completed, cancelled or expired. `parts`: which are there, of one upload."""
+    """`status`: pending, validating, completed, failed (with its `problem`), cancelled or expired. `parts`: which are
+    there, of one upload."""
 
     id: str
     bytes: int
@@ -349,6 +350,8 @@ class Upload(TypedDict):
     purpose: str
     status: str
     expires_at: int | None
+    part_bytes: NotRequired[int]
+    problem: NotRequired[Document | None]
     file: NotRequired[Document | None]
     parts: NotRequired[Documents]
 

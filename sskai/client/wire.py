@@ -160,5 +160,12 @@ def late(document: Mapping[str, Any], limit_seconds: float) -> TimeoutError:
     return TimeoutError(f"not within {limit_seconds:g} s: {document.get('id', '')} {state}")
 
 
+def told(problem: Mapping[str, Any]) -> str:
+    """What was wrong with a file: `row 7, messages[1].content: is empty`."""
+    row, column = problem.get("row"), problem.get("column")
+    where = f"{f'row {row}' if row else 'the file'}{f', {column}' if column else ''}"
+    return f"{where}: {problem.get('reason') or 'it was refused'}"
+
+
 def nothing_sent(_sent: int, _total: int) -> None:
     """Nobody looks at the progress."""

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from sskai import cli
 from sskai.cli import common, follow, login, program, stack_commands
 from sskai.client import Client, Event, patience
+from sskai.local import stack
 from sskai.local.state import StackState
 
 NOW = datetime(2026, 11, 29, 22, 0, tzinfo=UTC)
@@ -243,7 +244,7 @@ def test_the_console_is_opened_by_a_link_or_its_address_is_printed(run: Run, mon
 @pytest.mark.parametrize("known", [True, False])
 def test_up_says_how_to_sign_in(run: Run, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
     environment = {"SSKAI_GATEWAY_URL": "http://gateway", "SSKAI_ADMIN_KEY": "sskai_first"}
-    monkeypatch.setattr(stack_commands.stack, "up", lambda **_: StackState("running", None, environment))
+    monkeypatch.setattr(stack, "up", lambda **_: StackState("running", None, environment))
 
     def answer(_request: httpx2.Request) -> httpx2.Response:
         if known:

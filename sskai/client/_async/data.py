@@ -10,6 +10,7 @@ from typing import IO, Any, TypeAlias
 from sskai.client._async import io
 from sskai.client._async.transport import AsyncResource, AsyncTransport
 from sskai.client.documents import Alias, Dataset, Document, Documents, Model, Upload
+from sskai.client.errors import SskaiError, refused
 from sskai.client.wire import (
     DATASET_TYPES,
     PIECE_BYTES,
@@ -21,12 +22,14 @@ from sskai.client.wire import (
     model_files,
     nothing_sent,
     part_bytes,
+    told,
 )
 
 Aliases: TypeAlias = list[Alias]
 CHECK_SECONDS = 600.0  # the gateway checks all rows of a file before it answers
 PART_SECONDS = 300.0
 MODEL_SECONDS = 3600.0
+LOOK_SECONDS = 1.0
 
 
 class AsyncDatasets(AsyncResource):
@@ -48,8 +51,7 @@ class AsyncDatasets(AsyncResource):
         if size <= RESUMABLE_BYTES and resume is None:
             return await self._at_once(file, name, size, progress)
         upload = await self._uploads.send(file, purpose="fine-tune", name=name, progress=progress, resume=resume)
-        made = upload.get("file") or {}
-        return await self.get(str(made.get("dataset_id") or made["id"]))
+        return await self.get(str((upload.get("file") or {})["id"]))
 
     async def _at_once(self, file: Path, name: str, size: int, progress: Progress) -> Dataset:
         kind = DATASET_TYPES.get(file.suffix.lower(), "application/octet-stream")
@@ -109,26 +111,52 @@ class AsyncUploads(AsyncResource):
         resume: str | None = None,
     ) -> Upload:
         """Send a file and complete it. A connection that breaks costs one part; with `resume`, an upload that was left
-        goes on with the parts that are missing."""
+        (`SskaiError.problem["upload_id"]`) goes on with the parts that are missing."""
         size = file.stat().st_size
         upload = await self.get(resume) if resume else await self.create(file.name, size, purpose=purpose, name=name)
-        if upload["status"] != "pending":
-            return upload
-        there = upload.get("parts") or []
-        part_ids = [str(part["id"]) for part in there]
-        sent = sum(int(part["bytes"]) for part in there)
-        step = int(there[0]["bytes"]) if there else part_bytes(size)
-        progress(sent, size)
-        while sent < size:
-            part = await self._part(upload["id"], file, offset=sent, size=min(step, size - sent), progress=progress)
+        if upload["status"] == "pending":
+            try:
+                part_ids = await self._send_parts(upload, file, size, progress)
+            except SskaiError as error:
+                error.problem["upload_id"] = upload["id"]  # by which it goes on
+                raise
+            upload = await self.complete(upload["id"], part_ids)
+        if upload["status"] == "validating":
+            upload = await self._client.until(
+                Upload,
+                f"/v1/uploads/{upload['id']}",
+                lambda it: it["status"] != "validating",
+                limit_seconds=MODEL_SECONDS,
+                poll_seconds=LOOK_SECONDS,
+            )
+        if upload["status"] != "completed":
+            problem = upload.get("problem") or {"reason": f"the upload {upload['id']} is {upload['status']}"}
+            raise refused("The upload was refused", told(problem), **problem)
+        return upload
+
+    async def _send_parts(self, upload: Upload, file: Path, size: int, progress: Progress) -> list[str]:
+        """Those that are missing; the ids of all, in their order."""
+        listed = {
+            int(part.get("part_number") or at): part for at, part in enumerate(upload.get("parts") or [], start=1)
+        }
+        step = int(upload.get("part_bytes") or (listed[1]["bytes"] if 1 in listed else part_bytes(size)))
+        part_ids = []
+        for number in range(1, -(-size // step) + 1):
+            offset = (number - 1) * step
+            length = min(step, size - offset)
+            part = listed.get(number)
+            if part is None or int(part["bytes"]) != length:
+                part = await self._part(upload["id"], number, file, offset=offset, length=length, progress=progress)
             part_ids.append(str(part["id"]))
-            sent += min(step, size - sent)
-        return await self.complete(upload["id"], part_ids)
+            progress(offset + length, size)
+        return part_ids
 
     async def create(self, filename: str, size: int, *, purpose: str, name: str | None = None) -> Upload:
         """Say that a file of this size will come."""
         kind = DATASET_TYPES.get(Path(filename).suffix.lower(), "application/octet-stream")
-        form = given(filename=filename, bytes=size, purpose=purpose, mime_type=kind, name=name)
+        form = given(
+            filename=filename, bytes=size, purpose=purpose, mime_type=kind, name=name, part_bytes=part_bytes(size)
+        )
         return await self._client.ask(Upload, "POST", "/v1/uploads", json=form)
 
     async def get(self, upload_id: str) -> Upload:
@@ -148,12 +176,15 @@ class AsyncUploads(AsyncResource):
     async def cancel(self, upload_id: str) -> Upload:
         return await self._client.ask(Upload, "POST", f"/v1/uploads/{upload_id}/cancel")
 
-    async def _part(self, upload_id: str, file: Path, *, offset: int, size: int, progress: Progress) -> Document:
+    async def _part(
+        self, upload_id: str, number: int, file: Path, *, offset: int, length: int, progress: Progress
+    ) -> Document:
+        """By its number: sent again, it is the same part."""
         total = file.stat().st_size
 
         def body(files: ExitStack) -> Document:
-            opened = files.enter_context(file.open("rb"))
-            return {"files": {"data": ("part", Slice(opened, offset, size, total, progress))}}
+            piece = Slice(files.enter_context(file.open("rb")), offset, length, total, progress)
+            return {"data": {"part_number": str(number)}, "files": {"data": ("part", piece)}}
 
         return await self._client.upload(
             dict[str, Any], f"/v1/uploads/{upload_id}/parts", body, timeout_seconds=PART_SECONDS
