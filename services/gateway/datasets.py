@@ -22,10 +22,13 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Rows:
-    """Rows of any kind of file, one after the other; `write` gets those that a conversion made, as JSON Lines."""
+    """Rows of any kind of file, one after the other; `write` gets those that a conversion made, as JSON Lines.
 
-    def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
+    `most_bytes`: of what is kept in all, for files that are smaller than what they hold."""
+
+    def __init__(self, write: Callable[[bytes], object] | None = None, most_bytes: int | None = None) -> None:
         self._write = write
+        self._most_bytes = most_bytes
         self._sha256 = hashlib.sha256()
         self._bytes = 0
         self._report = Report()
@@ -54,6 +57,8 @@ class Rows:
         """These bytes are the dataset's next ones."""
         self._sha256.update(data)
         self._bytes += len(data)
+        if self._most_bytes is not None and self._bytes > self._most_bytes:
+            raise RejectedError(0, "", f"unpacks to more than {self._most_bytes} bytes: it looks like a bomb")
         if self._write is not None:
             self._write(data)
 

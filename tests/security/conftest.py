@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx2
 import pytest_asyncio
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from services.gateway.api.world import World
+from services.gateway.app import build_app
+from services.gateway.hub import Hub
 from services.monitor import api as monitor_api
 from services.monitor import handlers as monitor_handlers
 from services.monitor.ingest import Ingest
@@ -19,6 +24,14 @@ from tests.gateway.conftest import House, house, running, serving, settings
 from tests.security.estate import Estate, build_estate, tenant_of
 
 __all__ = ["house", "running", "settings"]
+
+
+def standing(house: House, **changed: Any) -> FastAPI:
+    """The application once more, on the same database, with other settings."""
+    world = house.world
+    settings = world.settings.model_copy(update=changed)
+    fresh = World(world.database, world.objects, settings, world.catalogue, Hub(), httpx2.AsyncClient())
+    return build_app(fresh)
 
 
 def inference_of(tenant_id: str) -> FastAPI:

@@ -13,23 +13,19 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
-from services.gateway.api.world import World
-from services.gateway.app import build_app
 from services.gateway.settings import Settings
 from sskai.contract import new_id
 from tests.gateway.conftest import ADMIN_KEY, House
+from tests.security.conftest import standing
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 STACK = ("Traceback", 'File "/', ".py", "services.gateway", "sqlalchemy", "psycopg", "starlette", "site-packages")
 
 
-def standing(house: House, **changed: Any) -> httpx2.AsyncClient:
-    """The application once more with other settings, without a socket. Bugs are answered, not raised."""
-    world = house.world
-    settings = world.settings.model_copy(update=changed)
-    fresh = World(world.database, world.objects, settings, world.catalogue, world.hub, world.http)
-    app = build_app(fresh)
+def client_of(house: House, **changed: Any) -> httpx2.AsyncClient:
+    """Of the application with other settings, without a socket. Bugs are answered, not raised."""
+    app = standing(house, **changed)
     broken = APIRouter()
 
     @broken.get("/v1/broken")
@@ -48,7 +44,7 @@ def standing(house: House, **changed: Any) -> httpx2.AsyncClient:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def plain(house: House) -> AsyncIterator[httpx2.AsyncClient]:
-    async with standing(house) as client:
+    async with client_of(house) as client:
         yield client
 
 
@@ -125,7 +121,7 @@ async def test_pages_of_elsewhere_may_read_nothing_unless_a_setting_names_them(
         await plain.get("/v1/broken", headers=elsewhere),
     ):
         assert not [name for name in answer.headers if name.startswith("access-control")]
-    async with standing(house, allowed_origins="https://app.example, http://localhost:5173") as open_to:
+    async with client_of(house, allowed_origins="https://app.example, http://localhost:5173") as open_to:
         named = {"Origin": "https://app.example"}
         answer = await open_to.get("/v1/jobs", headers=named)
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
@@ -141,7 +137,7 @@ async def test_pages_of_elsewhere_may_read_nothing_unless_a_setting_names_them(
 async def test_the_documents_can_be_switched_off(house: House, plain: httpx2.AsyncClient) -> None:
     documents = ("/openapi.json", "/asyncapi.yaml", "/docs")
     assert [(await plain.get(path)).status_code for path in documents] == [200, 200, 200]
-    async with standing(house, api_documents=False) as without:
+    async with client_of(house, api_documents=False) as without:
         for path in (*documents, "/redoc"):
             answer = await without.get(path)
             assert (answer.status_code, answer.json()) == (404, (await without.get("/nowhere")).json())
