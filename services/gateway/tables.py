@@ -12,11 +12,11 @@ from sqlalchemy import BigInteger, Identity, Index, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.gateway.account_tables import KeyRow, LinkRow, MemberRow, SessionRow, TenantRow, UserRow
+from services.gateway.account_tables import AuditRow, KeyRow, LinkRow, MemberRow, SessionRow, TenantRow, UserRow
 from services.gateway.base import Base
 from sskai.claims import Claimable
 
-__all__ = ["Base", "KeyRow", "LinkRow", "MemberRow", "SessionRow", "TenantRow", "UserRow"]
+__all__ = ["AuditRow", "Base", "KeyRow", "LinkRow", "MemberRow", "SessionRow", "TenantRow", "UserRow"]
 
 
 class AnswerRow(Base):
