@@ -78,6 +78,8 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/docs/assets/{name}"): PUBLIC,
     # Signing in
     ("GET", "/v1/auth"): PUBLIC,
+    ("GET", "/v1/auth/oidc/start"): PUBLIC,
+    ("GET", "/v1/auth/oidc/callback"): PUBLIC,
     ("POST", "/v1/session"): Access(Scope.PUBLIC, "session.create"),
     ("GET", "/v1/session"): SIGNED_IN,
     ("PATCH", "/v1/session"): _signed_in("session.switch"),
@@ -95,6 +97,9 @@ ACCESS: dict[tuple[str, str], Access] = {
     ("GET", "/v1/keys"): READ,
     ("POST", "/v1/keys"): _admin("key.create"),
     ("DELETE", "/v1/keys/{key_id}"): _admin("key.revoke"),
+    ("GET", "/v1/audit"): ADMIN,
+    ("GET", "/v1/audit/verify"): ADMIN,
+    ("GET", "/v1/limits"): READ,
     # Data and models
     ("GET", "/v1/datasets"): READ,
     ("POST", "/v1/datasets"): _write("dataset.upload"),

@@ -66,6 +66,11 @@ class Admission:
         """How many requests of the key would be let in at once."""
         return self._key(key_id, limits, now).tokens
 
+    def under_way_of(self, key_id: str) -> int:
+        """How many requests of a key have come and not been answered."""
+        key = self._keys.get(key_id)
+        return key.concurrent if key else 0
+
     def _key(self, key_id: str, limits: Limits, now: float) -> _Key:
         key = self._keys.get(key_id)
         if key is None:

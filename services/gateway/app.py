@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.gateway import access
 from services.gateway.api import (
+    audit,
     budgets,
     chat,
     costs,
@@ -35,10 +36,12 @@ from services.gateway.api import (
     members,
     models,
     objectives,
+    oidc,
     openai_errors,
     overview,
     plans,
     playground,
+    quotas,
     receipts,
     replays,
     retraining,
@@ -54,9 +57,11 @@ from services.gateway.api.auth import authenticate
 from services.gateway.api.headers import SecureHeaders, allow_origins
 from services.gateway.api.limits import BodyLimit
 from services.gateway.api.world import PROBLEM_RESPONSES, World
+from services.gateway.asking import Requests
 from services.gateway.console import Console
 from services.gateway.hub import listening
 from services.gateway.keys import Keys
+from services.gateway.oidc import Client, Provider
 from services.gateway.uploads import USUAL_PART_BYTES
 from sskai.http import Problem, install_problem_handlers, problem_response
 
@@ -65,7 +70,7 @@ MAX_PART_BODY_BYTES = USUAL_PART_BYTES + 64 * 1024
 RESOURCES = (
     overview, datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground,
     receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, session, tenants,
-    members, logs, files, uploads, fine_tuning, upload_parts,
+    members, logs, files, uploads, fine_tuning, upload_parts, oidc, audit, quotas,
 )  # fmt: skip
 
 
@@ -74,6 +79,7 @@ def build_app(world: World) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        world.database.around = (await Requests.of(world.database)).around
         await ensure_admin_key(world)
         async with world.http, aclosing(world.onward), listening(world.hub, world.database.url):
             yield
@@ -90,6 +96,7 @@ def build_app(world: World) -> FastAPI:
         openapi_url="/openapi.json" if settings.api_documents else None,
     )
     app.state.world = world
+    world.provider = provider_of(world)
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     install_problem_handlers(app, openai_errors.shaped)
     app.exception_handler(PoolTimeoutError)(_database_is_busy)
@@ -152,3 +159,13 @@ async def ensure_admin_key(world: World) -> None:
         async with world.database.transaction() as session:
             await Keys(session).ensure_admin(key, world.now())
         world.known_keys.forget()
+
+
+def provider_of(world: World) -> Provider | None:
+    """The identity provider of the settings, if one is named."""
+    settings = world.settings
+    if not settings.oidc_issuer:
+        return None
+    client_id, secret = settings.oidc_client_id, settings.oidc_client_secret.get_secret_value()
+    client = Client(settings.oidc_issuer, client_id, secret, settings.oidc_audience or client_id)
+    return Provider(client, world.http)

@@ -12,11 +12,11 @@ from sqlalchemy import BigInteger, Identity, Index, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.gateway.account_tables import KeyRow, LinkRow, MemberRow, SessionRow, TenantRow, UserRow
+from services.gateway.account_tables import AuditRow, KeyRow, LinkRow, MemberRow, SessionRow, TenantRow, UserRow
 from services.gateway.base import Base
 from sskai.claims import Claimable
 
-__all__ = ["Base", "KeyRow", "LinkRow", "MemberRow", "SessionRow", "TenantRow", "UserRow"]
+__all__ = ["AuditRow", "Base", "KeyRow", "LinkRow", "MemberRow", "SessionRow", "TenantRow", "UserRow"]
 
 # In words, as the index has it: the planner uses it for no other way to say the same.
 ACTIVE_JOBS = "state NOT IN ('succeeded', 'failed', 'cancelled')"

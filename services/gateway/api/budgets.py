@@ -80,7 +80,7 @@ async def list_budgets(here: Here, caller: Caller) -> dict[str, Any]:
     """The tenant's budgets, with what is spent, reserved and left in the period now (null: the monitor is away)."""
     async with here.database.transaction() as session:
         rows = await Budgets(session).of_tenant(caller.tenant_id)
-    data = await with_accounts(here, caller, rows)
+    data = await withaccounts(here, caller, rows)
     return {"object": "list", "data": data, "has_more": False, "next": None}
 
 
@@ -91,7 +91,7 @@ async def get_budget(budget_id: Id, here: Here, caller: Caller, conditions: Cond
         row = await Budgets(session).get(caller.tenant_id, budget_id)
     if row is None:
         raise not_found("budget", budget_id)
-    document = shown(row, (await _accounts(here, caller)).get(budget_id))
+    document = shown(row, (await accounts(here, caller)).get(budget_id))
     return tagged(document, conditions, state=shown(row, None))
 
 
@@ -107,10 +107,10 @@ async def delete_budget(budget_id: Id, here: Here, caller: Caller, if_match: IfM
         await tell(session, budgets.removed(caller.tenant_id, budget_id, here.now()))
 
 
-async def with_accounts(here: World, caller: Principal, rows: Sequence[BudgetRow]) -> list[dict[str, Any]]:
+async def withaccounts(here: World, caller: Principal, rows: Sequence[BudgetRow]) -> list[dict[str, Any]]:
     """Budgets as they are shown, with their accounts as far as the monitor tells them."""
-    accounts = await _accounts(here, caller) if rows else {}
-    return [shown(row, accounts.get(row.budget_id)) for row in rows]
+    known = await accounts(here, caller) if rows else {}
+    return [shown(row, known.get(row.budget_id)) for row in rows]
 
 
 def shown(row: BudgetRow, account: dict[str, Any] | None) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _account(account: dict[str, Any] | None) -> dict[str, Any]:
     return {**exact, **in_usd, "period_name": account["period_name"] if account else None}
 
 
-async def _accounts(here: World, caller: Principal) -> dict[str, dict[str, Any]]:
+async def accounts(here: World, caller: Principal) -> dict[str, dict[str, Any]]:
     """By budget; none while the monitor is away: what was set can still be read."""
     try:
         answer = await monitor.ask(here, caller, "/v1/budgets", {})

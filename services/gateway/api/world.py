@@ -20,6 +20,7 @@ from services.gateway.feeds import Feeds
 from services.gateway.hub import Hub
 from services.gateway.jobfile import JobFileError
 from services.gateway.keys import KnownKeys
+from services.gateway.oidc import Provider
 from services.gateway.onward import Onward
 from services.gateway.paging import Paging
 from services.gateway.settings import Settings
@@ -66,6 +67,7 @@ class World:
     targets: Targets = field(default_factory=Targets)
     known_keys: KnownKeys = field(default_factory=KnownKeys)
     attempts: Attempts = field(default_factory=Attempts)
+    provider: Provider | None = None  # None: nobody signs in but with a key
     waiting_for_inference: int = 0
     feeds: Feeds = field(init=False)
 
