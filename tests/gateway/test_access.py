@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 
 from services.gateway import access, app
 from services.gateway.access import ACCESS, SCOPES_OF, Role, Scope
+from services.gateway.api import docs
 from services.gateway.attempts import Attempts
 from services.gateway.tables import KeyRow, SessionRow
 from sskai.testing import wait_for
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROUTES = sorted(
     (method, route.path)
-    for resource in app.RESOURCES
+    for resource in (*app.RESOURCES, docs)
     for route in resource.router.routes
     if isinstance(route, APIRoute)
     for method in route.methods

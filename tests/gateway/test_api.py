@@ -456,6 +456,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         "/v1/jobs/{job_id}/cancel": job["id"],
         "/v1/jobs/{job_id}/trace": job["id"],
         "/v1/jobs/{job_id}/timeline": job["id"],
+        "/v1/jobs/{job_id}/logs": job["id"],
         "/v1/plans/{plan_id}": plan["id"],
         "/v1/plans/{plan_id}/replay": plan["id"],
         "/v1/plans/{plan_id}/replays/{replay_id}": plan["id"],

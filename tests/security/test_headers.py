@@ -140,7 +140,7 @@ async def test_the_documents_can_be_switched_off(house: House, plain: httpx2.Asy
     async with client_of(house, api_documents=False) as without:
         for path in (*documents, "/redoc"):
             answer = await without.get(path)
-            assert (answer.status_code, answer.json()) == (404, (await without.get("/nowhere")).json())
+            assert (answer.status_code, answer.json()) == (404, (await without.get("/v1/nowhere")).json())
         assert (await without.get("/v1/jobs")).status_code == 200
 
 

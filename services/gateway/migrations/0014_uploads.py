@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from services.gateway.rowsecurity import isolate
+
 revision = "0014"
 down_revision = "0013"
 branch_labels = None
@@ -76,6 +78,9 @@ def upgrade() -> None:
         *claimable(),
         schema=SCHEMA,
     )
+    isolate(op, "uploads", "upload_id")
+    isolate(op, "fine_tunes", "job_id")
+    isolate(op, "purges", "key")
 
 
 def downgrade() -> None:
