@@ -23,7 +23,7 @@ from tests.gateway.test_uploads import LINES
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 T = TypeVar("T")
-PREFERENCES = [
+PREFERENCES: list[dict[str, Any]] = [
     {
         "input": {"messages": [{"role": "user", "content": f"{number}?"}]},
         "preferred_output": [{"role": "assistant", "content": "yes"}],
@@ -110,7 +110,7 @@ async def test_a_large_file_comes_in_parts(ask: Asking, tmp_path: Path) -> None:
 
 async def ended(house: House, job_id: str, *, publish: bool = True, version: int = 1) -> events.JobSubmitted:
     """The job runs, saves a checkpoint and succeeds."""
-    submitted = next(one for one in await house.told(events.JobSubmitted) if one.job_id == job_id)
+    submitted: events.JobSubmitted = next(one for one in await house.told(events.JobSubmitted) if one.job_id == job_id)
     ids = {"job_id": job_id, "tenant_id": submitted.tenant_id, "attempt": 1}
     at = timestamp(house.world.now())
     machine = events.Placement(instance_type="g5.xlarge")
@@ -189,7 +189,8 @@ async def test_a_fine_tune_from_the_file_to_the_models_name(house: House, ask: A
     told = await ask(lambda openai: list(openai.fine_tuning.jobs.list_events(job.id, limit=2)))
     assert [one.type for one in told].count("metrics") == 3
     newest_metrics = next(one for one in told if one.type == "metrics")
-    assert newest_metrics.data["step"] == 3
+    data: Any = newest_metrics.data
+    assert data["step"] == 3
     assert newest_metrics.message == "Step 3 of 3, training loss 1.1667"
     assert told[-1].message == "The job was created, and its file is valid"
     assert {one.level for one in told} == {"info"}
