@@ -229,7 +229,12 @@ def test_a_bug_is_a_line_and_not_a_stack(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_the_console_is_opened_by_a_link_or_its_address_is_printed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(login.webbrowser, "open", lambda url: bool(opened.append(url)) or True)
+
+    def open_browser(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr(login.webbrowser, "open", open_browser)
     link = {"url": "http://gateway/signin#link=abc", "expires_at": "2026-11-29T22:05:00Z"}
 
     def answer(request: httpx2.Request) -> httpx2.Response:
