@@ -23,7 +23,7 @@ from sskai.client import Client, Document
 from sskai.client.documents import Endpoint, Job
 from sskai.client.wire import Progress as Told
 from sskai.client.wire import nothing_sent
-from sskai.profiles import find
+from sskai.profiles import Address, find
 
 T = TypeVar("T")
 
@@ -47,11 +47,15 @@ class Chosen:
 chosen = Chosen()
 
 
+def address() -> Address:
+    """Which gateway is meant."""
+    # Only an option beats the environment's address; the variable names what is used where there is none.
+    return find(chosen.profile if chosen.profile != os.environ.get("SSKAI_PROFILE") else None)
+
+
 def connect() -> Client:
     """The gateway's client."""
-    # Only an option beats the environment's address; the variable names what is used where there is none.
-    named = chosen.profile if chosen.profile != os.environ.get("SSKAI_PROFILE") else None
-    found = find(named)
+    found = address()
     return Client(found.url, found.key, retry_seconds=RETRY_SECONDS)
 
 

@@ -16,7 +16,7 @@ NAMES = 50
 def _offered(path: str, names: Callable[[dict[str, Any]], list[tuple[str, str]]]) -> Callable[[str], list[Any]]:
     def complete(incomplete: str) -> list[tuple[str, str]]:
         try:
-            found = stored.find(common.chosen.profile)
+            found = common.address()
             with Client(found.url, found.key, retry_seconds=0) as client:
                 page = client.request("GET", path, params={"limit": NAMES}, timeout=SECONDS)
             offered = [each for item in page["data"] for each in names(item)]

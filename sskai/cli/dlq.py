@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sskai.cli import common
+from sskai.cli.common import AsJson
 from sskai.local.paths import home_folder
 from sskai.local.state import read_state
 
@@ -36,11 +37,14 @@ def list_letters(
 
 
 @app.command("redrive")
-def redrive_letters(topic: str, limit: Annotated[int, typer.Option(min=1, max=1000)] = 100) -> None:
+def redrive_letters(
+    topic: str, limit: Annotated[int, typer.Option(min=1, max=1000)] = 100, as_json: AsJson = False
+) -> None:
     """Publish the dead letters of TOPIC to it again; what was handled once changes nothing."""
     from sskai import bus
 
-    print(f"{asyncio.run(bus.redrive(_bootstrap(), topic, limit=limit))} records published to {topic} again")
+    count = asyncio.run(bus.redrive(_bootstrap(), topic, limit=limit))
+    common.done(f"{count} records published to {topic} again", as_json, topic=topic, published=count)
 
 
 def _bootstrap() -> str:

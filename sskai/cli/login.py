@@ -65,7 +65,7 @@ def logout(
 def whoami(as_json: AsJson = False) -> None:
     """Which gateway is spoken to, and what the key may do there."""
     with common.connect() as client:
-        found = profiles.find(common.chosen.profile)
+        found = common.address()
         me = _session(client)
     if as_json:
         common.print_json({"url": client.base_url, "source": found.source, "session": me})

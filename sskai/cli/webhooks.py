@@ -72,16 +72,18 @@ def replay(
     webhook_id: Webhook,
     delivery: Annotated[str | None, typer.Option(help="This delivery alone.")] = None,
     after: Annotated[str | None, typer.Option(help="All after this position or time.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send again what was not taken."""
     if (delivery is None) == (after is None):
         raise common.fail("Say --delivery ID, or --after POSITION (or a time).", 2)
     with common.connect() as client:
         if delivery is not None:
-            common.print_json(client.webhooks.replay_delivery(webhook_id, delivery))
+            common.show_one(client.webhooks.replay_delivery(webhook_id, delivery), as_json)
         else:
             since = after or ""
-            common.print_json(client.webhooks.replay(webhook_id, after=int(since) if since.isdecimal() else since))
+            told = client.webhooks.replay(webhook_id, after=int(since) if since.isdecimal() else since)
+            common.show_one(told, as_json)
 
 
 @app.command("secret")

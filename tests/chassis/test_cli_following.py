@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
 import httpx2
 import pytest
+import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -228,7 +229,12 @@ def test_a_bug_is_a_line_and_not_a_stack(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_the_console_is_opened_by_a_link_or_its_address_is_printed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(login.webbrowser, "open", lambda url: bool(opened.append(url)) or True)
+
+    def open_browser(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr(login.webbrowser, "open", open_browser)
     link = {"url": "http://gateway/signin#link=abc", "expires_at": "2026-11-29T22:05:00Z"}
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -239,6 +245,27 @@ def test_the_console_is_opened_by_a_link_or_its_address_is_printed(run: Run, mon
     assert opened == [link["url"]]
     assert run(answer, "console", "--print").stdout == f"{link['url']}\n"
     assert json.loads(run(answer, "console", "--json").stdout) == link
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def test_every_command_has_help_and_json() -> None:
+    found = dict(commands(typer.main.get_command(cli.app)))
+    assert len(found) > 60
+    assert all(command.help for command in found.values())
+    without = {
+        name
+        for name, command in found.items()
+        if not any("--json" in getattr(parameter, "opts", ()) for parameter in command.params)
+    }
+    # A log's lines are what they are, and the lab is a program of its own.
+    assert without == {"logs", "lab"}
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,7 @@ import httpx2
 import pytest
 from moto import mock_aws
 
-from services.scheduler import api
+from services.scheduler import api, keptlogs
 from services.scheduler.settings import Settings
 from sskai.cluster import ClusterUnavailableError, Line, LogPage, NoLogError, kubernetes_logs
 from sskai.cluster.choosing import NoCluster
@@ -22,12 +23,14 @@ from sskai.database import Database
 from sskai.local.cloud.api import create_app
 from sskai.local.cloud.cloud import Cloud
 from sskai.local.cloud.market import Market
+from sskai.objects import Objects
 from sskai.testing import wait_for
 from tests.scheduler.cluster_contract import POD
 from tests.scheduler.ec2_double import Ec2Double, error
 from tests.scheduler.kubernetes_api import KubernetesApi
 from tests.scheduler.stage import Stage
 from tests.scheduler.test_ec2_cluster import TOLD
+from tests.scheduler.test_last_words import FINISHED
 
 SERVICE = "scheduler"
 WAITS = """
@@ -163,8 +166,8 @@ async def test_a_machine_of_ec2_tells_its_console(ec2: Ec2Double) -> None:
 class Asked:
     """The gateway, asking."""
 
-    def __init__(self, stage: Stage) -> None:
-        app = api.build(stage.database, stage.cluster, "internal")
+    def __init__(self, stage: Stage, objects: Objects | None = None) -> None:
+        app = api.build(stage.database, stage.cluster, "internal", objects)
         self._http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://scheduler")
 
     async def __call__(self, tenant: str = "tenant_a", token: str = "internal", **params: object) -> httpx2.Response:
@@ -204,3 +207,53 @@ async def test_only_the_gateway_may_ask_and_only_for_the_jobs_tenant(database: D
 async def test_no_cluster_has_no_log() -> None:
     with pytest.raises(NoLogError):
         await NoCluster().log("m-1", tail=1)
+
+
+# What is kept of a pod that is deleted.
+
+
+async def test_a_log_outlives_its_pod(database: Database, objects: Objects) -> None:
+    stage = Stage(database)
+    stage.world.objects = objects
+    ask = Asked(stage, objects)
+    machine = await stage.run_first_attempt()
+    stage.cluster.prints[machine] = ["a", "b", "c"]
+    begun = (await ask(tail=2)).json()
+    await stage.tell(FINISHED)
+    stage.cluster.exit(machine, 0)
+    await stage.turn(seconds=5)
+    assert stage.cluster.deletes, "its pod is deleted"
+    del stage.cluster.prints[machine]
+    told = (await ask(tail=2)).json()
+    assert [line["text"] for line in told["lines"]] == ["b", "c"]
+    assert (told["truncated"], told["ended"], told["job_ended"], told["missing"]) == (True, True, True, "")
+    for position in (begun["after"], told["after"]):
+        rest = (await ask(tail=2, after=position)).json()
+        assert (rest["lines"], rest["missing"]) == ([], ""), "who has read it comes to its end"
+
+
+async def test_a_log_that_cannot_be_kept_holds_nothing_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(database)
+    stage.world.objects = Objects("http://127.0.0.1:9", "sskai", "key", "secret")
+    monkeypatch.setattr(keptlogs, "KEEP_SECONDS", 0.05)
+    machine = await stage.run_first_attempt()
+    stage.cluster.prints[machine] = ["a"]
+    await stage.tell(FINISHED)
+    stage.cluster.exit(machine, 0)
+    await stage.turn(seconds=5)
+    assert stage.cluster.deletes
+
+
+def test_the_last_lines_are_kept_and_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = LogPage((Line("first"), Line("last", "2026-11-29T22:00:00Z")), "1")
+    whole = keptlogs.written(page).splitlines()
+    assert [json.loads(line) for line in whole] == [
+        {"truncated": False},
+        {"text": "first"},
+        {"text": "last", "at": "2026-11-29T22:00:00Z"},
+    ]
+    monkeypatch.setattr(keptlogs, "KEPT_BYTES", 60)
+    assert [json.loads(line) for line in keptlogs.written(page).splitlines()] == [
+        {"truncated": True},
+        {"text": "last", "at": "2026-11-29T22:00:00Z"},
+    ]
