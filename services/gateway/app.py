@@ -7,9 +7,11 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.gateway.api import (
@@ -46,6 +48,9 @@ from services.gateway.api.world import PROBLEM_RESPONSES, World
 from services.gateway.hub import listening
 from services.gateway.keys import Keys
 from sskai.http import Problem, install_problem_handlers, problem_response
+from sskai.objects import ObjectsUnavailableError
+
+log = structlog.get_logger()
 
 RESOURCES = (
     datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground, receipts,
@@ -75,6 +80,8 @@ def build_app(world: World) -> FastAPI:
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     install_problem_handlers(app)
     app.exception_handler(PoolTimeoutError)(_database_is_busy)
+    for away in (OperationalError, InterfaceError, ObjectsUnavailableError):
+        app.exception_handler(away)(_part_is_away)
     for resource in RESOURCES:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
     if settings.api_documents:
@@ -103,6 +110,14 @@ async def _database_is_busy(request: Request, _error: Exception) -> JSONResponse
     detail = "Too many requests wait for the database: try again in a few seconds"
     shape = openai_errors.extensions(request.url.path, detail, "overloaded")
     return problem_response(Problem(503, "Too busy", detail, headers={"Retry-After": "5"}, **shape))
+
+
+async def _part_is_away(request: Request, error: Exception) -> JSONResponse:
+    """No bug of ours, and nothing was done: whoever asks again may be lucky."""
+    log.warning("a part is away", path=request.url.path, error=repr(error)[:500])
+    detail = "The database or the object store does not answer: try again in a few seconds"
+    shape = openai_errors.extensions(request.url.path, detail, "unavailable")
+    return problem_response(Problem(503, "A part is away", detail, headers={"Retry-After": "5"}, **shape))
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
