@@ -7,10 +7,12 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.gateway import access
@@ -64,6 +66,9 @@ from services.gateway.keys import Keys
 from services.gateway.oidc import Client, Provider
 from services.gateway.uploads import USUAL_PART_BYTES
 from sskai.http import Problem, install_problem_handlers, problem_response
+from sskai.objects import ObjectsUnavailableError
+
+log = structlog.get_logger()
 
 # A part of OpenAI's usual size, and the form around it.
 MAX_PART_BODY_BYTES = USUAL_PART_BYTES + 64 * 1024
@@ -100,6 +105,8 @@ def build_app(world: World) -> FastAPI:
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     install_problem_handlers(app, openai_errors.shaped)
     app.exception_handler(PoolTimeoutError)(_database_is_busy)
+    for away in (OperationalError, InterfaceError, ObjectsUnavailableError):
+        app.exception_handler(away)(_part_is_away)
     resources = (*RESOURCES, docs) if settings.api_documents else RESOURCES
     for resource in resources:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
@@ -137,6 +144,14 @@ async def _database_is_busy(request: Request, _error: Exception) -> JSONResponse
     detail = "Too many requests wait for the database: try again in a few seconds"
     shape = openai_errors.extensions(request.url.path, detail, "overloaded")
     return problem_response(Problem(503, "Too busy", detail, headers={"Retry-After": "5"}, **shape))
+
+
+async def _part_is_away(request: Request, error: Exception) -> JSONResponse:
+    """No bug of ours, and nothing was done: whoever asks again may be lucky."""
+    log.warning("a part is away", path=request.url.path, error=repr(error)[:500])
+    detail = "The database or the object store does not answer: try again in a few seconds"
+    shape = openai_errors.extensions(request.url.path, detail, "unavailable")
+    return problem_response(Problem(503, "A part is away", detail, headers={"Retry-After": "5"}, **shape))
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -14,6 +14,9 @@ POLICY_OF_PAGES = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+# Swagger UI is begun by a script that stands in its page, and shows nothing of anybody's.
+POLICY_OF_DOCUMENTS = POLICY_OF_PAGES + "; script-src 'self' 'unsafe-inline'"
+DOCUMENTS = ("/docs", "/redoc")
 API = ("/v1/", "/v2/")
 TAKEN = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID")
 EXPOSED = ("Location", "ETag", "Retry-After", "Idempotency-Replayed", "Content-Disposition", "X-Request-Id")
@@ -60,11 +63,13 @@ def allow_origins(app: ASGIApp, origins: list[str]) -> ASGIApp:
 
 
 def _add(headers: MutableHeaders, scope: Scope) -> None:
-    is_page = headers.get("content-type", "").startswith("text/html")
+    policy = POLICY_OF_DATA
+    if headers.get("content-type", "").startswith("text/html"):
+        policy = POLICY_OF_DOCUMENTS if scope["path"] in DOCUMENTS else POLICY_OF_PAGES
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["X-Frame-Options"] = "DENY"
-    headers.setdefault("Content-Security-Policy", POLICY_OF_PAGES if is_page else POLICY_OF_DATA)
+    headers.setdefault("Content-Security-Policy", policy)
     if scope["path"].startswith(API):
         # A document with an ETag may be kept by its reader, who has to ask whether it still holds.
         headers.setdefault("Cache-Control", "private, no-cache" if "etag" in headers else "no-store")
