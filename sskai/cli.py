@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import webbrowser
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -140,6 +141,19 @@ def up(
     """Start the embedded stack on this machine."""
     state = stack.up(services=not infrastructure_only)
     out.print(f"SSKAI is up: {state.gateway_url}\nAPI key: {state.admin_key}")
+    if not infrastructure_only:
+        link = Client(state.gateway_url, state.admin_key, retry_seconds=15).sign_in_link()
+        out.print(f"Console, signed in once within five minutes: {link['url']}", soft_wrap=True)
+
+
+@app.command("console")
+def open_console(
+    print_only: Annotated[bool, typer.Option("--print", help="Print the link, open nothing.")] = False,
+) -> None:
+    """Open the web console, signed in. The link works once, for five minutes."""
+    url = connect().sign_in_link()["url"]
+    if print_only or not webbrowser.open(url):
+        print(url)
 
 
 @app.command()

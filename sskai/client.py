@@ -114,6 +114,10 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
+    def sign_in_link(self) -> Document:
+        """`url` signs a browser in once, as this client's key, until `expires_at`."""
+        return self.request("POST", "/v1/session/links")
+
     def request(self, method: str, path: str, **options: Any) -> Document:
         """One request, tried again while it is not the request's fault. Raises SskaiError."""
         answer = self._retrying(lambda: self._http.request(method, path, **_with_key(method, options)))
