@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, func, select
 
+from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
 from services.gateway.tables import AnswerRow, CutRow, EventRow, PlanRow, PurgeRow, ReplayRow, UploadRow
 from services.gateway.timelines import Timelines
@@ -55,6 +56,7 @@ async def forget(database: Database, settings: Settings) -> int:
         )
         kept_for = timedelta(days=settings.webhook_retention_days)
         forgotten += await Webhooks(session).forget(now, kept_for, ROWS_AT_ONCE)
+        await Sessions(session).forget(now)
         forgotten += await Timelines(session).forget(oldest_market, settings.max_prices, ROWS_AT_ONCE)
     return forgotten
 

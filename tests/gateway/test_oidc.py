@@ -115,9 +115,9 @@ async def test_a_person_in_two_projects_chooses(office: House, acme: IdentityPro
 async def test_who_is_not_invited_stays_outside(
     office: House, acme: IdentityProvider, verified: bool, problem: str
 ) -> None:
-    acme.be("eve", verified=verified)
+    acme.be("mallory", verified=verified)
     if not verified:  # the address of somebody who is invited, said by anybody
-        await office.ann.post("/v1/members", json={"email": "eve@acme.com", "role": "admin"})
+        await office.ann.post("/v1/members", json={"email": "mallory@acme.com", "role": "admin"})
     async with browser(office) as client:
         assert await sign_in(client) == f"/signin?problem={problem}"
         assert "sskai_session" not in client.cookies
