@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -45,6 +46,16 @@ def up(
         print(f"Console, signed in (once, for a few minutes; `sskai console` makes another): {link}")
 
 
+def _have_a_model(say: Callable[[str], None]) -> None:
+    """Without it nothing can be trained before a model was uploaded."""
+    if not weights.is_here():
+        say(f"{weights.NAME}: fetching (98 MB, once)")
+    try:
+        weights.fetch()
+    except weights.WeightsError as error:
+        say(f"{weights.NAME} could not be had, and the rest works without it: {error}")
+
+
 def _sign_in(state: StackState) -> str:
     """An address that signs a browser in; empty of a gateway that has none."""
     try:
@@ -56,7 +67,7 @@ def _sign_in(state: StackState) -> str:
 
 def down(purge: Annotated[bool, typer.Option(help="Delete all data, too.")] = False, as_json: AsJson = False) -> None:
     """Stop the embedded stack and its pods."""
-    from sskai.local import stack
+    from sskai.local import stack, weights
 
     stack.down(purge=purge, say=common.err.print if as_json else print)
     if as_json:
@@ -65,7 +76,7 @@ def down(purge: Annotated[bool, typer.Option(help="Delete all data, too.")] = Fa
 
 def status(as_json: AsJson = False) -> None:
     """What runs."""
-    from sskai.local import stack
+    from sskai.local import stack, weights
 
     parts = stack.status()
     if not parts:
@@ -92,7 +103,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000)] = 100,
 ) -> None:
     """The log of one part of the embedded stack. A job's: `sskai jobs logs`."""
-    from sskai.local import stack
+    from sskai.local import stack, weights
 
     for line in stack.logs(part, follow=follow, lines=lines):
         print(line, flush=follow)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from sskai import cli
 from sskai.cli import common, follow, login, program, stack_commands
 from sskai.client import Client, Event, patience
-from sskai.local import stack
+from sskai.local import stack, weights
 from sskai.local.state import StackState
 
 NOW = datetime(2026, 11, 29, 22, 0, tzinfo=UTC)
@@ -272,6 +272,7 @@ def test_every_command_has_help_and_json() -> None:
 def test_up_says_how_to_sign_in(run: Run, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
     environment = {"SSKAI_GATEWAY_URL": "http://gateway", "SSKAI_ADMIN_KEY": "sskai_first"}
     monkeypatch.setattr(stack, "up", lambda **_: StackState("running", None, environment))
+    monkeypatch.setattr(weights, "fetch", lambda: None)
 
     def answer(_request: httpx2.Request) -> httpx2.Response:
         if known:
