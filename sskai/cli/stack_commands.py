@@ -48,6 +48,8 @@ def up(
 
 def _have_a_model(say: Callable[[str], None]) -> None:
     """Without it nothing can be trained before a model was uploaded."""
+    from sskai.local import weights
+
     if not weights.is_here():
         say(f"{weights.NAME}: fetching (98 MB, once)")
     try:
@@ -67,7 +69,7 @@ def _sign_in(state: StackState) -> str:
 
 def down(purge: Annotated[bool, typer.Option(help="Delete all data, too.")] = False, as_json: AsJson = False) -> None:
     """Stop the embedded stack and its pods."""
-    from sskai.local import stack, weights
+    from sskai.local import stack
 
     stack.down(purge=purge, say=common.err.print if as_json else print)
     if as_json:
@@ -76,7 +78,7 @@ def down(purge: Annotated[bool, typer.Option(help="Delete all data, too.")] = Fa
 
 def status(as_json: AsJson = False) -> None:
     """What runs."""
-    from sskai.local import stack, weights
+    from sskai.local import stack
 
     parts = stack.status()
     if not parts:
@@ -103,7 +105,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000)] = 100,
 ) -> None:
     """The log of one part of the embedded stack. A job's: `sskai jobs logs`."""
-    from sskai.local import stack, weights
+    from sskai.local import stack
 
     for line in stack.logs(part, follow=follow, lines=lines):
         print(line, flush=follow)
