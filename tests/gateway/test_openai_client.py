@@ -222,6 +222,9 @@ async def test_jobs_are_listed_and_cancelled(house: House, ask: Asking) -> None:
     assert listed == [one.id for one in reversed(jobs)]
     mine = await ask(lambda openai: list(openai.fine_tuning.jobs.list(metadata={"number": "1"})))
     assert [one.id for one in mine] == [jobs[1].id]
+    for odd in ("metadata[a]=%00", "metadata[%00]=a", "metadata[%ED%A0%80]=%ED%A0%80"):
+        assert (await house.ann.get(f"/v1/fine_tuning/jobs?{odd}")).json()["data"] == []
+    assert len((await house.ann.get("/v1/fine_tuning/jobs?metadata=null")).json()["data"]) == 0
     names = {one.spec.name for one in await house.told(events.JobSubmitted)}
     assert len(names) == 3, "without a suffix each has a name of its own"
     asked = await ask(lambda openai: openai.fine_tuning.jobs.cancel(jobs[0].id))

@@ -120,7 +120,7 @@ async def list_datasets(
     caller: Caller,
     paging: Paged,
     name: Name | None = None,
-    format_name: Annotated[str | None, Query(alias="format", max_length=40)] = None,
+    format_name: Annotated[str | None, Query(alias="format", pattern=r"^[a-z-]{1,40}$")] = None,
 ) -> dict[str, Any]:
     """The tenant's datasets, newest first."""
     async with here.database.transaction() as session:

@@ -87,6 +87,8 @@ async def list_jobs(
     """The tenant's fine-tuning jobs, newest first; those with some metadata by `metadata[key]=value`."""
     named = ((_METADATA.fullmatch(key), value) for key, value in request.query_params.items())
     wanted = {match[1]: value for match, value in named if match}
+    if any("\0" in text for one in wanted.items() for text in one):
+        return page([], limit)  # no metadata has such a character
     async with here.database.transaction() as session:
         found = await FineTunes(session).newest(
             caller.tenant_id, after, limit + 1, metadata=wanted, without_metadata=metadata == "null"

@@ -70,7 +70,7 @@ async def list_models(
         library = Library(session)
         last = await library.model(caller.tenant_id, after, here.catalogue) if after is not None else None
         if after is not None and last is None:
-            raise Problem(422, "No such page", f"after: {after!r} is no model: begin again", field="after")
+            raise not_found("model", after)
         if origin != "builtin" and (last is None or last.origin != "builtin"):
             own = await library.models(caller.tenant_id, limit + 1, after=last, name=name, origin=origin)
     everybodys: list[Model] = []

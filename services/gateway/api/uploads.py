@@ -51,7 +51,7 @@ class UploadForm(Form):
     bytes: Annotated[int, Field(ge=1)]
     filename: Annotated[Text, StringConstraints(min_length=1, max_length=255)]
     mime_type: Annotated[Text, StringConstraints(max_length=255)]
-    purpose: Annotated[Text, StringConstraints(max_length=100)]
+    purpose: Annotated[Text, StringConstraints(max_length=100), Field(json_schema_extra={"enum": [files.FINE_TUNE]})]
     expires_after: None = None
     # Ours: the dataset's name (absent: the file's), and how large the parts are that go straight to the object store.
     name: Name | None = None

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, cast
 import httpx2
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, AwareDatetime, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
 
 from services.gateway.admission import Admission, Limits, Targets
 from services.gateway.answers import Answer, KeyReusedError
@@ -124,12 +124,22 @@ After = Annotated[str | None, Query(pattern=ID_PATTERN, description="The last id
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
+def _written_out(value: Any) -> Any:
+    """A number is no time: pydantic would take it for seconds since 1970."""
+    if not (isinstance(value, str) and re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value)):
+        raise ValueError("write a time with its offset, such as 2026-12-01T09:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+
+
 async def _paging(
     after: After = None,
     limit: Limit = 20,
     order: Annotated[Literal["desc", "asc"], Query(description="Newest first, or oldest first")] = "desc",
-    created_after: Annotated[AwareDatetime | None, Query(description="A time with its offset")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="A time with its offset")] = None,
+    created_after: Annotated[Time | None, Query(description="A time with its offset")] = None,
+    created_before: Annotated[Time | None, Query(description="A time with its offset")] = None,
 ) -> Paging:
     return Paging(limit, after, order == "asc", created_after, created_before)
 
