@@ -74,7 +74,9 @@ def read() -> Config:
     """The file's content, empty if there is none. NotConfiguredError if it cannot be understood."""
     try:
         raw = tomllib.loads(config_file().read_text())
-        profiles = {name: {"url": str(one["url"]), "key": str(one["key"])} for name, one in raw["profiles"].items()}
+        profiles = {
+            name: {"url": str(one["url"]), "key": str(one["key"])} for name, one in raw.get("profiles", {}).items()
+        }
         return Config(str(raw.get("default", "")), profiles)
     except FileNotFoundError:
         return Config()

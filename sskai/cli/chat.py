@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +52,8 @@ def chat(  # noqa: PLR0917 (typer gives options by name)
 
 
 def _converse(client: Client, model: str, before: list[dict[str, Any]], options: Document) -> None:
+    with suppress(ImportError):
+        import readline  # noqa: F401 (the line can be edited, and earlier ones come back)
     common.err.print(f"[dim]{HELP}[/dim]", highlight=False)
     messages = [*before]
     while True:

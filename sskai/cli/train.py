@@ -13,6 +13,7 @@ from sskai.cli.common import AsJson
 from sskai.cli.data import name_of
 from sskai.cli.follow import follow
 from sskai.client import Client, Document, SskaiError
+from sskai.client.wire import DATASET_TYPES
 
 DATASET = "dataset://"
 
@@ -64,7 +65,7 @@ def train(  # noqa: PLR0917 (typer gives options by name)
     if (base is None) == (model is None):
         raise common.fail("Say --base, a foundation model (`sskai models list`), or --model, one of your own.", 2)
     file = Path(data) if data and Path(data).is_file() else None
-    if data and file is None and ("/" in data.removeprefix(DATASET).partition("/")[0] or Path(data).suffix):
+    if data and file is None and _names_a_file(data):
         raise common.fail(f"--data {data}: there is no such file, and a dataset is NAME or NAME@VERSION", 2)
     called = name or (name_of(file) if file else _plain(data or model or base or ""))
     hyperparameters = _given(n_epochs=epochs, max_steps=steps, batch_size=batch_size, learning_rate=learning_rate)
@@ -84,7 +85,7 @@ def train(  # noqa: PLR0917 (typer gives options by name)
     if show_file:
         if file:
             job["dataset"] = {"uri": f"{DATASET}{name_of(file)}"}
-        print(yaml.safe_dump(job, sort_keys=False), end="")
+        common.print_json(job) if as_json else print(yaml.safe_dump(job, sort_keys=False), end="")
         return
     with common.connect() as client:
         if file:
@@ -101,6 +102,11 @@ def train(  # noqa: PLR0917 (typer gives options by name)
             common.show(submitted, ["id", "name", "state"], as_json)
         if following:
             raise typer.Exit(follow(client, submitted["id"], as_json=as_json))
+
+
+def _names_a_file(data: str) -> bool:
+    """What is no file here and cannot be meant as a dataset's name."""
+    return not data.startswith(DATASET) and ("/" in data or Path(data).suffix.lower() in DATASET_TYPES)
 
 
 def _uploaded(client: Client, file: Path, as_json: bool) -> str:

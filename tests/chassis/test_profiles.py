@@ -27,6 +27,10 @@ def test_a_profile_is_kept_for_its_owner_alone_and_found_again(config: Path) -> 
     assert profiles.find("acme") == profiles.Address("https://acme.example", 'sskai_"quoted\\', "profile acme")
     profiles.forget("other")
     assert profiles.find().url == "https://acme.example"
+    profiles.forget("acme")
+    assert profiles.read() == profiles.Config()
+    profiles.store("acme", "https://acme.example", "sskai_1")
+    assert profiles.find().source == "profile acme"
 
 
 def test_the_environment_wins_unless_a_profile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
