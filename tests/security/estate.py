@@ -42,8 +42,10 @@ class Estate:
         return f"{scheme}{slashes}{'z' * len(name)}{slash}{number}{at}{version}"
 
 
-KINDS = ("job_", "dataset_", "model_", "endpoint_", "plan_", "replay_", "budget_", "webhook_", "key_", "retrain_")
-KINDS += ("tenant_", "chatcmpl_")
+KINDS = (
+    "job_", "dataset_", "model_", "endpoint_", "plan_", "replay_", "budget_", "webhook_", "key_", "retrain_",
+    "tenant_", "chatcmpl_",
+)  # fmt: skip
 
 
 async def tenant_of(client: httpx2.AsyncClient) -> str:

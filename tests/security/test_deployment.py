@@ -1,4 +1,4 @@
-"""S17 and S19, beside `test_kubernetes_manifests.py` of the scheduler: containers of the compose file, AWS's policies."""
+"""S17 and S19, beside the scheduler's `test_kubernetes_manifests.py`: the compose file's containers, AWS's policies."""
 
 from __future__ import annotations
 

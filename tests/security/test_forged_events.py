@@ -20,7 +20,7 @@ from sskai.bus import Consumer, Incoming, _Worker
 from sskai.database import SERVICES, Database
 from sskai.delivery import handle as deliver
 from sskai.ownership import Owned
-from sskai.testing import handle, incoming
+from sskai.testing import envelope, handle, incoming
 from tests.security import examples
 from tests.security.examples import checksum, of_tenant
 
@@ -65,7 +65,7 @@ async def test_a_forged_event_changes_nothing_and_is_refused(
         before = await checksum(database, besides=FORGER)
         told, reason = list[Any](), ""
         try:
-            told = await handle(handlers, database, store, forged[name])
+            told = await deliver(database, handlers, store, envelope(forged[name]), datetime.now(UTC)) or []
         except contract.ForeignEventError as error:
             refused.add(name)
             reason = str(error)

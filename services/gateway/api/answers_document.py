@@ -103,7 +103,9 @@ def complete(document: Document) -> Document:
         kept.setdefault(name, schema)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _answers(operation["responses"], names.get((ANSWERS.get((method, path)), "validation")), method, path)  # type: ignore[call-overload]
+            shape = ANSWERS.get((method, path))
+            schema = names[shape, "validation"] if shape is not None else None
+            _answers(operation["responses"], schema, method, path)
             if path in PATHS or path.startswith("/v2/"):
                 _as_openai_does(operation["responses"])
     return document
