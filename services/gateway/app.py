@@ -91,7 +91,7 @@ def build_app(world: World) -> FastAPI:
         for resource in RESOURCES
         for route in resource.router.routes
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     )
     settings = world.settings
     app.add_middleware(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter
 from pydantic import StringConstraints
@@ -21,6 +21,8 @@ from sskai.http import Problem
 
 router = APIRouter(prefix="/v1/tenants", tags=["accounts"])
 
+Projects: TypeAlias = list[tuple[TenantRow, Role | None]]  # what the caller is in each
+
 
 class TenantForm(Form):
     name: Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
@@ -32,6 +34,7 @@ async def list_tenants(here: Here, caller: Caller, after: After = None, limit: L
     with crossing_projects():
         async with here.database.transaction() as session:
             people = People(session)
+            found: Projects
             if caller.operator:
                 found = [(tenant, Role.ADMIN) for tenant in await people.tenants(after, limit + 1)]
             else:
@@ -86,6 +89,7 @@ async def _find(here: Here, caller: Principal, tenant_id: str) -> tuple[TenantRo
     with crossing_projects():
         async with here.database.transaction() as session:
             people = People(session)
+            found: Projects
             if caller.operator:
                 tenant = await people.tenant(tenant_id)
                 found = [(tenant, Role.ADMIN)] if tenant else []
@@ -96,7 +100,7 @@ async def _find(here: Here, caller: Principal, tenant_id: str) -> tuple[TenantRo
     return found[0]
 
 
-async def _own(people: People, caller: Principal) -> list[tuple[TenantRow, Role | None]]:
+async def _own(people: People, caller: Principal) -> Projects:
     if caller.actor.kind == "user":
         return [(tenant, Role(member.role)) for tenant, member in await people.memberships(caller.actor.id)]
     own = await people.tenant(caller.tenant_id)
