@@ -9,7 +9,7 @@ from pydantic import StringConstraints
 
 from services.gateway.access import Role, role_of
 from services.gateway.api.auth import Caller
-from services.gateway.api.world import After, Here, Id, Limit, not_found, page
+from services.gateway.api.world import After, Here, Id, Limit, World, not_found, page
 from services.gateway.asking import acting_for, crossing_projects
 from services.gateway.jobfile import Form
 from services.gateway.keys import Principal
@@ -85,7 +85,7 @@ async def rename_tenant(tenant_id: Id, form: TenantForm, here: Here, caller: Cal
     return shown(tenant, role)
 
 
-async def _find(here: Here, caller: Principal, tenant_id: str) -> tuple[TenantRow, Role | None]:
+async def _find(here: World, caller: Principal, tenant_id: str) -> tuple[TenantRow, Role | None]:
     with crossing_projects():
         async with here.database.transaction() as session:
             people = People(session)
