@@ -16,6 +16,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.gateway import access
+from services.gateway.access import Scope
 from services.gateway.api import (
     audit,
     budgets,
@@ -115,7 +116,7 @@ def build_app(world: World) -> FastAPI:
         for resource in resources
         for route in resource.router.routes
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     )
     app.router.default = Console(settings.console_dir, app.router.default, world.objects.access.url)
     app.add_middleware(
@@ -155,12 +156,17 @@ async def _part_is_away(request: Request, error: Exception) -> JSONResponse:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The document, valid as 3.1: FastAPI describes a stream's items by a word that only 3.2 knows."""
+    """The document, valid as 3.1: FastAPI describes a stream's items by a word that only 3.2 knows.
+
+    What is public names no credentials, though it goes through `authenticate` as well.
+    """
     if app.openapi_schema:
         return app.openapi_schema
     document = FastAPI.openapi(app)
-    for operations in document["paths"].values():
-        for operation in operations.values():
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if access.ACCESS[method.upper(), path].scope is Scope.PUBLIC:
+                operation.pop("security", None)
             for response in operation["responses"].values():
                 for media in response.get("content", {}).values():
                     media["schema"] = media.pop("itemSchema", media.get("schema", {}))

@@ -21,6 +21,8 @@ async def welcome(database: Database, person: Person, now: datetime, *, invited_
         may_come = not invited_only or invitations or (known and await people.memberships(known.user_id))
         if not may_come:
             return None
+        if known is not None and not invitations and not _news(person, known):
+            return known
         user = await people.known(person, now)
     actor = Actor("user", user.user_id, user.email or user.name)
     for tenant_id, member_id in invitations:
@@ -28,3 +30,7 @@ async def welcome(database: Database, person: Person, now: datetime, *, invited_
         async with database.transaction() as session:
             await People(session).join(member_id, user)
     return user
+
+
+def _news(person: Person, known: UserRow) -> bool:
+    return person.name != known.name or person.email not in ("", known.email)

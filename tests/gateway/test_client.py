@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
+from typer.testing import CliRunner
 
+from sskai.cli import app
 from sskai.client import AsyncClient, Client, SskaiError
 from sskai.client.documents import Job
 from sskai.events import v1 as events
@@ -114,3 +116,17 @@ async def test_a_plan_is_replayed_and_an_endpoint_planned_by_the_client(house: H
     with pytest.raises(SskaiError, match="Too dear") as told:
         await planning
     assert told.value.problem["reason"] == "budget"
+
+
+async def test_the_console_is_opened_with_a_link_that_signs_in_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSKAI_GATEWAY_URL", house.url)
+    monkeypatch.setenv("SSKAI_API_KEY", house.ann.headers["Authorization"].removeprefix("Bearer "))
+    printed = await asyncio.to_thread(CliRunner().invoke, app, ["console", "--print"])
+    assert printed.exit_code == 0, printed.output
+    page, _, token = printed.output.strip().partition("#link=")
+    assert page == f"{house.url}/signin"
+    house.ann.headers.pop("Authorization")
+    assert (await house.ann.post("/v1/session", json={"link": token})).status_code == 201
+    assert (await house.ann.post("/v1/session", json={"link": token})).status_code == 401

@@ -83,9 +83,11 @@ async def _caller(here: World, token: str | None, cookie: str | None) -> Princip
         if token.startswith(KEY_PREFIX):
             return await _remembered(here, token, lambda: _of_key(here, token))
         provider = here.provider
-        return await _remembered(here, token, lambda: _of_token(here, provider, token)) if provider else None
+        if provider is None:
+            return None
+        return await _remembered(here, f"token {token}", lambda: _of_token(here, provider, token))
     if cookie is not None and len(cookie) <= MAX_TOKEN_CHARACTERS:
-        return await _remembered(here, cookie, lambda: _of_session(here, cookie))
+        return await _remembered(here, f"cookie {cookie}", lambda: _of_session(here, cookie))
     return None
 
 

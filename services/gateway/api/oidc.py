@@ -10,7 +10,7 @@ import base64
 import hmac
 import json
 import secrets
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import structlog
@@ -35,7 +35,7 @@ COOKIE = "sskai_oidc"
 COOKIE_PATH = "/v1/auth/oidc"
 COOKIE_SECONDS = 600
 Text = Annotated[str | None, Query(max_length=2_048)]
-_REDIRECT = {302: {"description": "To the next page"}}
+_REDIRECT: dict[int | str, dict[str, Any]] = {302: {"description": "To the next page"}}
 
 
 @router.get("/start", status_code=302, response_class=RedirectResponse, responses=_REDIRECT)
