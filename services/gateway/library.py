@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf import json_format
-from sqlalchemy import Select, desc, exists, func, select, text
+from sqlalchemy import Row, Select, bindparam, desc, exists, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,12 +32,12 @@ class Library:
         named = references.parse(reference, "dataset")
         if named is None:
             return None
-        query = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id).order_by(desc(DatasetRow.version)).limit(1)
+        asked = {"tenant_id": tenant_id, "name": named.name}
         if named.version is not None:
-            query = query.where(DatasetRow.name == named.name, DatasetRow.version == named.version)
+            found = await self.session.execute(_DATASET_OF_VERSION, {**asked, "version": named.version})
         else:
-            query = query.where((DatasetRow.name == named.name) | (DatasetRow.dataset_id == named.name))
-        row = await self.session.scalar(query)
+            found = await self.session.execute(_NEWEST_DATASET, asked)
+        row = found.first()
         return _dataset(row) if row else None
 
     async def dataset_at(self, tenant_id: str, uri: str) -> Dataset | None:
@@ -252,7 +252,19 @@ def _models_of(tenant_id: str) -> Select[ModelRow]:
     return select(ModelRow).where(ModelRow.tenant_id == tenant_id)
 
 
-def _dataset(row: DatasetRow) -> Dataset:
+# Made once, and without the ORM: every submission asks.
+_dataset_columns = DatasetRow.__table__.c
+_OF_TENANT = select(DatasetRow.__table__).where(_dataset_columns.tenant_id == bindparam("tenant_id"))
+_NAMED = _dataset_columns.name == bindparam("name")
+_DATASET_OF_VERSION = _OF_TENANT.where(_NAMED, _dataset_columns.version == bindparam("version"))
+_NEWEST_DATASET = (
+    _OF_TENANT.where(_NAMED | (_dataset_columns.dataset_id == bindparam("name")))
+    .order_by(desc(_dataset_columns.version))
+    .limit(1)
+)
+
+
+def _dataset(row: DatasetRow | Row[Any]) -> Dataset:
     return Dataset(**{name: getattr(row, name) for name in Dataset.__dataclass_fields__})
 
 

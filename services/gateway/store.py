@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.message import Message
-from sqlalchemy import Select, desc, exists, func, or_, select, text
-from sqlalchemy.dialects.postgresql import Insert
+from sqlalchemy import Select, Table, desc, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -67,11 +66,9 @@ class Store:
             "trace_id": trace_id,
         }
         # Nearly always nothing is there yet, and one statement is all that the submission waits for.
-        row: JobRow | None = await self.session.scalar(
-            _new_job(event.job_id, event.tenant_id, now, **submitted).returning(JobRow)
-        )
-        if row is not None:
-            return row
+        values = _new_job(event.job_id, event.tenant_id, now, **submitted)
+        if await self.session.scalar(_ADD_JOB, values) is not None:
+            return JobRow(**values)
         row = await self._locked_job(event.job_id, event.tenant_id)
         if row is None:
             raise ValueError(f"{event.job_id} belongs to somebody else")
@@ -118,7 +115,8 @@ class Store:
         return list(await self.session.scalars(query.order_by(desc(JobRow.job_id)).limit(limit)))
 
     async def _job_to_change(self, job_id: str, tenant_id: str, now: datetime) -> JobRow | None:
-        await self.session.execute(_new_job(job_id, tenant_id, now, name="", trace_id=""))
+        empty = {"spec": None, "name": "", "submitted_at": None, "trace_id": ""}
+        await self.session.execute(_ADD_JOB, _new_job(job_id, tenant_id, now, **empty))
         return await self._locked_job(job_id, tenant_id)
 
     async def _locked_job(self, job_id: str, tenant_id: str) -> JobRow | None:
@@ -381,12 +379,11 @@ class Store:
         if not tenant_id:
             return
         # Ids are drawn here and seen at the commit: without a lock a reader could pass one that is not visible yet.
-        await self.session.execute(
-            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"events:{tenant_id}"}
-        )
+        await self.session.execute(_LOCK_LOG, {"name": f"events:{tenant_id}"})
         envelope = replace(envelope_of(self.session), traceparent=traceparent)
         told = contract.to_cloudevent(envelope)
-        self.session.add(EventRow(tenant_id=tenant_id, subject=envelope.key, type=envelope.type, event=told, at=now))
+        row = {"tenant_id": tenant_id, "subject": envelope.key, "type": envelope.type, "event": told, "at": now}
+        await self.session.execute(_ADD_EVENT, row)
         await Webhooks(self.session).fan_out(tenant_id, envelope.type, told, now)
         await self.session.flush()
 
@@ -425,8 +422,14 @@ def _shown_jobs(tenant_id: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.spec.is_not(None))
 
 
-def _new_job(job_id: str, tenant_id: str, now: datetime, **values: Any) -> Insert:
-    """A row for a job that has none."""
+# Made once: to make a statement of that many values takes longer than to execute it.
+_JOBS, _EVENTS = cast(Table, JobRow.__table__), cast(Table, EventRow.__table__)
+_ADD_JOB = upsert(_JOBS).on_conflict_do_nothing().returning(_JOBS.c.job_id)
+_ADD_EVENT = upsert(_EVENTS)
+_LOCK_LOG = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
+
+
+def _new_job(job_id: str, tenant_id: str, now: datetime, **values: Any) -> dict[str, Any]:
+    """The row of a job that has none."""
     empty = {"state": JobState.SUBMITTED, "view": {}, "spent_nano_usd": 0, "on_demand_nano_usd": 0, "updated_at": now}
-    row = {"job_id": job_id, "tenant_id": tenant_id, **empty, **values}
-    return upsert(JobRow).values(**row).on_conflict_do_nothing()
+    return {"job_id": job_id, "tenant_id": tenant_id, **empty, **values}
