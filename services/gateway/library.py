@@ -120,17 +120,7 @@ class Library:
     async def champion(self, tenant_id: str, name: str) -> tuple[Model | None, bool]:
         """The trained version of a model that a new one is measured against: `@champion`, else the newest. And whether
         the name is an uploaded model's, or one's of code."""
-        meant = (AliasRow.model_id == ModelRow.model_id) & (AliasRow.version == ModelRow.version)
-        named = exists().where(
-            AliasRow.tenant_id == tenant_id, AliasRow.name == name, AliasRow.alias == CHAMPION, meant
-        )
-        is_trained = ModelRow.origin == "trained"
-        query = select(ModelRow, func.bool_or(~is_trained).over()).where(
-            ModelRow.tenant_id == tenant_id, ModelRow.name == name
-        )
-        found = (
-            await self.session.execute(query.order_by(desc(is_trained), desc(named), desc(ModelRow.version)).limit(1))
-        ).first()
+        found = (await self.session.execute(_CHAMPION, {"tenant_id": tenant_id, "name": name})).first()
         if found is None:
             return None, False
         row, is_taken = found
@@ -252,7 +242,7 @@ def _models_of(tenant_id: str) -> Select[ModelRow]:
     return select(ModelRow).where(ModelRow.tenant_id == tenant_id)
 
 
-# Made once, and without the ORM: every submission asks.
+# Made once: every submission asks for a dataset and a champion.
 _dataset_columns = DatasetRow.__table__.c
 _OF_TENANT = select(DatasetRow.__table__).where(_dataset_columns.tenant_id == bindparam("tenant_id"))
 _NAMED = _dataset_columns.name == bindparam("name")
@@ -260,6 +250,20 @@ _DATASET_OF_VERSION = _OF_TENANT.where(_NAMED, _dataset_columns.version == bindp
 _NEWEST_DATASET = (
     _OF_TENANT.where(_NAMED | (_dataset_columns.dataset_id == bindparam("name")))
     .order_by(desc(_dataset_columns.version))
+    .limit(1)
+)
+_is_trained = ModelRow.origin == "trained"
+_is_champion = exists().where(
+    AliasRow.tenant_id == bindparam("tenant_id"),
+    AliasRow.name == bindparam("name"),
+    AliasRow.alias == CHAMPION,
+    AliasRow.model_id == ModelRow.model_id,
+    AliasRow.version == ModelRow.version,
+)
+_CHAMPION = (
+    select(ModelRow, func.bool_or(~_is_trained).over())
+    .where(ModelRow.tenant_id == bindparam("tenant_id"), ModelRow.name == bindparam("name"))
+    .order_by(desc(_is_trained), desc(_is_champion), desc(ModelRow.version))
     .limit(1)
 )
 

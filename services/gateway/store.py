@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, cast
 
 from google.protobuf.message import Message
-from sqlalchemy import Select, Table, desc, exists, func, or_, select, text
+from sqlalchemy import Select, Table, bindparam, desc, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -57,19 +57,22 @@ class Store:
 
     # Jobs
 
-    async def add_job(self, event: events.JobSubmitted, trace_id: str, now: datetime) -> JobRow:
-        """The job as its submission says; later events of it may have come before."""
+    async def add_job(
+        self, event: events.JobSubmitted, trace_id: str, now: datetime, *, is_new: bool = False
+    ) -> JobRow:
+        """The job as its submission says; later events of it may have come before. `is_new`: its id was just drawn."""
         submitted = {
             "spec": event.spec.SerializeToString(),
             "name": event.spec.name,
             "submitted_at": moment(event.submitted_at),
             "trace_id": trace_id,
         }
-        # Nearly always nothing is there yet, and one statement is all that the submission waits for.
-        values = _new_job(event.job_id, event.tenant_id, now, **submitted)
-        if await self.session.scalar(_ADD_JOB, values) is not None:
-            return JobRow(**values)
-        row = await self._locked_job(event.job_id, event.tenant_id)
+        row = None if is_new else await self._locked_job(event.job_id, event.tenant_id)
+        if row is None:
+            values = _new_job(event.job_id, event.tenant_id, now, **submitted)
+            if await self.session.scalar(_ADD_JOB, values) is not None:
+                return JobRow(**values)
+            row = await self._locked_job(event.job_id, event.tenant_id)
         if row is None:
             raise ValueError(f"{event.job_id} belongs to somebody else")
         if row.spec is None:
@@ -120,9 +123,8 @@ class Store:
         return await self._locked_job(job_id, tenant_id)
 
     async def _locked_job(self, job_id: str, tenant_id: str) -> JobRow | None:
-        return await self.session.scalar(
-            select(JobRow).where(JobRow.job_id == job_id, JobRow.tenant_id == tenant_id).with_for_update()
-        )
+        row: JobRow | None = await self.session.scalar(_JOB_TO_CHANGE, {"job_id": job_id, "tenant_id": tenant_id})
+        return row
 
     async def _spend(self, row: JobRow, event: events.SpendRecorded) -> None:
         if await self._is_new_spend(event):
@@ -422,9 +424,14 @@ def _shown_jobs(tenant_id: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.spec.is_not(None))
 
 
-# Made once: to make a statement of that many values takes longer than to execute it.
+# Made once: to make such a statement takes longer than to execute it.
 _JOBS, _EVENTS = cast(Table, JobRow.__table__), cast(Table, EventRow.__table__)
 _ADD_JOB = upsert(_JOBS).on_conflict_do_nothing().returning(_JOBS.c.job_id)
+_JOB_TO_CHANGE = (
+    select(JobRow)
+    .where(JobRow.job_id == bindparam("job_id"), JobRow.tenant_id == bindparam("tenant_id"))
+    .with_for_update()
+)
 _ADD_EVENT = upsert(_EVENTS)
 _LOCK_LOG = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
 

@@ -54,7 +54,7 @@ async def submit_job(
                 event = events.JobSubmitted(
                     job_id=new_id("job"), tenant_id=caller.tenant_id, spec=spec, submitted_at=timestamp(now)
                 )
-                row = await store.add_job(event, telemetry.current_trace_id(), now)
+                row = await store.add_job(event, telemetry.current_trace_id(), now, is_new=True)
                 await tell(session, event)
                 return Answer(202, shown(row, None))
 
