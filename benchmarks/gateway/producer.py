@@ -41,7 +41,7 @@ async def produce(database_url: str, tenant_id: str, per_second: float, seconds:
     logged = transactions = 0
     while logged < count:
         await asyncio.sleep(max(0.0, begun + logged / per_second - time.monotonic()))
-        due = min(count, int((time.monotonic() - begun) * per_second) + 1)
+        due = min(count, max(logged, int((time.monotonic() - begun) * per_second)) + 1)
         async with database.transaction() as session:
             store = Store(session)
             for number in range(logged, due):

@@ -82,7 +82,6 @@ class Scan:
 
     def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
         self._rest = bytearray()  # the line that is not complete yet
-        self._fed = False
         self._line = 0  # lines that were read
         self._first_blank_line = 0
         self._rows = Rows(write)
@@ -94,9 +93,6 @@ class Scan:
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes of the file."""
-        if not self._fed and chunk.startswith(_BYTE_ORDER_MARK):
-            raise RejectedError(1, "", "the file starts with a byte order mark: save it as UTF-8 without one")
-        self._fed = self._fed or bool(chunk)
         first, *others = chunk.split(b"\n")
         self._rest += first
         for following in others:
@@ -114,6 +110,8 @@ class Scan:
 
     def _take(self, line: bytes, end: bytes) -> None:
         self._line += 1
+        if self._line == 1 and line.startswith(_BYTE_ORDER_MARK):
+            raise RejectedError(1, "", "the file starts with a byte order mark: save it as UTF-8 without one")
         if not line.strip():
             self._first_blank_line = self._first_blank_line or self._line
             self._rows.keep(line + end)

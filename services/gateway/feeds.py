@@ -31,7 +31,7 @@ EVENTS_TO_CATCH_UP = 100  # of a stream that is behind
 CATCHING_UP_AT_ONCE = 4  # in one process: the other connections to the database are for requests
 # The reader's pause after it has woken its streams, in which events gather: a lone event is sent at once, and of many
 # with many streams each stream gets one write for several of them. A write costs about 50 microseconds.
-PAUSE_SECONDS, PAUSE_SECONDS_PER_STREAM, LONGEST_PAUSE_SECONDS = 0.02, 0.0002, 0.25
+PAUSE_SECONDS, PAUSE_SECONDS_PER_STREAM, LONGEST_PAUSE_SECONDS = 0.02, 0.0001, 0.25
 WOKEN_AT_ONCE = 50  # streams, before requests have their turn again
 RETRY_SECONDS = 0.5
 RETRY_MILLISECONDS = 1_000  # what a browser waits before it comes back

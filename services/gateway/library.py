@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf import json_format
-from sqlalchemy import Select, desc, exists, func, select, text, tuple_
+from sqlalchemy import Row, Select, bindparam, desc, exists, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -37,12 +37,12 @@ class Library:
         named = references.parse(reference, "dataset")
         if named is None:
             return None
-        query = _datasets_of(tenant_id).order_by(desc(DatasetRow.version)).limit(1)
+        asked: dict[str, Any] = {"tenant_id": tenant_id, "name": named.name}
         if named.version is not None:
-            query = query.where(DatasetRow.name == named.name, DatasetRow.version == named.version)
+            query, asked = _DATASET_OF_VERSION[keep], {**asked, "version": named.version}
         else:
-            query = query.where((DatasetRow.name == named.name) | (DatasetRow.dataset_id == named.name))
-        row = await self.session.scalar(query.with_for_update(read=True) if keep else query)
+            query = _NEWEST_DATASET[keep]
+        row = (await self.session.execute(query, asked)).first()
         return _dataset(row) if row else None
 
     async def dataset_at(self, tenant_id: str, uri: str) -> Dataset | None:
@@ -144,17 +144,7 @@ class Library:
     async def champion(self, tenant_id: str, name: str) -> tuple[Model | None, bool]:
         """The trained version of a model that a new one is measured against: `@champion`, else the newest. And whether
         the name is an uploaded model's, or one's of code."""
-        meant = (AliasRow.model_id == ModelRow.model_id) & (AliasRow.version == ModelRow.version)
-        named = exists().where(
-            AliasRow.tenant_id == tenant_id, AliasRow.name == name, AliasRow.alias == CHAMPION, meant
-        )
-        is_trained = ModelRow.origin == "trained"
-        query = select(ModelRow, func.bool_or(~is_trained).over()).where(
-            ModelRow.tenant_id == tenant_id, ModelRow.name == name
-        )
-        found = (
-            await self.session.execute(query.order_by(desc(is_trained), desc(named), desc(ModelRow.version)).limit(1))
-        ).first()
+        found = (await self.session.execute(_CHAMPION, {"tenant_id": tenant_id, "name": name})).first()
         if found is None:
             return None, False
         row, is_taken = found
@@ -306,7 +296,44 @@ def _models_of(tenant_id: str) -> Select[ModelRow]:
     return select(ModelRow).where(ModelRow.tenant_id == tenant_id, ModelRow.deleted_at.is_(None))
 
 
-def _dataset(row: DatasetRow) -> Dataset:
+# Made once: every submission asks for a dataset and a champion.
+_dataset_columns = DatasetRow.__table__.c
+_OF_TENANT = select(DatasetRow.__table__).where(
+    _dataset_columns.tenant_id == bindparam("tenant_id"), _dataset_columns.deleted_at.is_(None)
+)
+_NAMED = _dataset_columns.name == bindparam("name")
+
+
+def _either(query: Select[Any]) -> dict[bool, Select[Any]]:
+    """By whether the row is to be kept."""
+    return {False: query, True: query.with_for_update(read=True)}
+
+
+_DATASET_OF_VERSION = _either(_OF_TENANT.where(_NAMED, _dataset_columns.version == bindparam("version")))
+_NEWEST_DATASET = _either(
+    _OF_TENANT.where(_NAMED | (_dataset_columns.dataset_id == bindparam("name")))
+    .order_by(desc(_dataset_columns.version))
+    .limit(1)
+)
+_is_trained = ModelRow.origin == "trained"
+_is_champion = exists().where(
+    AliasRow.tenant_id == bindparam("tenant_id"),
+    AliasRow.name == bindparam("name"),
+    AliasRow.alias == CHAMPION,
+    AliasRow.model_id == ModelRow.model_id,
+    AliasRow.version == ModelRow.version,
+)
+_CHAMPION = (
+    select(ModelRow, func.bool_or(~_is_trained).over())
+    .where(
+        ModelRow.tenant_id == bindparam("tenant_id"), ModelRow.name == bindparam("name"), ModelRow.deleted_at.is_(None)
+    )
+    .order_by(desc(_is_trained), desc(_is_champion), desc(ModelRow.version))
+    .limit(1)
+)
+
+
+def _dataset(row: DatasetRow | Row[Any]) -> Dataset:
     return Dataset(**{name: getattr(row, name) for name in Dataset.__dataclass_fields__})
 
 

@@ -49,7 +49,6 @@ class Settings(sskai.settings.Settings):
     max_usd_per_hour_per_job: float | None = Field(default=None, gt=0)  # None: as the job says
     max_epochs_per_job: float = Field(default=1_000, gt=0)
 
-
     plan_wait_seconds: float = Field(default=20, ge=0)  # how long a plan's or a replay's request waits for its answer
     # How long a chat request is tried again while inference restarts, as long as nothing of the answer was sent.
     inference_retry_seconds: float = Field(default=30, ge=0)

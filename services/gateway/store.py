@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from google.protobuf.message import Message
-from sqlalchemy import Select, desc, exists, func, or_, select, text
-from sqlalchemy.dialects.postgresql import Insert
+from sqlalchemy import Select, Table, bindparam, desc, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -62,8 +61,10 @@ class Store:
 
     # Jobs
 
-    async def add_job(self, event: events.JobSubmitted, trace_id: str, now: datetime) -> JobRow:
-        """The job as its submission says; later events of it may have come before."""
+    async def add_job(
+        self, event: events.JobSubmitted, trace_id: str, now: datetime, *, is_new: bool = False
+    ) -> JobRow:
+        """The job as its submission says; later events of it may have come before. `is_new`: its id was just drawn."""
         submitted = {
             "spec": event.spec.SerializeToString(),
             "kind": event.spec.kind,
@@ -73,13 +74,12 @@ class Store:
             "submitted_at": moment(event.submitted_at),
             "trace_id": trace_id,
         }
-        # Nearly always nothing is there yet, and one statement is all that the submission waits for.
-        row: JobRow | None = await self.session.scalar(
-            _new_job(event.job_id, event.tenant_id, now, **submitted).returning(JobRow)
-        )
-        if row is not None:
-            return row
-        row = await self._locked_job(event.job_id, event.tenant_id)
+        row = None if is_new else await self._locked_job(event.job_id, event.tenant_id)
+        if row is None:
+            values = _new_job(event.job_id, event.tenant_id, now, **submitted)
+            if await self.session.scalar(_ADD_JOB, values) is not None:
+                return JobRow(**values)
+            row = await self._locked_job(event.job_id, event.tenant_id)
         if row is None:
             raise ValueError(f"{event.job_id} belongs to somebody else")
         if row.spec is None:
@@ -126,13 +126,13 @@ class Store:
         return int(await self.session.scalar(query) or 0)
 
     async def _job_to_change(self, job_id: str, tenant_id: str, now: datetime) -> JobRow | None:
-        await self.session.execute(_new_job(job_id, tenant_id, now, name="", trace_id=""))
+        empty = {"spec": None, "name": "", "submitted_at": None, "trace_id": ""}
+        await self.session.execute(_ADD_JOB, _new_job(job_id, tenant_id, now, **empty))
         return await self._locked_job(job_id, tenant_id)
 
     async def _locked_job(self, job_id: str, tenant_id: str) -> JobRow | None:
-        return await self.session.scalar(
-            select(JobRow).where(JobRow.job_id == job_id, JobRow.tenant_id == tenant_id).with_for_update()
-        )
+        row: JobRow | None = await self.session.scalar(_JOB_TO_CHANGE, {"job_id": job_id, "tenant_id": tenant_id})
+        return row
 
     async def _spend(self, row: JobRow, event: events.SpendRecorded) -> None:
         if await self._is_new_spend(event):
@@ -382,12 +382,11 @@ class Store:
         if not tenant_id:
             return
         # Ids are drawn here and seen at the commit: without a lock a reader could pass one that is not visible yet.
-        await self.session.execute(
-            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"events:{tenant_id}"}
-        )
+        await self.session.execute(_LOCK_LOG, {"name": f"events:{tenant_id}"})
         envelope = replace(envelope_of(self.session), traceparent=traceparent)
         told = contract.to_cloudevent(envelope)
-        self.session.add(EventRow(tenant_id=tenant_id, subject=envelope.key, type=envelope.type, event=told, at=now))
+        row = {"tenant_id": tenant_id, "subject": envelope.key, "type": envelope.type, "event": told, "at": now}
+        await self.session.execute(_ADD_EVENT, row)
         await Webhooks(self.session).fan_out(tenant_id, envelope.type, told, now)
         await self.session.flush()
 
@@ -433,8 +432,19 @@ def _with(query: Select[Row], table: type[Row], values: dict[str, str | None]) -
     return query
 
 
-def _new_job(job_id: str, tenant_id: str, now: datetime, **values: Any) -> Insert:
-    """A row for a job that has none."""
+# Made once: to make such a statement takes longer than to execute it.
+_JOBS, _EVENTS = cast(Table, JobRow.__table__), cast(Table, EventRow.__table__)
+_ADD_JOB = upsert(_JOBS).on_conflict_do_nothing().returning(_JOBS.c.job_id)
+_JOB_TO_CHANGE = (
+    select(JobRow)
+    .where(JobRow.job_id == bindparam("job_id"), JobRow.tenant_id == bindparam("tenant_id"))
+    .with_for_update()
+)
+_ADD_EVENT = upsert(_EVENTS)
+_LOCK_LOG = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
+
+
+def _new_job(job_id: str, tenant_id: str, now: datetime, **values: Any) -> dict[str, Any]:
+    """The row of a job that has none."""
     empty = {"state": JobState.SUBMITTED, "view": {}, "spent_nano_usd": 0, "on_demand_nano_usd": 0, "updated_at": now}
-    row = {"job_id": job_id, "tenant_id": tenant_id, **empty, **values}
-    return upsert(JobRow).values(**row).on_conflict_do_nothing()
+    return {"job_id": job_id, "tenant_id": tenant_id, **empty, **values}

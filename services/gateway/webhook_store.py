@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, desc, func, or_, select, update
+from sqlalchemy import Text, bindparam, delete, desc, func, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.gateway.tables import DeliveryRow, EventRow, WebhookRow
@@ -30,6 +31,14 @@ _WITH_STATE = {
 }
 
 
+# Made once: every event that is logged asks.
+_WANT = select(WebhookRow.webhook_id).where(
+    WebhookRow.tenant_id == bindparam("tenant_id"),
+    WebhookRow.disabled_at.is_(None),
+    or_(func.cardinality(WebhookRow.types) == 0, WebhookRow.types.contains(bindparam("types", type_=ARRAY(Text)))),
+)
+
+
 def state_of(row: DeliveryRow) -> DeliveryState:
     if row.delivered_at is not None:
         return DeliveryState.DELIVERED
@@ -42,11 +51,7 @@ class Webhooks:
 
     async def fan_out(self, tenant_id: str, event_type: str, event: dict[str, Any], now: datetime) -> None:
         """A delivery for each webhook that wants the event, committed with whatever logged it."""
-        wanted = or_(func.cardinality(WebhookRow.types) == 0, WebhookRow.types.contains([event_type]))
-        query = select(WebhookRow.webhook_id).where(
-            WebhookRow.tenant_id == tenant_id, WebhookRow.disabled_at.is_(None), wanted
-        )
-        for webhook_id in await self.session.scalars(query):
+        for webhook_id in await self.session.scalars(_WANT, {"tenant_id": tenant_id, "types": [event_type]}):
             self.add(webhook_id, tenant_id, event_type, event, now)
 
     def add(self, webhook_id: str, tenant_id: str, event_type: str, event: dict[str, Any], now: datetime) -> str:

@@ -80,7 +80,7 @@ async def list_budgets(here: Here, caller: Caller) -> dict[str, Any]:
     """The tenant's budgets, with what is spent, reserved and left in the period now (null: the monitor is away)."""
     async with here.database.transaction() as session:
         rows = await Budgets(session).of_tenant(caller.tenant_id)
-    data = await withaccounts(here, caller, rows)
+    data = await with_accounts(here, caller, rows)
     return {"object": "list", "data": data, "has_more": False, "next": None}
 
 
@@ -107,7 +107,7 @@ async def delete_budget(budget_id: Id, here: Here, caller: Caller, if_match: IfM
         await tell(session, budgets.removed(caller.tenant_id, budget_id, here.now()))
 
 
-async def withaccounts(here: World, caller: Principal, rows: Sequence[BudgetRow]) -> list[dict[str, Any]]:
+async def with_accounts(here: World, caller: Principal, rows: Sequence[BudgetRow]) -> list[dict[str, Any]]:
     """Budgets as they are shown, with their accounts as far as the monitor tells them."""
     known = await accounts(here, caller) if rows else {}
     return [shown(row, known.get(row.budget_id)) for row in rows]

@@ -35,7 +35,7 @@ async def submit(
     event = events.JobSubmitted(
         job_id=new_id("job"), tenant_id=caller.tenant_id, spec=spec, submitted_at=timestamp(now)
     )
-    row = await store.add_job(event, telemetry.current_trace_id(), now)
+    row = await store.add_job(event, telemetry.current_trace_id(), now, is_new=True)
     await tell(store.session, event)
     return row, ratelimits.of_jobs(here.settings.max_active_jobs_per_tenant, active + 1)
 
