@@ -67,6 +67,8 @@ export function DatasetUpload({ onUploaded }: { onUploaded: (dataset: Dataset) =
         if (file !== null) start(file);
       }}
     >
+      {/* Dropping is beside choosing, which the keyboard reaches. */}
+      {/* eslint-disable-next-line jsx-a11y/no-noninteractive-element-interactions */}
       <label
         className="sk-train-drop"
         onDragOver={(event) => event.preventDefault()}

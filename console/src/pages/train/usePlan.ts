@@ -100,6 +100,6 @@ function store(more: Record<string, string>): void {
 }
 
 function forget(text: string): void {
-  const { [text]: _, ...rest } = stored();
-  sessionStorage.setItem(STORED_AS, JSON.stringify(rest));
+  const kept = Object.entries(stored()).filter(([file]) => file !== text);
+  sessionStorage.setItem(STORED_AS, JSON.stringify(Object.fromEntries(kept)));
 }

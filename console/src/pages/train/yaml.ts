@@ -31,7 +31,7 @@ export function command(file: JobFile): string | null {
     const last = path.at(-1) ?? "";
     const value = holder?.[last];
     if (holder === undefined || value === undefined) return;
-    delete holder[last];
+    holder[last] = undefined;
     words.push(`--${flag} ${shell(String(value))}`);
   };
   const uri = (file["dataset"] as JobFile | undefined)?.["uri"];
@@ -53,12 +53,13 @@ export function command(file: JobFile): string | null {
   take("spot", "spot_policy");
   take("accelerators", "resources", "accelerators");
   take("objective", "objective");
-  delete rest["kind"];
+  rest["kind"] = undefined;
   return isEmpty(rest) ? words.join(" \\\n  ") : null;
 }
 
 const isEmpty = (value: unknown): boolean =>
-  typeof value === "object" && value !== null && !Array.isArray(value) && Object.values(value).every(isEmpty);
+  value === undefined ||
+  (typeof value === "object" && value !== null && !Array.isArray(value) && Object.values(value).every(isEmpty));
 
 function shell(text: string): string {
   return /^[A-Za-z0-9@._:/+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
