@@ -108,9 +108,9 @@ function Table({ title, labels, days }: DayBarsProps) {
   );
 }
 
-/** The least of 1, 2, 2.5, 5 times a power of ten that nothing passes. */
+/** The least of 1, 2, 4, 5 times a power of ten that nothing passes: its half is short, too. */
 function niceTop(most: number): number {
   if (most <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(most));
-  return (([1, 2, 2.5, 5].find((each) => each * power >= most) ?? 10)) * power;
+  return (([1, 2, 4, 5].find((each) => each * power >= most) ?? 10)) * power;
 }

@@ -52,9 +52,13 @@ function Line({ at, type, sentence }: { at: string; type: string; sentence: Sent
         {before}
         {link === null ? <strong>{who}</strong> : <Link to={link}>{who}</Link>}
         {after}
-        {told.length > 0 && <p className="sk-dashboard-detail">{told.join(" · ")}</p>}
       </div>
       <TimeAgo at={at} />
+      {told.length > 0 && (
+        <p className="sk-dashboard-detail" title={told.join(" · ")}>
+          {told.join(" · ")}
+        </p>
+      )}
     </li>
   );
 }

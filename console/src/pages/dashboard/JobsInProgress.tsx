@@ -36,7 +36,7 @@ function Item({ job }: { job: JobInProgress }) {
   const facts = [
     progress && progress.total_steps > 0 ? t("jobs.steps", { step: progress.step, total: progress.total_steps }) : null,
     progress ? phase(progress.phase, t) : null,
-    progress?.loss == null ? null : t("jobs.loss", { loss: number(progress.loss, locale) }),
+    typeof progress?.loss !== "number" ? null : t("jobs.loss", { loss: number(progress.loss, locale) }),
     job.attempt > 1 ? t("jobs.attempt", { attempt: job.attempt }) : null,
   ].filter((fact) => fact !== null);
   return (
@@ -48,7 +48,7 @@ function Item({ job }: { job: JobInProgress }) {
         <StateTag state={job.state} />
         <span className="sk-muted sk-dashboard-model">{job.model}</span>
         <span className="sk-dashboard-eta">
-          {progress?.eta_seconds != null && job.state === "running" ? t("jobs.left", { time: duration(progress.eta_seconds) }) : ""}
+          {typeof progress?.eta_seconds === "number" && job.state === "running" ? t("jobs.left", { time: duration(progress.eta_seconds) }) : ""}
         </span>
       </div>
       <div
