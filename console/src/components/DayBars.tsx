@@ -59,7 +59,11 @@ export function DayBars({ title, labels, days }: DayBarsProps) {
               <div key={one.day} className="sk-bars-day" data-pointed={index === pointedAt} onPointerEnter={() => setPointedAt(index)}>
                 <span className="sk-bars-demand" style={{ height: `${(100 * one.on_demand_usd) / top}%` }} />
                 <span className="sk-bars-paid" style={{ height: `${(100 * one.paid_usd) / top}%` }} />
-                {(days.length - 1 - index) % step === 0 && <span className="sk-bars-label">{day(one.day, locale)}</span>}
+                {(days.length - 1 - index) % step === 0 && (
+                  <span className="sk-bars-label" data-minor={(days.length - 1 - index) % (2 * step) !== 0}>
+                    {day(one.day, locale)}
+                  </span>
+                )}
               </div>
             ))}
           </div>

@@ -8,7 +8,7 @@ import en from "../../locales/en/data";
 import type { Dataset } from "./documents";
 import { useDataText } from "./text";
 
-const ROWS = 8;
+const ROWS = 5;
 
 interface Message {
   role: string;

@@ -1,7 +1,7 @@
 import { usePreferences } from "../../app/preferences";
 import { Bytes } from "../../components/Figures";
 import { Section } from "../../components/Page";
-import { compact, number, percent } from "../../i18n/figures";
+import { compact, percent } from "../../i18n/figures";
 import type { Dataset } from "./documents";
 import { useCount } from "./figures";
 import { useDataText } from "./text";
@@ -64,7 +64,7 @@ export function ReportOf({ dataset: { rows, estimated_tokens: tokens, bytes, rep
                   [t("report.p95"), lengths.p95],
                   [t("report.max"), lengths.max],
                 ]}
-                told={(value) => number(value, locale, 6)}
+                told={(value) => count(Math.round(value))}
               />
             </Section>
           )}

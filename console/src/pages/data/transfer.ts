@@ -1,5 +1,6 @@
-import { csrfHeaders, send } from "../../api/client";
-import { ProblemError, problemOfText } from "../../api/problem";
+import { send } from "../../api/client";
+import { postForm, type Tell } from "../../api/postForm";
+import { ProblemError } from "../../api/problem";
 import type { Dataset, Upload } from "./documents";
 
 /** Up to here a file goes in one request; above in parts that can be resumed. */
@@ -8,29 +9,6 @@ const PART_BYTES = 16 * 1024 * 1024;
 const AT_ONCE = 3;
 const PAUSES_MS = [1_000, 2_000, 4_000, 8_000];
 const STORED = "sskai.upload ";
-
-type Tell = (sentBytes: number) => void;
-
-/** A form by XMLHttpRequest, which alone tells its progress. Raises ProblemError, and AbortError once `signal` says so. */
-export function postForm<T>(path: string, form: FormData, tell: Tell, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    const stop = () => request.abort();
-    request.open("POST", path);
-    for (const [name, value] of Object.entries(csrfHeaders())) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => tell(event.loaded);
-    request.onload = () => {
-      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText) as T);
-      else reject(problemOfText(request.status, request.statusText, request.responseText));
-    };
-    request.onerror = () => reject(new ProblemError(0, "The gateway does not answer", "Check that it runs and that you are connected."));
-    request.onabort = () => reject(new DOMException("given up", "AbortError"));
-    request.onloadend = () => signal.removeEventListener("abort", stop);
-    if (signal.aborted) return reject(new DOMException("given up", "AbortError"));
-    signal.addEventListener("abort", stop);
-    request.send(form);
-  });
-}
 
 /** A file in one request, checked while it comes in. */
 export function sendWhole(file: File, name: string, tell: Tell, signal: AbortSignal): Promise<Dataset> {
