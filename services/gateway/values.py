@@ -90,3 +90,10 @@ class Model:
         config = json.loads(self.config_json or "{}")
         named = config.get("_class_name") or next(iter(config.get("architectures") or []), "")
         return next((task for end, task in TASKS.items() if str(named).endswith(end)), "")
+
+    @property
+    def context_tokens(self) -> int | None:
+        """How long a text it reads and writes together; None: its configuration does not tell."""
+        config = json.loads(self.config_json or "{}")
+        told = config.get("max_position_embeddings", config.get("n_positions"))
+        return told if isinstance(told, int) else None

@@ -25,6 +25,8 @@ const PATHS = {
   plus: <path d="M12 5v14M5 12h14" />,
   upload: <path d="M12 15V4.500M8 8l4-4 4 4M5 15v4.500h14V15" />,
   download: <path d="M12 4.500V15M8 11.500l4 4 4-4M5 15v4.500h14V15" />,
+  trash: <path d="M4.5 7h15M9.5 7V4.500h5V7M6.5 7l1 12.500h9l1-12.500M10 11v5M14 11v5" />,
+  file: <path d="M6 3.500h8l4 4v13H6zM14 3.500v4h4" />,
   external: <path d="M10 6H5.500v12.500H18V14M14 5h5v5M19 5l-8 8" />,
 } satisfies Record<string, ReactNode>;
 

@@ -226,6 +226,7 @@ def shown(model: Model) -> dict[str, Any]:
         "available": model.available,
         "task": model.task or None,
         "parameters": model.parameters or None,
+        "context_tokens": model.context_tokens,
         "bytes": model.bytes or None,
         "licence": model.licence or None,
         "hub_id": model.hub_id or None,
