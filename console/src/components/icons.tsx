@@ -26,6 +26,8 @@ const PATHS = {
   upload: <path d="M12 15V4.500M8 8l4-4 4 4M5 15v4.500h14V15" />,
   download: <path d="M12 4.500V15M8 11.500l4 4 4-4M5 15v4.500h14V15" />,
   external: <path d="M10 6H5.500v12.500H18V14M14 5h5v5M19 5l-8 8" />,
+  thumbUp: <path d="M8 11l3.500-7c1.600 0 2.500 1 2.500 2.500V10h4.500a1.700 1.700 0 0 1 1.700 2l-1.200 6a2 2 0 0 1-2 1.500H8M8 11v8.500M8 11H4v8.500h4" />,
+  thumbDown: <path d="M16 13l-3.500 7c-1.600 0-2.500-1-2.500-2.500V14H5.500a1.700 1.700 0 0 1-1.700-2l1.200-6A2 2 0 0 1 7 4.500h9M16 13V4.500M16 13h4V4.500h-4" />,
 } satisfies Record<string, ReactNode>;
 
 export type IconName = keyof typeof PATHS;
