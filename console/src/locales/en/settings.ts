@@ -53,6 +53,7 @@ export default {
   "keys.made": "The key {name} was created",
   "keys.nameHint": "What uses it: ci, notebook, backend",
   "keys.sampled": "Requests with this key may be sampled for drift detection",
+  "keys.stays": "Does not expire",
   "keys.revoke": "Revoke",
   "keys.revokeOne": "Revoke {name}",
   "keys.revokeTitle": "Revoke the key {name}?",

@@ -56,6 +56,7 @@ export default {
   "keys.made": "키 {name}을(를) 만들었습니다",
   "keys.nameHint": "사용처: ci, notebook, backend",
   "keys.sampled": "이 키의 요청을 드리프트 감지 표본으로 사용",
+  "keys.stays": "만료 없음",
   "keys.revoke": "폐기",
   "keys.revokeOne": "{name} 폐기",
   "keys.revokeTitle": "키 {name}을(를) 폐기하시겠습니까?",

@@ -12,17 +12,19 @@ export function EndpointState({ endpoint }: { endpoint: Pick<Endpoint, "state" |
   return <StateTag state={endpoint.state} tone={TONES[endpoint.state]} label={t(`state.${endpoint.state}`)} />;
 }
 
-/** Who answers how much of the requests: a bar with its words. */
+/** Who answers how much of the requests; a bar where two do. */
 export function Split({ champion, canary, fraction }: { champion: number; canary: number | null; fraction: number | null }) {
   const t = useEndpointsText();
   const share = canary === null ? 0 : (fraction ?? 0);
   const words = (version: number) => (version === 0 ? t("version.base") : t("version.short", { version }));
   return (
     <span className="sk-endpoints-split">
-      <span className="sk-endpoints-bar" aria-hidden="true">
-        <span style={{ width: `${100 * (1 - share)}%` }} />
-        {canary !== null && <span data-role="canary" style={{ width: `${100 * share}%` }} />}
-      </span>
+      {canary !== null && (
+        <span className="sk-endpoints-bar" aria-hidden="true">
+          <span style={{ width: `${100 * (1 - share)}%` }} />
+          <span data-role="canary" style={{ width: `${100 * share}%` }} />
+        </span>
+      )}
       <span>
         {canary === null
           ? words(champion)

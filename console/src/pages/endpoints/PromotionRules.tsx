@@ -96,7 +96,7 @@ export function PromotionRules({ endpoint, mayWrite }: { endpoint: Endpoint; may
             {(control) => <InputNumber {...control} min={0} max={100} suffix="%" placeholder="0" value={shadow} onChange={setShadow} />}
           </FormField>
         </div>
-        <span className="sk-row">
+        <span className="sk-endpoints-switch">
           <Switch id="sticky" checked={sticky ?? false} onChange={setSticky} />
           <label htmlFor="sticky">{t("rules.sticky")}</label>
         </span>

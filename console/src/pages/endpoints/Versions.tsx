@@ -46,7 +46,7 @@ export default function Versions({ endpoint }: { endpoint: Endpoint }) {
           <ErrorLine error={change.error} />
         </div>
       </Section>
-      <div className="sk-endpoints-pair">
+      <div className="sk-endpoints-pair" data-loose="true">
         {mayWrite && <TryVersion endpoint={endpoint} served={served} change={change} />}
         <PromotionRules endpoint={endpoint} mayWrite={mayWrite} />
       </div>

@@ -61,7 +61,7 @@ function Alarms({ alarms }: { alarms: DriftAlarm[] }) {
       {alarms.slice(0, 5).map((alarm) => (
         <li key={`${alarm.signal} ${alarm.detected_at} ${alarm.statistic}`}>
           <strong>{signalWords(alarm.signal, t)}</strong>
-          {alarm.detected_at != null && <TimeAgo at={alarm.detected_at} />}
+          {alarm.detected_at && <TimeAgo at={alarm.detected_at} />}
           <p>{alarm.explanation}</p>
         </li>
       ))}

@@ -43,7 +43,7 @@ export function PolicyForm({ endpointId, retraining, mayChange }: { endpointId: 
     { label: t("policy.by"), value: t(`policy.by.${retraining.set_by}`) },
     { label: t("policy.spent"), value: <Money usd={retraining.spent_usd} /> },
     ...(retraining.next_at === null ? [] : [{ label: t("policy.next"), value: <TimeAgo at={retraining.next_at} /> }]),
-    ...(retraining.policy.cooldown === null ? [] : [{ label: t("policy.cooldown"), value: told(secondsOf(retraining.policy.cooldown)) }]),
+    ...(mayChange || retraining.policy.cooldown === null ? [] : [{ label: t("policy.cooldown"), value: told(secondsOf(retraining.policy.cooldown)) }]),
   ];
   const submit = (event: FormEvent) => {
     event.preventDefault();
@@ -52,7 +52,7 @@ export function PolicyForm({ endpointId, retraining, mayChange }: { endpointId: 
   return (
     <div className="sk-stack">
       <Facts facts={facts} />
-      {retraining.refused_now !== null && (
+      {retraining.refused_now !== null && retraining.pending.length === 0 && (
         <p className="sk-notice">
           {t("policy.refused")} {retraining.refused_now.detail || retraining.refused_now.rule}
         </p>

@@ -17,7 +17,9 @@ export function Timeline({ entries }: { entries: TimelineEntry[] }) {
   const t = useMonitoringText();
   if (entries.length === 0) return <p className="sk-muted">{t("timeline.empty")}</p>;
   return (
-    <ol className="sk-monitoring-timeline">
+    // What scrolls is reached by the keyboard.
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+    <ol className="sk-monitoring-timeline" tabIndex={0}>
       {entries.map((entry, index) => (
         <li key={`${entry.at} ${entry.kind} ${index}`} data-tone={TONES[entry.kind] ?? "off"}>
           <span className="sk-monitoring-dot" aria-hidden="true" />

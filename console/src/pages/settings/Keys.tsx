@@ -91,7 +91,7 @@ function useColumns(onRevoke: ((key: ApiKey) => void) | null): TableColumnsType<
         title: t("column.scopes"),
         key: "scopes",
         render: (_, key) => (
-          <span className="sk-row">
+          <span className="sk-settings-tags">
             {key.operator && <span className="sk-settings-scope">{t("scope.operator")}</span>}
             {key.scopes.map((scope) => (
               <span key={scope} className="sk-settings-scope">{t(`scope.${scope}`)}</span>
@@ -99,10 +99,26 @@ function useColumns(onRevoke: ((key: ApiKey) => void) | null): TableColumnsType<
           </span>
         ),
       },
-      { title: t("column.state"), key: "state", render: (_, key) => <StateTag state={stateOf(key)} /> },
-      { title: t("column.lastUsed"), key: "used", render: (_, key) => (key.last_used_at === null ? t("never") : <TimeAgo at={key.last_used_at} />) },
-      { title: t("column.expires"), key: "expires", render: (_, key) => (key.expires_at === null ? t("never") : <TimeAgo at={key.expires_at} />) },
-      { title: t("column.created"), key: "created", render: (_, key) => <TimeAgo at={key.created_at} /> },
+      {
+        title: t("column.state"),
+        key: "state",
+        render: (_, key) => (
+          <span className="sk-settings-name">
+            <span><StateTag state={stateOf(key)} /></span>
+            <small>{key.expires_at === null ? t("keys.stays") : <>{t("column.expires")} <TimeAgo at={key.expires_at} /></>}</small>
+          </span>
+        ),
+      },
+      {
+        title: t("column.lastUsed"),
+        key: "used",
+        render: (_, key) => (
+          <span className="sk-settings-name">
+            {key.last_used_at === null ? <span>{t("never")}</span> : <TimeAgo at={key.last_used_at} />}
+            <small>{t("column.created")} <TimeAgo at={key.created_at} /></small>
+          </span>
+        ),
+      },
       {
         title: <span className="sk-hidden">{t("column.actions")}</span>,
         key: "actions",

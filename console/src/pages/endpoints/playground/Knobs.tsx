@@ -28,7 +28,7 @@ function One({ knob, value, onTurn }: { knob: Knob; value: number | string | nul
   const placeholder = knob.default === null ? t("knob.none") : String(knob.default);
   const isShare = knob.type === "number" && minimum !== null && maximum !== null;
   return (
-    <FormField label={knob.name} hint={boundsOf(knob)}>
+    <FormField label={knob.name} hint={isShare ? undefined : boundsOf(knob)}>
       {(control) => {
         if (knob.type === "text") {
           return <Input {...control} value={value ?? ""} placeholder={placeholder} onChange={(event) => onTurn(event.target.value)} />;
