@@ -63,6 +63,7 @@ async def test_many_requests_at_once_ask_the_database_once(house: House, monkeyp
         return await principal(self, key, now)
 
     monkeypatch.setattr(Keys, "principal", counted)
+    monkeypatch.setattr(house.world.known_keys, "_seconds", 60)  # however slow the machine is
     house.world.known_keys.forget()
     answers = await asyncio.gather(*(house.ann.get("/v1/keys") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
