@@ -47,7 +47,8 @@ class Asked:
 
 @dataclass
 class Stub:
-    """`answers` holds documents by "GET /v1/jobs", or with a query; a (status, document) is a refusal, a text a stream, the rest is 404.
+    """`answers` holds documents by "GET /v1/jobs", or with a query; a (status, document) is a refusal, a text a stream,
+    a Response goes as it is, the rest is 404.
 
     A request of the console's that changes something without its CSRF token is refused, as the gateway does.
     """
@@ -92,6 +93,8 @@ class Stub:
         document = self.answers.get(f"{plain}?{request.url.query}", self.answers.get(plain))
         if document is None:
             return problem(404, "Not found", f"{path} does not exist")
+        if isinstance(document, Response):
+            return document
         if isinstance(document, tuple):
             status, body = document
             return problem(status, **({"detail": ""} | body))

@@ -102,7 +102,7 @@ export default {
 
   "timeline.title": "Attempts and spot prices",
   "timeline.empty": "Nothing has happened yet.",
-  "timeline.summary": "{time} so far: {attempts|# attempt|# attempts}, {interruptions|# interruption|# interruptions}, {checkpoints|# checkpoint|# checkpoints}.",
+  "timeline.summary": "{time}: {attempts|# attempt|# attempts}, {interruptions|# interruption|# interruptions}, {checkpoints|# checkpoint|# checkpoints}.",
   "timeline.deadlineLater": "Deadline {at}.",
   "timeline.hidden": "{count|# earlier attempt is|# earlier attempts are} not drawn.",
   "timeline.at": "Time",

@@ -105,7 +105,7 @@ export default {
 
   "timeline.title": "시도와 스팟 가격",
   "timeline.empty": "아직 기록이 없습니다.",
-  "timeline.summary": "지금까지 {time}: 시도 {attempts}회, 중단 {interruptions}회, 체크포인트 {checkpoints}개.",
+  "timeline.summary": "{time}: 시도 {attempts}회, 중단 {interruptions}회, 체크포인트 {checkpoints}개.",
   "timeline.deadlineLater": "마감 {at}.",
   "timeline.hidden": "이전 시도 {count}개는 표시하지 않습니다.",
   "timeline.at": "시각",

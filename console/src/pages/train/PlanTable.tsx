@@ -34,7 +34,6 @@ export function PlanTable({ plan, active, onActive }: PlanTableProps) {
           <thead>
             <tr>
               <th scope="col">{t("plan.instance")}</th>
-              <th scope="col">{t("plan.where")}</th>
               <th scope="col">{t("plan.capacity")}</th>
               <th scope="col" className="sk-train-right">{t("plan.vcpus")}</th>
               <th scope="col" className="sk-train-right">{t("plan.memory")}</th>
@@ -59,8 +58,8 @@ export function PlanTable({ plan, active, onActive }: PlanTableProps) {
                         {t("pareto.onFrontShort")}
                       </span>
                     )}
+                    <small>{[placement.cloud, placement.region, placement.zone === "*" ? "" : placement.zone].filter(Boolean).join(" / ")}</small>
                   </th>
-                  <td>{[placement.cloud, placement.region, placement.zone === "*" ? "" : placement.zone].filter(Boolean).join(" / ")}</td>
                   <td>
                     <span className="sk-train-capacity" data-kind={placement.capacity_type}>
                       {t(`capacity.${placement.capacity_type}` as "capacity.spot")}
