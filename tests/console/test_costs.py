@@ -78,6 +78,7 @@ async def test_where_money_went_and_a_budget_is_changed(open_page: Open, stub: S
     assert await violations(page) == []
 
 
+@pytest.mark.heavy
 async def test_a_viewer_on_a_phone_sees_that_the_ledger_is_away_and_sets_nothing(open_page: Open, stub: Stub) -> None:
     stub.sign_in(role="viewer", scopes=["read"])
     stub.answers["GET /v1/costs"] = (502, {"title": "The monitor does not answer"})

@@ -82,6 +82,7 @@ async def test_a_refused_upload_shows_its_row_and_a_corrected_one_is_kept(
     await expect(page.get_by_text("Version 1: 3 rows")).to_be_visible()
 
 
+@pytest.mark.heavy
 async def test_a_large_file_goes_in_the_parts_that_are_missing(open_page: Open, stub: Stub, tmp_path: Path) -> None:
     stub.sign_in()
     stub.answers["GET /v1/datasets"] = listing()

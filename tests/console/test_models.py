@@ -117,6 +117,7 @@ async def test_a_version_has_its_card_and_its_alias_is_moved_after_a_question(op
     assert [asked.body for asked in stub.asked if asked.method == "PUT"] == [{"version": 2}]
 
 
+@pytest.mark.heavy
 async def test_an_upload_is_refused_by_file(open_page: Open, stub: Stub, tmp_path: Path) -> None:
     stub.sign_in()
     stub.answers["GET /v1/models"] = MODELS
