@@ -34,6 +34,7 @@ class Dataset:
     created_at: datetime
     report: dict[str, Any] = field(default_factory=dict)  # datareport.Report; empty for those that are older than it
     lineage: dict[str, Any] | None = None  # DatasetLineage, as JSON; None: it was uploaded
+    filename: str = ""  # of the upload, if it had one
 
     @property
     def labels(self) -> list[str]:

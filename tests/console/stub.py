@@ -47,7 +47,7 @@ class Asked:
 
 @dataclass
 class Stub:
-    """`answers` holds documents by "GET /v1/jobs", or with a query; a (status, document) is a refusal, the rest is 404.
+    """`answers` holds documents by "GET /v1/jobs", or with a query; a (status, document) is a refusal, a text a stream, the rest is 404.
 
     A request of the console's that changes something without its CSRF token is refused, as the gateway does.
     """
@@ -98,6 +98,8 @@ class Stub:
         if isinstance(document, tuple):
             status, body = document
             return problem(status, **({"detail": ""} | body))
+        if isinstance(document, str):
+            return Response(document, media_type="text/event-stream")
         return JSONResponse(document)
 
     def _session(self, request: Request, body: Any) -> Response:

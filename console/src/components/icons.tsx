@@ -28,6 +28,8 @@ const PATHS = {
   trash: <path d="M4.5 7h15M9.5 7V4.500h5V7M6.5 7l1 12.500h9l1-12.500M10 11v5M14 11v5" />,
   file: <path d="M6 3.500h8l4 4v13H6zM14 3.500v4h4" />,
   external: <path d="M10 6H5.500v12.500H18V14M14 5h5v5M19 5l-8 8" />,
+  thumbUp: <path d="M8 11l3.500-7c1.600 0 2.500 1 2.500 2.500V10h4.500a1.700 1.700 0 0 1 1.700 2l-1.200 6a2 2 0 0 1-2 1.500H8M8 11v8.500M8 11H4v8.500h4" />,
+  thumbDown: <path d="M16 13l-3.500 7c-1.600 0-2.500-1-2.500-2.500V14H5.500a1.700 1.700 0 0 1-1.700-2l1.200-6A2 2 0 0 1 7 4.500h9M16 13V4.500M16 13h4V4.500h-4" />,
 } satisfies Record<string, ReactNode>;
 
 export type IconName = keyof typeof PATHS;

@@ -1,12 +1,33 @@
-import { EmptyState } from "../../components/EmptyState";
+import "./style.css";
+
+import { NavLink, Outlet } from "react-router";
+
 import { Page } from "../../components/Page";
 import { useSettingsText } from "./text";
 
+const PARTS = ["project", "keys", "members", "webhooks", "limits", "audit", "about"] as const;
+
+/** The parts of the settings beside each other, and the one that is gone to. */
 export default function SettingsPage() {
   const t = useSettingsText();
   return (
     <Page title={t("title")} lead={t("lead")}>
-      <EmptyState title={t("empty.title")} detail={t("empty.detail")} />
+      <div className="sk-settings">
+        <nav className="sk-settings-nav" aria-label={t("title")}>
+          <ul>
+            {PARTS.map((part) => (
+              <li key={part}>
+                <NavLink to={part === "project" ? "/settings" : `/settings/${part}`} end={part === "project"}>
+                  {t(`part.${part}`)}
+                </NavLink>
+              </li>
+            ))}
+          </ul>
+        </nav>
+        <div className="sk-settings-part">
+          <Outlet />
+        </div>
+      </div>
     </Page>
   );
 }
