@@ -58,6 +58,7 @@ class Stub:
     session: dict[str, Any] | None = None
     told: int = 0
     streams: set[asyncio.Queue[bytes | None]] = field(default_factory=set)
+    pages: dict[str, Any] = field(default_factory=dict)  # of the event log, by the query that asks for one
 
     def sign_in(self, **changes: Any) -> None:
         self.session = SESSION | changes
@@ -87,6 +88,8 @@ class Stub:
             return problem(401, "Unauthorized", "Sign in")
         if method != "GET" and request.headers.get("x-csrf-token") != CSRF_TOKEN:
             return problem(403, "CSRF token missing or wrong", "")
+        if path == "/v1/events" and request.url.query in self.pages:
+            return JSONResponse(self.pages[request.url.query])
         if path == "/v1/events":
             return StreamingResponse(self._events(), media_type="text/event-stream")
         plain = f"{method} {path}"

@@ -56,6 +56,7 @@ export default {
   "budgets.save": "Save",
   "budgets.cancel": "Cancel",
   "budgets.change": "Change the budget of {name}",
+  "budgets.edit": "Change",
   "budgets.delete": "Delete the budget of {name}",
   "budgets.deleteTitle": "Delete the budget of {name}?",
   "budgets.deleteDetail": "It limits nobody any more. A job’s own budget stays as it was set last.",

@@ -59,6 +59,7 @@ export default {
   "budgets.save": "저장",
   "budgets.cancel": "취소",
   "budgets.change": "{name} 예산 변경",
+  "budgets.edit": "변경",
   "budgets.delete": "{name} 예산 삭제",
   "budgets.deleteTitle": "{name}의 예산을 삭제할까요?",
   "budgets.deleteDetail": "더 이상 지출을 제한하지 않습니다. 작업의 자체 예산은 마지막으로 설정한 대로 남습니다.",
