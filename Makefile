@@ -1,6 +1,6 @@
 # The only door. `make demo` and `make test` do their own set-up; everything is quick when run again.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test test-heavy test-journeys test-console check format proto proto-baseline console console-api bench clean
+.PHONY: help setup up down status demo test test-heavy test-journeys test-console check format proto proto-baseline console console-api bench sbom clean
 
 VENV := .venv
 PYTHON ?= python3
@@ -92,6 +92,11 @@ proto-baseline: setup ## At a release: what is published now must not change any
 bench: setup ## make bench NAME=x runs benchmarks/x.py and prints one JSON object
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=<$$(ls benchmarks | grep -v -e __pycache__ -e figures | sed 's/\.py$$//' | paste -sd'|')>"; exit 2; }
 	@$(PY) -m benchmarks.$(NAME) $(ARGS)
+
+sbom: setup ## What is installed, with versions and licences: build/sbom.json (CycloneDX)
+	@mkdir -p build
+	@$(PY) -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(PY)
+	@echo build/sbom.json
 
 clean: ## Remove what was built (not the stack's data: sskai down --purge)
 	@rm -rf $(VENV) .cache build *.egg-info console/dist console/node_modules

@@ -26,12 +26,16 @@ NAMED_ALIKE_LENGTH = 80  # of a name in an error
 
 _END, _END_BYTES = b"PK\x05\x06", 22
 _END_64, _LOCATOR_64, _LOCATOR_64_BYTES = b"PK\x06\x06", b"PK\x06\x07", 20
+_ENTRY = b"PK\x01\x02"
 _ENTRY_BYTES = 46  # of the central directory, before name, extra field and comment
 _ZIPS = (b"PK\x03\x04", _END, b"PK\x07\x08")
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+_TAR, _TAR_AT = b"ustar", 257
 _NUMPY = b"\x93NUMPY"
 # Operations of a pickle that import something. Without one it can only make plain values.
 _IMPORTS = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"}
+# Those that call what was imported.
+_CALLS = {"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}
 MAX_OPERATIONS = 100_000
 # What zipfile raises for archives that are broken, by chance or on purpose.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError)
@@ -111,13 +115,25 @@ def _opened(file: BinaryIO, limits: ArchiveLimits) -> zipfile.ZipFile:
 
 def _check_list(file: BinaryIO, limits: ArchiveLimits) -> None:
     """zipfile reads the whole list of entries at once: its size is looked at first."""
-    count, list_bytes = _end_of(file)
-    if count > limits.entries or list_bytes > limits.entries * (_ENTRY_BYTES + 4 * MAX_NAME_LENGTH):
+    count, list_bytes, list_end = _end_of(file)
+    too_long = list_bytes > limits.entries * (_ENTRY_BYTES + 4 * MAX_NAME_LENGTH)
+    # What it says of their number is nobody's but its maker's word.
+    if count > limits.entries or too_long or _listed(file, list_end - list_bytes, list_end) > limits.entries:
         raise ArchiveError("archive", f"more than {limits.entries} entries: leave out what the model does not need")
 
 
-def _end_of(file: BinaryIO) -> tuple[int, int]:
-    """How many entries the archive says it has, and how long their list is."""
+def _listed(file: BinaryIO, start: int, end: int) -> int:
+    """How often an entry begins between two places."""
+    file.seek(max(start, 0))
+    found, rest = 0, b""
+    while (left := end - file.tell()) > 0 and (piece := file.read(min(left, CHUNK_BYTES))):
+        found += (rest + piece).count(_ENTRY)
+        rest = piece[-len(_ENTRY) + 1 :]
+    return found
+
+
+def _end_of(file: BinaryIO) -> tuple[int, int, int]:
+    """How many entries the archive says it has, how long their list is, and where it ends."""
     size = _size(file)
     file.seek(max(0, size - _END_BYTES - 65_535))
     tail = file.read()
@@ -130,13 +146,14 @@ def _end_of(file: BinaryIO) -> tuple[int, int]:
     count, length = int.from_bytes(tail[at + 10 : at + 12], "little"), int.from_bytes(tail[at + 12 : at + 16], "little")
     locator = tail[max(at - _LOCATOR_64_BYTES, 0) : at]
     if not locator.startswith(_LOCATOR_64):
-        return count, length
+        return count, length, size - len(tail) + at
     # zipfile takes the record that stands right before its locator, wherever the locator points.
-    file.seek(max(0, size - len(tail) + at - _LOCATOR_64_BYTES - 56))
+    place = max(0, size - len(tail) + at - _LOCATOR_64_BYTES - 56)
+    file.seek(place)
     record = file.read(56)
     if not record.startswith(_END_64):
         raise ValueError("its zip64 record is missing")
-    return int.from_bytes(record[32:40], "little"), int.from_bytes(record[40:48], "little")
+    return int.from_bytes(record[32:40], "little"), int.from_bytes(record[40:48], "little"), place
 
 
 def _entries(archive: zipfile.ZipFile, archive_bytes: int, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
@@ -195,7 +212,10 @@ def _check_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     for _ in _pieces(archive, entry):
         pass
     with archive.open(entry) as stream:
-        if stream.read(4).startswith(_ZIPS):
+        head = stream.read(512)
+        if head[_TAR_AT:].startswith(_TAR):
+            raise ArchiveError(_shown(entry), "a tar inside the zip: put its files into the zip themselves")
+        if head.startswith(_ZIPS):
             raise ArchiveError(
                 _shown(entry),
                 "a zip inside the zip (torch.save and np.savez write such files, with pickles in them): "
@@ -219,15 +239,40 @@ def is_pickle(stream: IO[bytes]) -> bool:
         return b"|O" in head  # an array of objects
     # Protocols 0 and 1 have no mark at the start: they are pickles if they read as one to the end.
     stream.seek(0)
-    imports = False
+    imports, stack = False, _Stack()
     try:
         for count, (operation, _, _) in enumerate(pickletools.genops(stream)):
+            stack.take(operation)
             imports = imports or operation.name in _IMPORTS
-            if count >= MAX_OPERATIONS:
+            # Whatever comes after a call, also an error, comes too late.
+            if count >= MAX_OPERATIONS or (imports and operation.name in _CALLS):
                 return True
     except Exception:  # it is something else
         return False
     return imports
+
+
+class _Stack:
+    """How many things an unpickler would hold: many texts begin like a pickle, and soon ask for what is not there."""
+
+    def __init__(self) -> None:
+        self._held: list[object] = []
+
+    def take(self, operation: pickletools.OpcodeInfo) -> None:
+        """Raises ValueError: no unpickler would come past this operation."""
+        needed = list(operation.stack_before)
+        if pickletools.markobject in needed:
+            while self._pop() is not pickletools.markobject:
+                pass
+            needed = needed[: needed.index(pickletools.markobject)]
+        for _ in needed:
+            self._pop()
+        self._held += operation.stack_after
+
+    def _pop(self) -> object:
+        if not self._held:
+            raise ValueError("nothing is held any more")
+        return self._held.pop()
 
 
 def _pieces(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:

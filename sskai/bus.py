@@ -171,6 +171,9 @@ class _Worker:
             except contract.UndecodableError as error:
                 if await self._set_aside(incoming, "undecodable", str(error)):
                     return True
+            except contract.ForeignEventError as error:
+                if await self._set_aside(incoming, "foreign", str(error)):
+                    return True
             except UnavailableError as error:
                 log.warning("waiting for a part that is away", error=str(error), topic=incoming.topic, tries=tries)
             except Exception as error:

@@ -11,7 +11,7 @@ import secrets
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, DateTime, Text, func, select, text, update
+from sqlalchemy import ColumnElement, DateTime, Text, Update, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -63,27 +63,35 @@ async def claim(
     return rows
 
 
+async def renew(database: Database, row: Claimable, lease_seconds: float) -> bool:
+    """More time for work that takes long. False: the lease ran out and somebody else may have the row: stop."""
+    statement = _of(row, update(type(row))).values(lease_until=func.clock_timestamp() + _seconds(lease_seconds))
+    async with database.transaction() as session:
+        result = await session.execute(statement)
+    return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
 async def release(session: AsyncSession, row: Claimable, *, due_in_seconds: float | None, **values: Any) -> bool:
     """Record a claim's result (`values` are columns) and let go of the row, due again in so many seconds (None: never).
 
     False: the lease ran out and somebody else may have taken the row. Nothing was written; drop the result.
     """
-    table = type(row)
-    mapper = table.__mapper__  # type: ignore[attr-defined]
     clock = func.clock_timestamp()
-    keys = [mapper.get_property_by_column(column) for column in mapper.primary_key]
-    statement = (
-        update(table)
-        .where(table.lease_token == row.lease_token)
-        .values(
-            due_at=None if due_in_seconds is None else clock + _seconds(due_in_seconds),
-            lease_until=None,
-            lease_token=None,
-            **values,
-        )
-        .execution_options(synchronize_session=False)
+    statement = _of(row, update(type(row))).values(
+        due_at=None if due_in_seconds is None else clock + _seconds(due_in_seconds),
+        lease_until=None,
+        lease_token=None,
+        **values,
     )
-    for key in keys:
-        statement = statement.where(getattr(table, key.key) == getattr(row, key.key))
     result = await session.execute(statement)
     return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def _of(row: Claimable, statement: Update) -> Update:
+    """The statement for this row alone, while its claim stands."""
+    table = type(row)
+    mapper = table.__mapper__  # type: ignore[attr-defined]
+    for column in mapper.primary_key:
+        key = mapper.get_property_by_column(column).key
+        statement = statement.where(getattr(table, key) == getattr(row, key))
+    return statement.where(table.lease_token == row.lease_token).execution_options(synchronize_session=False)

@@ -68,6 +68,10 @@ class UndecodableError(Exception):
     """A record that is no event of the contract: to be set aside with this reason."""
 
 
+class ForeignEventError(Exception):
+    """An event of one tenant about what another one has: to be set aside with this reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """A message with what CloudEvents says around it. (source, id) is unique: consumers dedupe on it."""

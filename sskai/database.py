@@ -52,7 +52,7 @@ class Database:
     def __init__(self, url: str, schema: str, *, pool_size: int = 10) -> None:
         self.url = url
         self.schema = schema
-        self.around = nullcontext
+        self.around = _alone
         # A query that hangs would hold its locks: 30 s is far above anything the services do on purpose.
         options = "-c timezone=UTC -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000"
         self._engine = create_async_engine(
@@ -86,6 +86,10 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _alone(_session: AsyncSession) -> AbstractAsyncContextManager[None]:
+    return nullcontext()
 
 
 def migrations_folder(service: str) -> Path:

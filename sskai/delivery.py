@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import psycopg
@@ -27,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sskai import contract, telemetry
 from sskai.metrics import EVENTS_HANDLED, EVENTS_TOLD
+from sskai.ownership import Owned
 
 if TYPE_CHECKING:
     from sskai.database import Database
@@ -140,13 +142,15 @@ def envelope_of(session: AsyncSession) -> contract.Envelope:
 async def remember(session: AsyncSession, envelope: contract.Envelope) -> bool:
     """Write the inbox row, and keep the event for `envelope_of`. False: this event was handled before."""
     session.info["envelope"] = envelope
-    statement = (
-        upsert(_table(session, "inbox"))
-        .values(source=envelope.source, event_id=envelope.id)
-        .on_conflict_do_nothing()
-        .returning(_table(session, "inbox").c.event_id)
-    )
-    return (await session.execute(statement)).first() is not None
+    row = {"source": envelope.source, "event_id": envelope.id}
+    return (await session.execute(_remember(session.info["schema"]), row)).first() is not None
+
+
+@cache
+def _remember(schema: str) -> Any:
+    """Made once: every event that is handled begins with it."""
+    inbox = _tables(schema)["inbox"]
+    return upsert(inbox).on_conflict_do_nothing().returning(inbox.c.event_id)
 
 
 async def handle(
@@ -178,6 +182,8 @@ async def handle(
             if not await remember(session, envelope):
                 EVENTS_HANDLED.labels(type=envelope.type, outcome="duplicate").inc()
                 return None
+            if isinstance(handlers, Owned):
+                await handlers.refuse_foreign(session, envelope.message)
             told: list[Message] = await handler(envelope.message, store(session), now)
             await tell(session, *told)
     EVENTS_HANDLED.labels(type=envelope.type, outcome="handled").inc()

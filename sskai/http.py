@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -11,10 +11,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 log = structlog.get_logger()
 
 PROBLEM_JSON = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Problem(Exception):  # noqa: N818 (it is what RFC 9457 calls it)
@@ -46,35 +48,53 @@ def problem_response(problem: Problem) -> JSONResponse:
     )
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Make every error of `app` a problem document; a bug answers 500 without its stack, which goes to the log."""
+def install_problem_handlers(app: FastAPI, shaped: Callable[[str, Problem], Problem] | None = None) -> None:
+    """Make every error of `app` a problem document; a bug answers 500 without its stack, which goes to the log.
+
+    `shaped`: what a problem is told as on a path.
+    """
+
+    def told(request: Request, problem: Problem) -> JSONResponse:
+        return problem_response(shaped(request.url.path, problem) if shaped is not None else problem)
 
     @app.exception_handler(Problem)
-    async def refused(_request: Request, problem: Problem) -> JSONResponse:
-        return problem_response(problem)
+    async def refused(request: Request, problem: Problem) -> JSONResponse:
+        return told(request, problem)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         errors = [
             {"field": _field(item["loc"], error.body), "message": item["msg"].removeprefix("Value error, ")}
             for item in error.errors()[:20]
         ]
         first = errors[0] if errors else {"field": "", "message": "the request is not valid"}
         detail = f"{first['field']}: {first['message']}" if first["field"] else first["message"]
-        return problem_response(Problem(422, "The request is not valid", detail, errors=errors))
+        return told(request, Problem(422, "The request is not valid", detail, errors=errors))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         title = HTTPStatus(error.status_code).phrase
         headers = dict(error.headers) if error.headers else None
-        return problem_response(Problem(error.status_code, title, str(error.detail), headers=headers))
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers = {"Allow": ", ".join(_allowed(request))}
+        return told(request, Problem(error.status_code, title, str(error.detail), headers=headers))
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:
         log.error("request failed", path=request.url.path, exc_info=error)
-        return problem_response(
-            Problem(500, "Internal error", "The error was logged. Try again; if it stays, ask your operator.")
+        return told(
+            request, Problem(500, "Internal error", "The error was logged. Try again; if it stays, ask your operator.")
         )
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes of a path: the router tells those of the first one alone."""
+    routes, scope = request.app.router.routes, dict(request.scope)
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _field(location: Sequence[str | int], body: Any) -> str:

@@ -75,7 +75,7 @@ class Objects:
     def __init__(self, url: str, bucket: str, access_key: str, secret_key: str) -> None:
         self.bucket = bucket
         self.access = Access(url, bucket, access_key, secret_key)
-        self._s3: Any = boto3.client(
+        self.s3: Any = boto3.client(
             "s3",
             endpoint_url=url,
             aws_access_key_id=access_key,
@@ -111,14 +111,14 @@ class Objects:
     def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
         """Write an object whole; returns its ETag. `if_absent`: AlreadyExistsError if the key is taken (atomic)."""
         condition = {"IfNoneMatch": "*"} if if_absent else {}
-        with _errors(key):
-            etag: str = self._s3.put_object(Bucket=self.bucket, Key=key, Body=data, **condition)["ETag"]
+        with errors(key):
+            etag: str = self.s3.put_object(Bucket=self.bucket, Key=key, Body=data, **condition)["ETag"]
         return etag
 
     def put_file(self, key: str, path: Path) -> None:
         """Upload a file, in parallel parts if it is large."""
-        with _errors(key):
-            self._s3.upload_file(str(path), self.bucket, key, Config=_TRANSFER)
+        with errors(key):
+            self.s3.upload_file(str(path), self.bucket, key, Config=_TRANSFER)
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> int:
         """Upload what an iterator yields in constant memory; returns the number of bytes. Nothing is kept on error."""
@@ -127,20 +127,20 @@ class Objects:
             for chunk in chunks:
                 size += spool.write(chunk)
             spool.seek(0)
-            with _errors(key):
-                self._s3.upload_fileobj(spool, self.bucket, key, Config=_TRANSFER)
+            with errors(key):
+                self.s3.upload_fileobj(spool, self.bucket, key, Config=_TRANSFER)
         return size
 
     def get_bytes(self, key: str) -> bytes:
         """An object whole: for manifests and small documents."""
-        with _errors(key):
-            data: bytes = self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        with errors(key):
+            data: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         return data
 
     def open(self, key: str, chunk_bytes: int = 1024 * 1024) -> Iterator[bytes]:
         """An object's bytes, a chunk at a time."""
-        with _errors(key):
-            body = self._s3.get_object(Bucket=self.bucket, Key=key)["Body"]
+        with errors(key):
+            body = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"]
             yield from body.iter_chunks(chunk_bytes)
 
     def fetch(self, key: str, size_bytes: int) -> Iterator[bytes]:
@@ -160,8 +160,8 @@ class Objects:
 
     def _range(self, key: str, start: int, end: int) -> bytes:
         try:
-            with _errors(key):
-                body = self._s3.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}")["Body"]
+            with errors(key):
+                body = self.s3.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}")["Body"]
                 data: bytes = body.read()
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in ("InvalidRange", "416"):
@@ -173,14 +173,14 @@ class Objects:
         """Fetch an object into a file, which appears only when it is whole."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        with _errors(key):
-            self._s3.download_file(self.bucket, key, str(part), Config=_TRANSFER)
+        with errors(key):
+            self.s3.download_file(self.bucket, key, str(part), Config=_TRANSFER)
         part.replace(path)
 
     def list(self, prefix: str) -> list[ObjectInfo]:
         """Every object under a prefix, sorted by key."""
-        with _errors(prefix):
-            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        with errors(prefix):
+            pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
             return [
                 ObjectInfo(item["Key"], int(item["Size"]), item["ETag"])
                 for page in pages
@@ -190,20 +190,33 @@ class Objects:
     def delete(self, prefix: str) -> int:
         """Delete every object under a prefix; returns how many. A missing one is no error."""
         keys = [info.key for info in self.list(prefix)]
-        with _errors(prefix):
+        with errors(prefix):
             for key in keys:
-                self._s3.delete_object(Bucket=self.bucket, Key=key)
+                self.s3.delete_object(Bucket=self.bucket, Key=key)
         return len(keys)
+
+    def size(self, key: str) -> int:
+        """Of an object, in bytes."""
+        with errors(key):
+            return int(self.s3.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """The bytes from `start` to before `end`; fewer if the object ends earlier."""
+        return self._range(key, start, end) if end > start else b""
+
+    def at(self, url: str) -> Objects:
+        """The same bucket by another address: the one that users reach it by."""
+        return Objects(url, self.bucket, self.access.access_key, self.access.secret_key)
 
     def presigned_get(self, key: str, seconds: int = 900) -> str:
         """A URL that anybody may read this one object by, for at most 15 minutes."""
-        url: str = self._s3.generate_presigned_url(
+        url: str = self.s3.generate_presigned_url(
             "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=min(seconds, 900)
         )
         return url
 
 
-class _errors:  # noqa: N801 (reads as a statement)
+class errors:  # noqa: N801 (reads as a statement)
     """Turns botocore's words into ours."""
 
     def __init__(self, key: str) -> None:
@@ -215,7 +228,7 @@ class _errors:  # noqa: N801 (reads as a statement)
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ClientError):
             code = str(error.response.get("Error", {}).get("Code", ""))
-            if code in ("NoSuchKey", "404", "NotFound"):
+            if code in ("NoSuchKey", "NoSuchUpload", "404", "NotFound"):
                 raise NotFoundError(self._key) from error
             if code in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
                 raise AlreadyExistsError(self._key) from error

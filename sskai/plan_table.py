@@ -6,7 +6,7 @@ wrapped. What the gateway sends comes in (`GET /v1/plans/ID`, `POST /v1/plans/ID
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-Document: TypeAlias = dict[str, Any]
+Document: TypeAlias = Mapping[str, Any]
 
 MAX_ROWS = 20
 GAP = 1  # cells between two columns

@@ -114,6 +114,7 @@ class Service:
                 port=settings.port,
                 log_config=None,
                 access_log=False,
+                server_header=False,
                 timeout_graceful_shutdown=3,
                 timeout_keep_alive=30,
                 h11_max_incomplete_event_size=64 * 1024,

@@ -29,7 +29,8 @@ class Settings(BaseSettings):
     otlp_url: str | None = None
     gateway_url: str = "http://127.0.0.1:8000"
     inference_url: str = "http://127.0.0.1:8005"
-    # Proves that a request to inference or the monitor comes from our own gateway.
+    scheduler_url: str = "http://127.0.0.1:8003"
+    # Proves that a request to inference, the monitor or the scheduler comes from our own gateway.
     internal_token: SecretStr = SecretStr("")
 
     cloud_url: str | None = None

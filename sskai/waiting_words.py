@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,7 @@ HEADLINES = {
 UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
-def in_words(waiting: dict[str, Any], now: datetime) -> str:
+def in_words(waiting: Mapping[str, Any], now: datetime) -> str:
     """One line from a job's `waiting`, or from a JobHeld: rule, since when, likely start, detail."""
     rule = str(waiting.get("rule", ""))
     since = _moment(waiting, "since")
@@ -36,7 +37,7 @@ def in_words(waiting: dict[str, Any], now: datetime) -> str:
     return f"{line}: {waiting['detail']}" if waiting.get("detail") else line
 
 
-def in_short(waiting: dict[str, Any] | None, now: datetime) -> str:
+def in_short(waiting: Mapping[str, Any] | None, now: datetime) -> str:
     """For a table's cell: the rule, and the likely start."""
     if not waiting:
         return ""
@@ -44,7 +45,7 @@ def in_short(waiting: dict[str, Any] | None, now: datetime) -> str:
     return f"{waiting['rule']}, {start.removeprefix('likely to start ')}" if start else str(waiting["rule"])
 
 
-def likely_start(waiting: dict[str, Any], now: datetime) -> str:
+def likely_start(waiting: Mapping[str, Any], now: datetime) -> str:
     """`likely to start in 2 to 11 min`; empty where nobody can say."""
     earliest, latest = _moment(waiting, "earliest_start"), _moment(waiting, "latest_start")
     if earliest is None or latest is None:
@@ -68,6 +69,6 @@ def _unit(seconds: float) -> tuple[float, str]:
     return next(((size, unit) for size, unit in UNITS if seconds >= 1.5 * size), UNITS[-1])
 
 
-def _moment(waiting: dict[str, Any], name: str) -> datetime | None:
+def _moment(waiting: Mapping[str, Any], name: str) -> datetime | None:
     text = waiting.get(name)
     return datetime.fromisoformat(text) if text else None

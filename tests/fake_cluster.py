@@ -10,8 +10,11 @@ from typing import Any
 
 from sskai.cluster import (
     ClusterUnavailableError,
+    Line,
+    LogPage,
     Machine,
     NoCapacityError,
+    NoLogError,
     Observation,
     Pod,
     PodState,
@@ -34,6 +37,7 @@ class FakeCluster:
     hidden: set[str] = field(default_factory=set)  # machines that its list lacks
     launch_lies: Exception | None = None  # the machine is there, and the answer says this
     failing_deletes: int = 0
+    prints: dict[str, list[str]] = field(default_factory=dict)  # by machine; one that is not here has no log
     deletes: list[datetime] = field(default_factory=list)
 
     async def launch(self, pod: Pod) -> Machine:
@@ -68,6 +72,14 @@ class FakeCluster:
             raise ClusterUnavailableError("it cannot be deleted now")
         if machine_id in self.observations and self.observations[machine_id].state is not PodState.GONE:
             self.interrupt(machine_id)
+
+    async def log(self, machine_id: str, *, tail: int, after: str = "") -> LogPage:
+        self._answer()
+        if machine_id not in self.prints:
+            raise NoLogError("the machine is gone")
+        lines = self.prints[machine_id]
+        shown = lines[int(after) :] if after else lines[-tail:]
+        return LogPage(tuple(map(Line, shown)), str(len(lines)), truncated=not after and len(lines) > tail)
 
     def interrupt(self, machine_id: str) -> None:
         """The machine is gone, and its pod with it."""

@@ -20,6 +20,7 @@ import aiohttp
 
 from benchmarks.figures import Figure, figure
 from benchmarks.inference.system import LIMIT_SECONDS, System, asking, say
+from sskai.client.documents import Endpoint
 from sskai.testing import wait_for
 from tests.journeys.keeper import ANIMALS, Keeper, rows
 
@@ -132,7 +133,7 @@ class _World:
     def _ended(self) -> dict[int, str]:
         return {one["version"]: one["stage"] for one in self._shown()["traffic"]["history"]}
 
-    def _shown(self) -> dict[str, Any]:
+    def _shown(self) -> Endpoint:
         return self._system.client.endpoints.get(self._endpoint_id)
 
     async def _watch(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 
 from sskai.client import Client
+from sskai.client.documents import Endpoint
 from sskai.contract import new_id
 from sskai.local import stack
 from sskai.local.cloud.client import CloudClient
@@ -51,7 +52,7 @@ class System:
             raise RuntimeError(f"{part} does not run")
         return process.pid
 
-    def endpoint(self, model: str, **form: Any) -> dict[str, Any]:
+    def endpoint(self, model: str, **form: Any) -> Endpoint:
         """A new one that is ready."""
         name = new_id("bench").replace("_", "-")
         made = self.client.request("POST", "/v1/endpoints", json={"name": name, "model": model, **form})

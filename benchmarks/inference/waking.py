@@ -12,10 +12,10 @@ import asyncio
 import json
 import statistics
 import time
-from typing import Any
 
 from benchmarks.figures import Figure, figure
 from benchmarks.inference.system import LIMIT_SECONDS, System, asking, say
+from sskai.client.documents import Endpoint
 from sskai.contract import new_id
 from sskai.testing import wait_for
 from tests.journeys.keeper import rows
@@ -48,7 +48,7 @@ async def _cold_starts(system: System, count: int) -> list[Figure]:
                     raise RuntimeError(f"{answer.status}: {await answer.text()}")
             return time.perf_counter() - began
 
-        def shown() -> dict[str, Any]:
+        def shown() -> Endpoint:
             return system.client.endpoints.get(endpoint["id"])
 
         for turn in range(count):

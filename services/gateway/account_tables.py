@@ -94,3 +94,24 @@ class LinkRow(Base):
     tenant_id: Mapped[str]
     key_id: Mapped[str]
     expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class AuditRow(Base):
+    """An entry of a project's audit log, written by a function of the database (`write_audit`) alone."""
+
+    __tablename__ = "audit"
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    entry_id: Mapped[str] = mapped_column(unique=True)
+    at: Mapped[datetime]
+    actor_kind: Mapped[str]
+    actor_id: Mapped[str]
+    actor_name: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str]
+    status: Mapped[int]
+    before_sha256: Mapped[str | None]
+    after_sha256: Mapped[str | None]
+    previous_sha256: Mapped[str]
+    sha256: Mapped[str]

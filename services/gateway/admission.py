@@ -62,6 +62,15 @@ class Admission:
         self._keys[key_id].concurrent -= 1
         self.under_way -= 1
 
+    def left(self, key_id: str, limits: Limits, now: float) -> float:
+        """How many requests of the key would be let in at once."""
+        return self._key(key_id, limits, now).tokens
+
+    def under_way_of(self, key_id: str) -> int:
+        """How many requests of a key have come and not been answered."""
+        key = self._keys.get(key_id)
+        return key.concurrent if key else 0
+
     def _key(self, key_id: str, limits: Limits, now: float) -> _Key:
         key = self._keys.get(key_id)
         if key is None:

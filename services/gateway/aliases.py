@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +25,12 @@ class Aliases:
             AliasRow.tenant_id == tenant_id, AliasRow.name == name, AliasRow.version.is_not(None)
         )
         return list(await self.session.scalars(query.order_by(AliasRow.alias)))
+
+    async def lock(self, tenant_id: str, name: str) -> None:
+        """Aliases of one model are moved by hand one after the other."""
+        await self.session.execute(
+            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"aliases:{tenant_id}:{name}"}
+        )
 
     async def name_of(self, tenant_id: str, model_id: str) -> str | None:
         """By what name users know a model of theirs."""

@@ -7,14 +7,18 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.gateway import access
+from services.gateway.access import Scope
 from services.gateway.api import (
+    audit,
     budgets,
     chat,
     costs,
@@ -26,36 +30,53 @@ from services.gateway.api import (
     events,
     feedback,
     figures,
+    files,
+    fine_tuning,
     infer,
     jobs,
     keys,
+    logs,
     members,
     models,
     objectives,
+    oidc,
     openai_errors,
     overview,
     plans,
     playground,
+    quotas,
     receipts,
     replays,
     retraining,
     session,
     tenants,
     traces,
+    upload_parts,
+    uploads,
     webhooks,
 )
+from services.gateway.api.answers_document import complete
 from services.gateway.api.auth import authenticate
+from services.gateway.api.headers import SecureHeaders, allow_origins
 from services.gateway.api.limits import BodyLimit
 from services.gateway.api.world import PROBLEM_RESPONSES, World
+from services.gateway.asking import Requests
 from services.gateway.console import Console
 from services.gateway.hub import listening
 from services.gateway.keys import Keys
+from services.gateway.oidc import Client, Provider
+from services.gateway.uploads import USUAL_PART_BYTES
 from sskai.http import Problem, install_problem_handlers, problem_response
+from sskai.objects import ObjectsUnavailableError
 
+log = structlog.get_logger()
+
+# A part of OpenAI's usual size, and the form around it.
+MAX_PART_BODY_BYTES = USUAL_PART_BYTES + 64 * 1024
 RESOURCES = (
     overview, datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground,
-    receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks,
-    session, tenants, members, docs,
+    receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, session, tenants,
+    members, logs, files, uploads, fine_tuning, upload_parts, oidc, audit, quotas,
 )  # fmt: skip
 
 
@@ -64,45 +85,58 @@ def build_app(world: World) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        world.database.around = (await Requests.of(world.database)).around
         await ensure_admin_key(world)
         async with world.http, aclosing(world.onward), listening(world.hub, world.database.url):
             yield
 
+    settings = world.settings
     app = FastAPI(
         title="SSKAI",
         summary="Fine-tune on the cheapest spot capacity, survive every interruption, serve, watch, retrain.",
         version="0.1.0",
         lifespan=lifespan,
+        docs_url=None,  # `docs.py` has one that needs no network
+        redoc_url=None,
         responses=PROBLEM_RESPONSES,
+        openapi_url="/openapi.json" if settings.api_documents else None,
     )
     app.state.world = world
+    world.provider = provider_of(world)
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
-    install_problem_handlers(app)
+    install_problem_handlers(app, openai_errors.shaped)
     app.exception_handler(PoolTimeoutError)(_database_is_busy)
-    for resource in RESOURCES:
+    for away in (OperationalError, InterfaceError, ObjectsUnavailableError):
+        app.exception_handler(away)(_part_is_away)
+    resources = (*RESOURCES, docs) if settings.api_documents else RESOURCES
+    for resource in resources:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
     access.require_complete(
         (method, route.path)
-        for resource in RESOURCES
+        for resource in resources
         for route in resource.router.routes
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     )
-    settings = world.settings
     app.router.default = Console(settings.console_dir, app.router.default, world.objects.access.url)
     app.add_middleware(
         BodyLimit,
         limit_bytes=settings.max_body_bytes,
         by_path={
             "/v1/datasets": settings.max_dataset_bytes,
+            "/v1/files": settings.max_dataset_bytes,
+            "/v1/uploads/": MAX_PART_BODY_BYTES,
             "/v1/models": settings.max_model_bytes,
             "/v2/models/": settings.max_tensors_bytes,
         },
     )
     # A stream of events lasts for hours: its span would come when nobody asks for it any more.
     FastAPIInstrumentor().instrument_app(
-        app, excluded_urls="healthz,readyz,metrics,v1/events", exclude_spans=["receive", "send"]
+        app, excluded_urls="healthz,readyz,metrics,v1/events,v1/jobs/.*/logs", exclude_spans=["receive", "send"]
     )
+    # Around everything, also around what answers a bug with 500: middleware that is added stands within that.
+    inner = app.build_middleware_stack
+    app.build_middleware_stack = lambda: SecureHeaders(allow_origins(inner(), settings.origins))  # type: ignore[method-assign]
     return app
 
 
@@ -113,15 +147,30 @@ async def _database_is_busy(request: Request, _error: Exception) -> JSONResponse
     return problem_response(Problem(503, "Too busy", detail, headers={"Retry-After": "5"}, **shape))
 
 
+async def _part_is_away(request: Request, error: Exception) -> JSONResponse:
+    """No bug of ours, and nothing was done: whoever asks again may be lucky."""
+    log.warning("a part is away", path=request.url.path, error=repr(error)[:500])
+    detail = "The database or the object store does not answer: try again in a few seconds"
+    shape = openai_errors.extensions(request.url.path, detail, "unavailable")
+    return problem_response(Problem(503, "A part is away", detail, headers={"Retry-After": "5"}, **shape))
+
+
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The document, valid as 3.1: FastAPI describes a stream's items by a word that only 3.2 knows."""
+    """The document, valid as 3.1: FastAPI describes a stream's items by a word that only 3.2 knows.
+
+    What is public names no credentials, though it goes through `authenticate` as well.
+    """
+    if app.openapi_schema:
+        return app.openapi_schema
     document = FastAPI.openapi(app)
-    for operations in document["paths"].values():
-        for operation in operations.values():
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if access.ACCESS[method.upper(), path].scope is Scope.PUBLIC:
+                operation.pop("security", None)
             for response in operation["responses"].values():
                 for media in response.get("content", {}).values():
                     media["schema"] = media.pop("itemSchema", media.get("schema", {}))
-    return document
+    return complete(document)
 
 
 async def ensure_admin_key(world: World) -> None:
@@ -131,3 +180,13 @@ async def ensure_admin_key(world: World) -> None:
         async with world.database.transaction() as session:
             await Keys(session).ensure_admin(key, world.now())
         world.known_keys.forget()
+
+
+def provider_of(world: World) -> Provider | None:
+    """The identity provider of the settings, if one is named."""
+    settings = world.settings
+    if not settings.oidc_issuer:
+        return None
+    client_id, secret = settings.oidc_client_id, settings.oidc_client_secret.get_secret_value()
+    client = Client(settings.oidc_issuer, client_id, secret, settings.oidc_audience or client_id)
+    return Provider(client, world.http)

@@ -39,8 +39,10 @@ class Budgets:
         statement = select(BudgetRow).where(BudgetRow.tenant_id == tenant_id).order_by(BudgetRow.budget_id)
         return (await self.session.scalars(statement)).all()
 
-    async def get(self, tenant_id: str, budget_id: str) -> BudgetRow | None:
+    async def get(self, tenant_id: str, budget_id: str, *, lock: bool = False) -> BudgetRow | None:
         statement = select(BudgetRow).where(BudgetRow.tenant_id == tenant_id, BudgetRow.budget_id == budget_id)
+        if lock:
+            statement = statement.with_for_update()
         return (await self.session.scalars(statement)).first()
 
     async def count(self, tenant_id: str) -> int:

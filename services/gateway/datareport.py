@@ -67,18 +67,21 @@ class Report:
         return [str(label) for label in sorted(self._classes)]
 
     def summary(self, format_name: str, size_bytes: int, sha256: str) -> Summary:
+        """What was counted. Call it once, at the end: the arrays are put in order where they are, without a copy."""
         lengths = np.frombuffer(self._lengths, dtype=np.uint32)
+        contents = np.frombuffer(self._seen, dtype=np.uint64)
+        contents.sort()
         characters = int(lengths.sum(dtype=np.int64))
         told: dict[str, Any] = {
             "characters": characters,
             "characters_per_row": {
                 "min": int(lengths.min()),
-                "median": float(np.median(lengths)),
-                "p95": float(np.percentile(lengths, 95)),
+                "median": float(np.median(lengths, overwrite_input=True)),
+                "p95": float(np.percentile(lengths, 95, overwrite_input=True)),
                 "max": int(lengths.max()),
             },
             # By 64 bits of a hash: of ten million rows two differing ones are alike with a chance of 3 in a million.
-            "duplicates": self.rows - len(np.unique(np.frombuffer(self._seen, dtype=np.uint64))),
+            "duplicates": int(np.count_nonzero(contents[1:] == contents[:-1])),
         }
         if self._classes:
             told["labels"] = self.labels

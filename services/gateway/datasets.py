@@ -22,14 +22,21 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Rows:
-    """Rows of any kind of file, one after the other; `write` gets those that a conversion made, as JSON Lines."""
+    """Rows of any kind of file, one after the other; `write` gets those that a conversion made, as JSON Lines.
 
-    def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
+    `most_bytes`: of what is kept in all, for files that are smaller than what they hold."""
+
+    def __init__(self, write: Callable[[bytes], object] | None = None, most_bytes: int | None = None) -> None:
         self._write = write
+        self._most_bytes = most_bytes
         self._sha256 = hashlib.sha256()
         self._bytes = 0
         self._report = Report()
         self._form: Form | None = None
+
+    @property
+    def converts(self) -> bool:
+        return self._form is not None and self._form.converts
 
     def take(self, number: int, row: dict[str, Any], line: bytes | None = None) -> bytes:
         """Check a row; what is kept of it: `line` as it came, unless it had to be converted. Raises RejectedError."""
@@ -50,6 +57,8 @@ class Rows:
         """These bytes are the dataset's next ones."""
         self._sha256.update(data)
         self._bytes += len(data)
+        if self._most_bytes is not None and self._bytes > self._most_bytes:
+            raise RejectedError(0, "", f"unpacks to more than {self._most_bytes} bytes: it looks like a bomb")
         if self._write is not None:
             self._write(data)
 
@@ -73,16 +82,17 @@ class Scan:
 
     def __init__(self, write: Callable[[bytes], object] | None = None) -> None:
         self._rest = bytearray()  # the line that is not complete yet
-        self._fed = False
         self._line = 0  # lines that were read
         self._first_blank_line = 0
         self._rows = Rows(write)
 
+    @property
+    def converts(self) -> bool:
+        """Whether rows are written in another form than they come in; known from the first row on."""
+        return self._rows.converts
+
     def feed(self, chunk: bytes) -> None:
         """The next bytes of the file."""
-        if not self._fed and chunk.startswith(_BYTE_ORDER_MARK):
-            raise RejectedError(1, "", "the file starts with a byte order mark: save it as UTF-8 without one")
-        self._fed = self._fed or bool(chunk)
         first, *others = chunk.split(b"\n")
         self._rest += first
         for following in others:
@@ -100,6 +110,8 @@ class Scan:
 
     def _take(self, line: bytes, end: bytes) -> None:
         self._line += 1
+        if self._line == 1 and line.startswith(_BYTE_ORDER_MARK):
+            raise RejectedError(1, "", "the file starts with a byte order mark: save it as UTF-8 without one")
         if not line.strip():
             self._first_blank_line = self._first_blank_line or self._line
             self._rows.keep(line + end)

@@ -10,10 +10,13 @@ from google.protobuf.message import Message
 from services.gateway import retrains, timeline
 from services.gateway.aliases import CHALLENGER, CHAMPION
 from services.gateway.domain import JobView
+from services.gateway.finetune_store import FineTunes
 from services.gateway.store import Store
+from services.gateway.tables import BudgetRow, EndpointRow, JobRow
 from sskai import contract, telemetry
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
+from sskai.ownership import Owned
 
 
 async def note(event: Any, store: Store, now: datetime) -> list[Message]:
@@ -78,8 +81,15 @@ async def keep_replay(event: events.PlanReplayed, store: Store, now: datetime) -
 
 
 async def keep_model(event: events.ModelVersionReady, store: Store, now: datetime) -> list[Message]:
-    """A trained version that can be served."""
+    """A trained version that can be served; of an OpenAI-shaped job it is, under its own name."""
     await store.library.add_trained_model(event)
+    await note(event, store, now)
+    return await FineTunes(store.session).deploy(event, now)
+
+
+async def refuse_model(event: events.ModelVersionRefused, store: Store, now: datetime) -> list[Message]:
+    """A result that is no version."""
+    await FineTunes(store.session).refuse(event)
     return await note(event, store, now)
 
 
@@ -181,6 +191,7 @@ async def answer_retrain(event: events.RetrainRequested, store: Store, now: date
 HANDLERS: Handlers = {
     events.DatasetValidated: note,
     events.DatasetRejected: note,
+    events.DatasetDeleted: note,
     events.JobSubmitted: show_job,
     events.JobCancelRequested: follow_job,
     events.JobAdmitted: follow_job,
@@ -204,7 +215,8 @@ HANDLERS: Handlers = {
     events.AttemptResumed: follow_job,
     events.AttemptFinished: follow_job,
     events.ModelVersionReady: keep_model,
-    events.ModelVersionRefused: note,
+    events.ModelVersionRefused: refuse_model,
+    events.ModelDeleted: note,
     events.ModelEvaluated: note,
     events.ModelPromoted: follow_promotion,
     events.ModelRolledBack: follow_rollback,
@@ -240,3 +252,4 @@ HANDLERS: Handlers = {
     events.InterruptionNoticed: keep_notice,
     events.CapacityDenied: mark_denial,
 }
+HANDLERS = Owned(HANDLERS, {"job_id": [JobRow], "endpoint_id": [EndpointRow], "budget_id": [BudgetRow]})

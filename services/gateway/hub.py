@@ -55,6 +55,10 @@ class Hub:
         finally:
             self._streams[tenant_id] -= 1
 
+    def streams_of(self, tenant_id: str) -> int:
+        """How many of the tenant's places are held in this process."""
+        return self._streams[tenant_id]
+
     async def pause(self, woken: asyncio.Event, seconds: float) -> None:
         """Until woken, or the time is over, or the process stops."""
         waits = [asyncio.ensure_future(woken.wait()), asyncio.ensure_future(self.closing.wait())]
@@ -76,6 +80,7 @@ class Hub:
     def close(self) -> None:
         """Streams end and waits return: the process stops."""
         self.closing.set()
+        self.wake_all()
 
 
 @asynccontextmanager

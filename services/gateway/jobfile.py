@@ -139,9 +139,7 @@ class Form(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-class ModelForm(Form):
-    base: Reference | None = None
-    artifact: Reference | None = None  # model://NAME/VERSION, of a model of one's own
+class ModelOptions(Form):
     method: Literal["lora", "qlora", "full", "scratch"] = "lora"
     rank: int = Field(default=8, ge=1, le=512)
     alpha: int | None = Field(default=None, ge=1, le=4096)  # absent: twice the rank
@@ -150,8 +148,12 @@ class ModelForm(Form):
     target_modules: list[Place] = Field(default=[], max_length=64)  # empty: all linear layers
 
 
-class DatasetForm(Form):
-    uri: Reference  # dataset://NAME/VERSION, dataset://NAME or an id
+class ModelForm(ModelOptions):
+    base: Reference | None = None
+    artifact: Reference | None = None  # model://NAME/VERSION, of a model of one's own
+
+
+class DatasetOptions(Form):
     format: (
         Literal[
             "messages",
@@ -165,6 +167,10 @@ class DatasetForm(Form):
         | None
     ) = None
     eval_fraction: float = Field(default=0.05, ge=0, le=0.5)
+
+
+class DatasetForm(DatasetOptions):
+    uri: Reference  # dataset://NAME/VERSION, dataset://NAME or an id
 
 
 class HyperparametersForm(Form):
@@ -216,13 +222,9 @@ class CheckpointForm(Form):
     keep: int = Field(default=3, ge=1, le=100)
 
 
-class JobFile(Form):
-    """A job, as `POST /v1/jobs` and `POST /v1/plans` take it; `train` is for models as code."""
+class JobOptions(Form):
+    """How a job is to be done, whatever it is made of."""
 
-    kind: Annotated[Literal["finetune", "train"], BeforeValidator(_kind_of_job)] = "finetune"
-    name: Name
-    model: ModelForm
-    dataset: DatasetForm | None = None  # absent: the model's code brings it
     hyperparameters: HyperparametersForm = HyperparametersForm()
     resources: ResourcesForm = ResourcesForm()
     spot_policy: Literal["spot", "on-demand", "auto"] | None = None  # absent: auto
@@ -237,6 +239,15 @@ class JobFile(Form):
     objective: Literal["cheapest", "fastest", "cheapest-within-deadline", "fastest-within-budget"] = "cheapest"
     priority: Literal["low", "normal", "high"] = "normal"  # which of the waiting jobs goes first
     project: Name | None = None  # whose budget pays
+
+
+class JobFile(JobOptions):
+    """A job, as `POST /v1/jobs` and `POST /v1/plans` take it; `train` is for models as code."""
+
+    kind: Annotated[Literal["finetune", "train"], BeforeValidator(_kind_of_job)] = "finetune"
+    name: Name
+    model: ModelForm
+    dataset: DatasetForm | None = None  # absent: the model's code brings it
 
 
 def require_trainable(job: JobFile) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
 from google.protobuf import json_format
-from sqlalchemy import Select, desc, exists, func, select, text
+from sqlalchemy import Row, Select, bindparam, desc, exists, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,6 +15,7 @@ from services.gateway import references
 from services.gateway.aliases import CHAMPION
 from services.gateway.catalogue import Catalogue
 from services.gateway.datareport import Summary
+from services.gateway.paging import Paging
 from services.gateway.plain import finite
 from services.gateway.tables import AliasRow, DatasetRow, ModelRow
 from services.gateway.values import Checked, Dataset, Model
@@ -27,34 +29,51 @@ class Library:
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
 
-    async def dataset(self, tenant_id: str, reference: str) -> Dataset | None:
-        """By `dataset://NAME/VERSION`, `NAME@VERSION`, `NAME` (the newest) or id."""
+    async def dataset(self, tenant_id: str, reference: str, *, keep: bool = False) -> Dataset | None:
+        """By `dataset://NAME/VERSION`, `NAME@VERSION`, `NAME` (the newest) or id.
+
+        `keep`: it cannot be deleted until this transaction ends.
+        """
         named = references.parse(reference, "dataset")
         if named is None:
             return None
-        query = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id).order_by(desc(DatasetRow.version)).limit(1)
+        asked: dict[str, Any] = {"tenant_id": tenant_id, "name": named.name}
         if named.version is not None:
-            query = query.where(DatasetRow.name == named.name, DatasetRow.version == named.version)
+            query, asked = _DATASET_OF_VERSION[keep], {**asked, "version": named.version}
         else:
-            query = query.where((DatasetRow.name == named.name) | (DatasetRow.dataset_id == named.name))
-        row = await self.session.scalar(query)
+            query = _NEWEST_DATASET[keep]
+        row = (await self.session.execute(query, asked)).first()
         return _dataset(row) if row else None
 
     async def dataset_at(self, tenant_id: str, uri: str) -> Dataset | None:
         """The one whose rows lie there, as a job's specification and a model's version name it."""
-        query = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id, DatasetRow.uri == uri).limit(1)
+        query = _datasets_of(tenant_id).where(DatasetRow.uri == uri).limit(1)
         row = await self.session.scalar(query)
         return _dataset(row) if row else None
 
-    async def datasets(self, tenant_id: str, name: str | None, after: str | None, limit: int) -> list[Dataset]:
-        """Newest first."""
-        query = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id)
+    async def datasets(
+        self, tenant_id: str, paging: Paging, *, name: str | None = None, format_name: str | None = None
+    ) -> list[Dataset]:
+        """A page, and one more."""
+        query = _datasets_of(tenant_id)
         if name is not None:
             query = query.where(DatasetRow.name == name)
-        if after is not None:
-            query = query.where(DatasetRow.dataset_id < after)
-        rows = await self.session.scalars(query.order_by(desc(DatasetRow.dataset_id)).limit(limit))
+        if format_name is not None:
+            query = query.where(DatasetRow.format == format_name)
+        rows = await self.session.scalars(paging.of(query, DatasetRow.dataset_id, DatasetRow.created_at))
         return [_dataset(row) for row in rows]
+
+    async def same_content(self, tenant_id: str, name: str, sha256: str) -> Dataset | None:
+        """The version of `name` that is this content."""
+        query = _datasets_of(tenant_id).where(DatasetRow.name == name, DatasetRow.sha256 == sha256)
+        row = await self.session.scalar(query.limit(1))
+        return _dataset(row) if row else None
+
+    async def deletions(self, tenant_id: str, name: str, sha256: str) -> int:
+        """How often this content was a version of `name` and was deleted."""
+        of_content = (DatasetRow.name == name) & (DatasetRow.sha256 == sha256)
+        deleted = select(func.count()).where(DatasetRow.tenant_id == tenant_id, of_content)
+        return int(await self.session.scalar(deleted.where(DatasetRow.deleted_at.is_not(None))) or 0)
 
     async def add_dataset(
         self,
@@ -65,14 +84,15 @@ class Library:
         now: datetime,
         *,
         lineage: dict[str, Any] | None = None,
+        filename: str = "",
     ) -> tuple[Dataset, bool]:
         """A new version of `name`; or the version that has the same content already, and False."""
         await self.lock_versions(tenant_id, name)
-        of_name = select(DatasetRow).where(DatasetRow.tenant_id == tenant_id, DatasetRow.name == name)
-        same = await self.session.scalar(of_name.where(DatasetRow.sha256 == summary.sha256).limit(1))
+        same = await self.same_content(tenant_id, name, summary.sha256)
         if same is not None:
-            return _dataset(same), False
-        newest = await self.session.scalar(select(func.max(of_name.subquery().c.version)))
+            return same, False
+        of_name = (DatasetRow.tenant_id == tenant_id) & (DatasetRow.name == name)
+        newest = await self.session.scalar(select(func.max(DatasetRow.version)).where(of_name))
         row = DatasetRow(
             dataset_id=new_id("dataset"),
             tenant_id=tenant_id,
@@ -86,6 +106,7 @@ class Library:
             estimated_tokens=summary.estimated_tokens,
             report=summary.report,
             lineage=lineage,
+            filename=filename,
             created_at=now,
         )
         self.session.add(row)
@@ -98,8 +119,11 @@ class Library:
             text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"dataset:{tenant_id}:{name}"}
         )
 
-    async def model(self, tenant_id: str, reference: str, catalogue: Catalogue) -> Model | None:
-        """A foundation model by its id, or one of the tenant's: `NAME@VERSION`, `NAME@ALIAS`, `model://...`, `NAME`."""
+    async def model(self, tenant_id: str, reference: str, catalogue: Catalogue, *, keep: bool = False) -> Model | None:
+        """A foundation model by its id, or one of the tenant's: `NAME@VERSION`, `NAME@ALIAS`, `model://...`, `NAME`.
+
+        `keep`: it cannot be deleted until this transaction ends.
+        """
         named = references.parse(reference, "model")
         if named is None:
             return None
@@ -114,28 +138,49 @@ class Library:
             meant = (AliasRow.model_id == ModelRow.model_id) & (AliasRow.version == ModelRow.version)
             of_name = (AliasRow.name == ModelRow.name) & (AliasRow.alias == named.alias)
             query = query.where(exists().where(AliasRow.tenant_id == tenant_id, meant, of_name))
-        row = await self.session.scalar(query)
+        row = await self.session.scalar(query.with_for_update(read=True, of=ModelRow) if keep else query)
         return _model(row) if row else None
 
-    async def champion(self, tenant_id: str, name: str) -> Model | None:
-        """The trained version of a model that a new one is measured against: `@champion`, else the newest."""
-        meant = (AliasRow.model_id == ModelRow.model_id) & (AliasRow.version == ModelRow.version)
-        named = exists().where(
-            AliasRow.tenant_id == tenant_id, AliasRow.name == name, AliasRow.alias == CHAMPION, meant
-        )
-        query = _models_of(tenant_id).where(ModelRow.name == name, ModelRow.origin == "trained")
-        row = await self.session.scalar(query.order_by(desc(named), desc(ModelRow.version)).limit(1))
-        return _model(row) if row else None
+    async def champion(self, tenant_id: str, name: str) -> tuple[Model | None, bool]:
+        """The trained version of a model that a new one is measured against: `@champion`, else the newest. And whether
+        the name is an uploaded model's, or one's of code."""
+        found = (await self.session.execute(_CHAMPION, {"tenant_id": tenant_id, "name": name})).first()
+        if found is None:
+            return None, False
+        row, is_taken = found
+        return _model(row) if row.origin == "trained" else None, is_taken
 
-    async def models(self, tenant_id: str, limit: int) -> list[Model]:
+    async def models(
+        self,
+        tenant_id: str,
+        limit: int,
+        *,
+        after: Model | None = None,
+        name: str | None = None,
+        origin: str | None = None,
+    ) -> list[Model]:
         """The tenant's own, newest first."""
-        rows = await self.session.scalars(_models_of(tenant_id).order_by(desc(ModelRow.created_at)).limit(limit))
-        return [_model(row) for row in rows]
+        query = _models_of(tenant_id)
+        if name is not None:
+            query = query.where(ModelRow.name == name)
+        if origin is not None:
+            query = query.where(ModelRow.origin == origin)
+        place = tuple_(ModelRow.created_at, ModelRow.model_id, ModelRow.version)
+        if after is not None:
+            query = query.where(place < tuple_(after.created_at, after.model_id, after.version))
+        newest = (desc(ModelRow.created_at), desc(ModelRow.model_id), desc(ModelRow.version))
+        return [_model(row) for row in await self.session.scalars(query.order_by(*newest).limit(limit))]
+
+    async def models_of_jobs(self, tenant_id: str, job_ids: Collection[str]) -> dict[str, Model]:
+        """What became of these jobs, by their ids, also what was deleted since."""
+        query = select(ModelRow).where(ModelRow.tenant_id == tenant_id, ModelRow.job_id.in_(job_ids))
+        rows = await self.session.scalars(query)
+        return {row.job_id: _model(row) for row in rows}
 
     async def origins(self, tenant_id: str, name: str) -> set[str]:
         """Whether models of this name were trained, uploaded, or are code."""
-        query = select(ModelRow.origin).where(ModelRow.tenant_id == tenant_id, ModelRow.name == name).distinct()
-        return set(await self.session.scalars(query))
+        own = (ModelRow.tenant_id == tenant_id) & (ModelRow.name == name) & ModelRow.deleted_at.is_(None)
+        return set(await self.session.scalars(select(ModelRow.origin).where(own).distinct()))
 
     async def add_uploaded_model(
         self, tenant_id: str, name: str, now: datetime, *, model_id: str, uri: str, checked: Checked
@@ -144,8 +189,7 @@ class Library:
         await self.session.execute(
             text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"model:{tenant_id}:{name}"}
         )
-        of_name = _models_of(tenant_id).where(ModelRow.name == name, ModelRow.origin == "uploaded").subquery()
-        newest = await self.session.scalar(select(func.max(of_name.c.version)))
+        newest = await self._newest_version(tenant_id, name, "uploaded")
         row = ModelRow(
             model_id=model_id,
             version=(newest or 0) + 1,
@@ -176,7 +220,7 @@ class Library:
         same = await self.session.scalar(of_name.where(ModelRow.base_uri == uri).limit(1))
         if same is not None:
             return _model(same), False
-        newest = await self.session.scalar(select(func.max(of_name.subquery().c.version)))
+        newest = await self._newest_version(tenant_id, name, "code")
         model_id = new_id("model")
         row = ModelRow(
             model_id=model_id,
@@ -196,6 +240,11 @@ class Library:
         self.session.add(row)
         await self.session.flush()
         return _model(row), True
+
+    async def _newest_version(self, tenant_id: str, name: str, origin: str) -> int | None:
+        """Deleted ones count: their numbers are not given again."""
+        of_name = (ModelRow.tenant_id == tenant_id) & (ModelRow.name == name) & (ModelRow.origin == origin)
+        return await self.session.scalar(select(func.max(ModelRow.version)).where(of_name))
 
     async def add_trained_model(self, event: events.ModelVersionReady) -> None:
         """A version that a job made; one that is known already stays as it is."""
@@ -239,11 +288,52 @@ def validated(dataset: Dataset) -> events.DatasetValidated:
     return event
 
 
+def _datasets_of(tenant_id: str) -> Select[DatasetRow]:
+    return select(DatasetRow).where(DatasetRow.tenant_id == tenant_id, DatasetRow.deleted_at.is_(None))
+
+
 def _models_of(tenant_id: str) -> Select[ModelRow]:
-    return select(ModelRow).where(ModelRow.tenant_id == tenant_id)
+    return select(ModelRow).where(ModelRow.tenant_id == tenant_id, ModelRow.deleted_at.is_(None))
 
 
-def _dataset(row: DatasetRow) -> Dataset:
+# Made once: every submission asks for a dataset and a champion.
+_dataset_columns = DatasetRow.__table__.c
+_OF_TENANT = select(DatasetRow.__table__).where(
+    _dataset_columns.tenant_id == bindparam("tenant_id"), _dataset_columns.deleted_at.is_(None)
+)
+_NAMED = _dataset_columns.name == bindparam("name")
+
+
+def _either(query: Select[Any]) -> dict[bool, Select[Any]]:
+    """By whether the row is to be kept."""
+    return {False: query, True: query.with_for_update(read=True)}
+
+
+_DATASET_OF_VERSION = _either(_OF_TENANT.where(_NAMED, _dataset_columns.version == bindparam("version")))
+_NEWEST_DATASET = _either(
+    _OF_TENANT.where(_NAMED | (_dataset_columns.dataset_id == bindparam("name")))
+    .order_by(desc(_dataset_columns.version))
+    .limit(1)
+)
+_is_trained = ModelRow.origin == "trained"
+_is_champion = exists().where(
+    AliasRow.tenant_id == bindparam("tenant_id"),
+    AliasRow.name == bindparam("name"),
+    AliasRow.alias == CHAMPION,
+    AliasRow.model_id == ModelRow.model_id,
+    AliasRow.version == ModelRow.version,
+)
+_CHAMPION = (
+    select(ModelRow, func.bool_or(~_is_trained).over())
+    .where(
+        ModelRow.tenant_id == bindparam("tenant_id"), ModelRow.name == bindparam("name"), ModelRow.deleted_at.is_(None)
+    )
+    .order_by(desc(_is_trained), desc(_is_champion), desc(ModelRow.version))
+    .limit(1)
+)
+
+
+def _dataset(row: DatasetRow | Row[Any]) -> Dataset:
     return Dataset(**{name: getattr(row, name) for name in Dataset.__dataclass_fields__})
 
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, func, select
 
+from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
-from services.gateway.tables import AnswerRow, CutRow, EventRow, PlanRow, ReplayRow
+from services.gateway.tables import AnswerRow, CutRow, EventRow, PlanRow, PurgeRow, ReplayRow, UploadRow
 from services.gateway.timelines import Timelines
 from services.gateway.traffic import Traffic
 from services.gateway.webhook_store import Webhooks
@@ -43,11 +44,19 @@ async def forget(database: Database, settings: Settings) -> int:
         )
         cuts = delete(CutRow).where(CutRow.retrain_id.in_(past)).returning(CutRow.retrain_id)
         forgotten += len((await session.scalars(cuts)).all())
+        over = UploadRow.ended_at < now - timedelta(days=settings.upload_retention_days)
+        past = select(UploadRow.upload_id).where(over, UploadRow.due_at.is_(None)).limit(ROWS_AT_ONCE)
+        uploads = delete(UploadRow).where(UploadRow.upload_id.in_(past)).returning(UploadRow.upload_id)
+        forgotten += len((await session.scalars(uploads)).all())
+        purged = select(PurgeRow.key).where(PurgeRow.asked_at < oldest_plan, PurgeRow.due_at.is_(None))
+        purges = delete(PurgeRow).where(PurgeRow.key.in_(purged.limit(ROWS_AT_ONCE))).returning(PurgeRow.key)
+        forgotten += len((await session.scalars(purges)).all())
         forgotten += await Traffic(session).forget(
             now, settings.traffic_retention_days, settings.traffic_rows_per_endpoint, ROWS_AT_ONCE
         )
         kept_for = timedelta(days=settings.webhook_retention_days)
         forgotten += await Webhooks(session).forget(now, kept_for, ROWS_AT_ONCE)
+        await Sessions(session).forget(now)
         forgotten += await Timelines(session).forget(oldest_market, settings.max_prices, ROWS_AT_ONCE)
     return forgotten
 

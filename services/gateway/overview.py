@@ -52,7 +52,7 @@ ACTIVITY: Mapping[type[Message], tuple[str, ...]] = {
 
 
 def activity(position: int, at: datetime, message: Message, names: Mapping[str, str]) -> dict[str, Any]:
-    """One line. `names`: what jobs and endpoints are called, by their ids."""
+    """One line. `names`: what jobs, endpoints and models are called, by their ids."""
     values = plain(message)
     subject = next(iter(values.values()))
     shown = {name: values[name] for name in ACTIVITY[type(message)] if values.get(name) not in (None, "")}

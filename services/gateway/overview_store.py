@@ -14,7 +14,7 @@ from services.gateway import overview
 from services.gateway.domain import JobState
 from services.gateway.endpoints import EndpointState
 from services.gateway.retrain_log import OF_RETRAIN
-from services.gateway.tables import EndpointRow, EventRow, JobRow, WebhookRow
+from services.gateway.tables import EndpointRow, EventRow, JobRow, ModelRow, WebhookRow
 from sskai import contract
 
 ENDED = [state for state in JobState if state.ended]
@@ -73,13 +73,16 @@ class OverviewStore:
         return await self._newest(tenant_id, tuple(overview.ACTIVITY), limit)
 
     async def names(self, tenant_id: str, ids: Iterable[str]) -> Mapping[str, str]:
-        """What jobs and endpoints are called."""
+        """What jobs, endpoints and models are called."""
         wanted = list(set(ids))
         jobs = select(JobRow.job_id, JobRow.name).where(JobRow.tenant_id == tenant_id, JobRow.job_id.in_(wanted))
         endpoints = select(EndpointRow.endpoint_id, EndpointRow.name).where(
             EndpointRow.tenant_id == tenant_id, EndpointRow.endpoint_id.in_(wanted)
         )
-        return await self._pairs(union_all(jobs, endpoints))
+        models = select(ModelRow.model_id, ModelRow.name).where(
+            ModelRow.tenant_id == tenant_id, ModelRow.model_id.in_(wanted)
+        )
+        return await self._pairs(union_all(jobs, endpoints, models))
 
     async def _pairs(self, query: Executable) -> dict[str, Any]:
         rows = await self._session.execute(query)

@@ -73,19 +73,31 @@ class People:
     async def user(self, user_id: str) -> UserRow | None:
         return await self.session.get(UserRow, user_id)
 
+    async def user_named(self, issuer: str, subject: str) -> UserRow | None:
+        query = select(UserRow).where(UserRow.issuer == issuer, UserRow.subject == subject)
+        row: UserRow | None = await self.session.scalar(query)
+        return row
+
     async def known(self, person: Person, now: datetime) -> UserRow:
-        """The person's row, with what is new about them; invitations to their address are theirs from now on."""
+        """The person's row, with what is new about them."""
         values = {"user_id": new_id("user"), "issuer": person.issuer, "subject": person.subject, "created_at": now}
         news = {"name": person.name, **({"email": person.email} if person.email else {})}
         statement = upsert(UserRow).values(**values, email=person.email, name=person.name)
         statement = statement.on_conflict_do_update(index_elements=["issuer", "subject"], set_=news)
-        await self.session.execute(statement)
-        of_person = (UserRow.issuer == person.issuer) & (UserRow.subject == person.subject)
-        user = (await self.session.scalars(select(UserRow).where(of_person))).one()
-        if person.email:
-            invited = (MemberRow.email == person.email) & MemberRow.user_id.is_(None)
-            await self.session.execute(update(MemberRow).where(invited).values(user_id=user.user_id, name=person.name))
-        return user
+        return (await self.session.scalars(statement.returning(UserRow))).one()
+
+    async def invitations(self, email: str) -> list[tuple[str, str]]:
+        """The projects that a verified address was invited to and is not in yet, with the ids of its members there."""
+        if not email:
+            return []
+        query = select(MemberRow.tenant_id, MemberRow.member_id)
+        invited = query.where(MemberRow.email == email, MemberRow.user_id.is_(None))
+        return [(tenant_id, member_id) for tenant_id, member_id in await self.session.execute(invited)]
+
+    async def join(self, member_id: str, user: UserRow) -> None:
+        """An invitation is taken; once."""
+        free = (MemberRow.member_id == member_id) & MemberRow.user_id.is_(None)
+        await self.session.execute(update(MemberRow).where(free).values(user_id=user.user_id, name=user.name))
 
     # Members
 

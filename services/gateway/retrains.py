@@ -79,7 +79,7 @@ async def _subject(request: events.RetrainRequested, store: Store) -> tuple[even
         log.warning("nothing to retrain", retrain_id=request.retrain_id, parent_job_id=request.parent_job_id)
         return None
     spec = events.JobSpec.FromString(parent.spec)
-    dataset = await store.library.dataset(request.tenant_id, spec.dataset.name)
+    dataset = await store.library.dataset(request.tenant_id, spec.dataset.name, keep=True)
     if dataset is None:
         log.warning("the dataset is gone", retrain_id=request.retrain_id, dataset=spec.dataset.name)
         return None

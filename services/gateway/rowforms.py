@@ -139,6 +139,25 @@ def _preference(row: Row, number: int) -> tuple[Row, Counted]:
     return parts, Counted(sum(characters), characters[1] + characters[2], parts)
 
 
+OPENAI_NAMES = {"prompt": "input.messages", "chosen": "preferred_output", "rejected": "non_preferred_output"}
+
+
+def _openai_preference(row: Row, number: int) -> tuple[Row, Counted]:
+    """https://platform.openai.com/docs/guides/direct-preference-optimization"""
+    given = _column(row, number, "input")
+    if not isinstance(given, dict) or "messages" not in given:
+        raise RejectedError(number, "input", f"must be an object with messages, not {kind_of(given)}")
+    chosen, rejected = (_column(row, number, OPENAI_NAMES[name]) for name in ("chosen", "rejected"))
+    for name, answer in (("chosen", chosen), ("rejected", rejected)):
+        if not isinstance(answer, list):
+            raise RejectedError(number, OPENAI_NAMES[name], f"must be a list of messages, not {kind_of(answer)}")
+    try:
+        return _preference({"prompt": given["messages"], "chosen": chosen, "rejected": rejected}, number)
+    except RejectedError as error:
+        name, bracket, rest = error.column.partition("[")
+        raise RejectedError(number, f"{OPENAI_NAMES.get(name, name)}{bracket}{rest}", error.reason) from error
+
+
 def _labelled(row: Row, number: int) -> tuple[Row, Counted]:
     length = _text(_column(row, number, "text"), number, "text")
     label = _column(row, number, "label")
@@ -156,6 +175,12 @@ FORMS = {
     "text": Form("text", frozenset({"text"}), _texts),
     "prompt-completion": Form("prompt-completion", frozenset({"prompt", "completion"}), _completions),
     "preference": Form("preference", frozenset({"chosen", "rejected"}), _preference, converts=True),
+    "openai-preference": Form(
+        "preference",
+        frozenset({"input", "preferred_output", "non_preferred_output"}),
+        _openai_preference,
+        converts=True,
+    ),
     "classification": Form("classification", frozenset({"text", "label"}), _labelled),
     "alpaca": Form("messages", frozenset({"instruction", "output"}), _alpaca, converts=True),
     "sharegpt": Form("messages", frozenset({"conversations"}), _sharegpt, converts=True),

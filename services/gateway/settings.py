@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Literal
@@ -24,10 +25,29 @@ class Settings(sskai.settings.Settings):
     spool_dir: Path = Path(gettempdir())  # uploads lie here until they were checked
     console_dir: Path = Path(__file__).parents[2] / "console/dist"  # what `make console` built
 
+    # Web pages that may read answers: "https://app.example.com,https://other.example.com"; empty: none of elsewhere.
+    allowed_origins: str = ""
+    api_documents: bool = True  # /docs, /openapi.json and /asyncapi.yaml are shown
+
     max_body_bytes: int = Field(default=1 * MIB, gt=0)  # of every request but the uploads
     max_tensors_bytes: int = Field(default=8 * MIB, gt=0)  # of a request to /v2/models: pictures, arrays
     max_dataset_bytes: int = Field(default=2 * GIB, gt=0)
     max_model_bytes: int = Field(default=32 * GIB, gt=0)
+    # Files that come in parts: of one, and of all of a tenant that are not complete.
+    max_upload_bytes: int = Field(default=50 * GIB, gt=0)
+    max_open_uploads_per_tenant: int = Field(default=100, gt=0)
+    max_open_upload_bytes_per_tenant: int = Field(default=200 * GIB, gt=0)
+    upload_lifetime_hours: float = Field(default=24, gt=0)
+    upload_checked_at_once_bytes: int = Field(default=64 * MIB, ge=0)  # by the request that completes it; else later
+    upload_wait_seconds: float = Field(default=20, ge=0)  # how long its request waits for the check of a larger one
+    upload_retention_days: float = Field(default=30, gt=0)  # of what is known of one that is over
+    objects_public_url: str = ""  # what users reach the object store by; empty: as the services do
+
+    # What a tenant may ask for; the scheduler's quotas decide what of it runs at the same time.
+    max_active_jobs_per_tenant: int = Field(default=1_000, gt=0)
+    max_accelerators_per_job: int = Field(default=64, ge=0)
+    max_usd_per_hour_per_job: float | None = Field(default=None, gt=0)  # None: as the job says
+    max_epochs_per_job: float = Field(default=1_000, gt=0)
 
     plan_wait_seconds: float = Field(default=20, ge=0)  # how long a plan's or a replay's request waits for its answer
     # How long a chat request is tried again while inference restarts, as long as nothing of the answer was sent.
@@ -76,6 +96,22 @@ class Settings(sskai.settings.Settings):
         webhooks.networks(value)
         return value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in _listed(value):
+            if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin):
+                raise ValueError(f"{origin!r}: write scheme and host alone, as https://app.example.com")
+        return value
+
+    @property
+    def origins(self) -> list[str]:
+        return _listed(self.allowed_origins)
+
     @property
     def webhook_allowed(self) -> tuple[Network, ...]:
         return webhooks.networks(self.webhook_allowed_networks)
+
+
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from google.protobuf.message import Message
-from sqlalchemy import Select, desc, exists, func, or_, select, text
+from sqlalchemy import Select, Table, bindparam, desc, exists, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,8 +17,10 @@ from services.gateway.aliases import Aliases
 from services.gateway.domain import JobState, JobView
 from services.gateway.endpoints import EndpointState, EndpointView
 from services.gateway.library import Library
+from services.gateway.paging import Paging
 from services.gateway.plain import plain
 from services.gateway.tables import (
+    ACTIVE_JOBS,
     EndpointRow,
     EventRow,
     JobRow,
@@ -36,6 +38,8 @@ from sskai import contract
 from sskai.contract import moment
 from sskai.delivery import envelope_of
 from sskai.events import v1 as events
+
+Row = TypeVar("Row", JobRow, PlanRow, EndpointRow)
 
 
 class PlanKind(StrEnum):
@@ -57,16 +61,30 @@ class Store:
 
     # Jobs
 
-    async def add_job(self, event: events.JobSubmitted, trace_id: str, now: datetime) -> JobRow:
-        """The job as its submission says; later events of it may have come before."""
-        row = await self._job_to_change(event.job_id, event.tenant_id, now)
+    async def add_job(
+        self, event: events.JobSubmitted, trace_id: str, now: datetime, *, is_new: bool = False
+    ) -> JobRow:
+        """The job as its submission says; later events of it may have come before. `is_new`: its id was just drawn."""
+        submitted = {
+            "spec": event.spec.SerializeToString(),
+            "kind": event.spec.kind,
+            "name": event.spec.name,
+            "model_id": event.spec.model.model_id,
+            "dataset_id": event.spec.dataset.dataset_id,
+            "submitted_at": moment(event.submitted_at),
+            "trace_id": trace_id,
+        }
+        row = None if is_new else await self._locked_job(event.job_id, event.tenant_id)
+        if row is None:
+            values = _new_job(event.job_id, event.tenant_id, now, **submitted)
+            if await self.session.scalar(_ADD_JOB, values) is not None:
+                return JobRow(**values)
+            row = await self._locked_job(event.job_id, event.tenant_id)
         if row is None:
             raise ValueError(f"{event.job_id} belongs to somebody else")
         if row.spec is None:
-            row.spec = event.spec.SerializeToString()
-            row.name = event.spec.name
-            row.submitted_at = moment(event.submitted_at)
-            row.trace_id = trace_id
+            for name, value in submitted.items():
+                setattr(row, name, value)
             await self.session.flush()
         return row
 
@@ -97,34 +115,24 @@ class Store:
         """For events that name a job and no tenant."""
         return await self.session.scalar(select(JobRow.tenant_id).where(JobRow.job_id == job_id))
 
-    async def jobs(self, tenant_id: str, state: str | None, after: str | None, limit: int) -> list[JobRow]:
-        """Newest first."""
-        query = _shown_jobs(tenant_id)
-        if state is not None:
-            query = query.where(JobRow.state == state)
-        if after is not None:
-            query = query.where(JobRow.job_id < after)
-        return list(await self.session.scalars(query.order_by(desc(JobRow.job_id)).limit(limit)))
+    async def jobs(self, tenant_id: str, paging: Paging, **values: str | None) -> list[JobRow]:
+        """A page, and one more. `values`: of columns; None: any."""
+        query = _with(_shown_jobs(tenant_id), JobRow, values)
+        return list(await self.session.scalars(paging.of(query, JobRow.job_id, JobRow.submitted_at)))
+
+    async def active_jobs(self, tenant_id: str) -> int:
+        """How many have not ended."""
+        query = select(func.count()).select_from(JobRow).where(JobRow.tenant_id == tenant_id, text(ACTIVE_JOBS))
+        return int(await self.session.scalar(query) or 0)
 
     async def _job_to_change(self, job_id: str, tenant_id: str, now: datetime) -> JobRow | None:
-        await self.session.execute(
-            upsert(JobRow)
-            .values(
-                job_id=job_id,
-                tenant_id=tenant_id,
-                name="",
-                state=JobState.SUBMITTED,
-                view={},
-                spent_nano_usd=0,
-                on_demand_nano_usd=0,
-                trace_id="",
-                updated_at=now,
-            )
-            .on_conflict_do_nothing()
-        )
-        return await self.session.scalar(
-            select(JobRow).where(JobRow.job_id == job_id, JobRow.tenant_id == tenant_id).with_for_update()
-        )
+        empty = {"spec": None, "name": "", "submitted_at": None, "trace_id": ""}
+        await self.session.execute(_ADD_JOB, _new_job(job_id, tenant_id, now, **empty))
+        return await self._locked_job(job_id, tenant_id)
+
+    async def _locked_job(self, job_id: str, tenant_id: str) -> JobRow | None:
+        row: JobRow | None = await self.session.scalar(_JOB_TO_CHANGE, {"job_id": job_id, "tenant_id": tenant_id})
+        return row
 
     async def _spend(self, row: JobRow, event: events.SpendRecorded) -> None:
         if await self._is_new_spend(event):
@@ -226,14 +234,10 @@ class Store:
         named = or_(PlanRow.id == plan_id, PlanRow.plan_id == plan_id)
         return await self.session.scalar(select(PlanRow).where(PlanRow.tenant_id == tenant_id, named).limit(1))
 
-    async def plans(self, tenant_id: str, job_id: str | None, after: str | None, limit: int) -> list[PlanRow]:
-        """Newest first."""
-        query = select(PlanRow).where(PlanRow.tenant_id == tenant_id)
-        if job_id is not None:
-            query = query.where(PlanRow.job_id == job_id)
-        if after is not None:
-            query = query.where(PlanRow.id < after)
-        return list(await self.session.scalars(query.order_by(desc(PlanRow.id)).limit(limit)))
+    async def plans(self, tenant_id: str, paging: Paging, **values: str | None) -> list[PlanRow]:
+        """A page, and one more. `values`: of columns; None: any."""
+        query = _with(select(PlanRow).where(PlanRow.tenant_id == tenant_id), PlanRow, values)
+        return list(await self.session.scalars(paging.of(query, PlanRow.id, PlanRow.created_at)))
 
     # Replays
 
@@ -340,14 +344,11 @@ class Store:
         )
         return (await self.session.scalars(query.order_by(desc(EndpointRow.endpoint_id)))).first()
 
-    async def endpoints(self, tenant_id: str, after: str | None, limit: int) -> list[EndpointRow]:
-        """Newest first, without those that are deleted."""
-        query = select(EndpointRow).where(
-            EndpointRow.tenant_id == tenant_id, EndpointRow.state != EndpointState.DELETED
-        )
-        if after is not None:
-            query = query.where(EndpointRow.endpoint_id < after)
-        return list(await self.session.scalars(query.order_by(desc(EndpointRow.endpoint_id)).limit(limit)))
+    async def endpoints(self, tenant_id: str, paging: Paging, **values: str | None) -> list[EndpointRow]:
+        """A page, and one more, without those that are deleted. `values`: of columns; None: any."""
+        living = EndpointRow.state != EndpointState.DELETED
+        query = _with(select(EndpointRow).where(EndpointRow.tenant_id == tenant_id, living), EndpointRow, values)
+        return list(await self.session.scalars(paging.of(query, EndpointRow.endpoint_id, EndpointRow.created_at)))
 
     # Receipts
 
@@ -381,12 +382,11 @@ class Store:
         if not tenant_id:
             return
         # Ids are drawn here and seen at the commit: without a lock a reader could pass one that is not visible yet.
-        await self.session.execute(
-            text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"events:{tenant_id}"}
-        )
+        await self.session.execute(_LOCK_LOG, {"name": f"events:{tenant_id}"})
         envelope = replace(envelope_of(self.session), traceparent=traceparent)
         told = contract.to_cloudevent(envelope)
-        self.session.add(EventRow(tenant_id=tenant_id, subject=envelope.key, type=envelope.type, event=told, at=now))
+        row = {"tenant_id": tenant_id, "subject": envelope.key, "type": envelope.type, "event": told, "at": now}
+        await self.session.execute(_ADD_EVENT, row)
         await Webhooks(self.session).fan_out(tenant_id, envelope.type, told, now)
         await self.session.flush()
 
@@ -401,6 +401,19 @@ class Store:
             query = query.where(EventRow.subject == subject)
         return list(await self.session.scalars(query.order_by(EventRow.id).limit(limit)))
 
+    async def events_before(
+        self, tenant_id: str, before: int | None, types: list[str], subject: str | None, limit: int
+    ) -> list[EventRow]:
+        """Newest first."""
+        query = select(EventRow).where(EventRow.tenant_id == tenant_id)
+        if before is not None:
+            query = query.where(EventRow.id < before)
+        if types:
+            query = query.where(EventRow.type.in_(types))
+        if subject is not None:
+            query = query.where(EventRow.subject == subject)
+        return list(await self.session.scalars(query.order_by(desc(EventRow.id)).limit(limit)))
+
     async def event_bounds(self, tenant_id: str) -> tuple[int, int]:
         """The oldest and the newest id that the log holds of a tenant; (0, 0): none."""
         query = select(func.min(EventRow.id), func.max(EventRow.id)).where(EventRow.tenant_id == tenant_id)
@@ -410,3 +423,28 @@ class Store:
 
 def _shown_jobs(tenant_id: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.spec.is_not(None))
+
+
+def _with(query: Select[Row], table: type[Row], values: dict[str, str | None]) -> Select[Row]:
+    for name, value in values.items():
+        if value is not None:
+            query = query.where(getattr(table, name) == value)
+    return query
+
+
+# Made once: to make such a statement takes longer than to execute it.
+_JOBS, _EVENTS = cast(Table, JobRow.__table__), cast(Table, EventRow.__table__)
+_ADD_JOB = upsert(_JOBS).on_conflict_do_nothing().returning(_JOBS.c.job_id)
+_JOB_TO_CHANGE = (
+    select(JobRow)
+    .where(JobRow.job_id == bindparam("job_id"), JobRow.tenant_id == bindparam("tenant_id"))
+    .with_for_update()
+)
+_ADD_EVENT = upsert(_EVENTS)
+_LOCK_LOG = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
+
+
+def _new_job(job_id: str, tenant_id: str, now: datetime, **values: Any) -> dict[str, Any]:
+    """The row of a job that has none."""
+    empty = {"state": JobState.SUBMITTED, "view": {}, "spent_nano_usd": 0, "on_demand_nano_usd": 0, "updated_at": now}
+    return {"job_id": job_id, "tenant_id": tenant_id, **empty, **values}

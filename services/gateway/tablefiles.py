@@ -14,6 +14,12 @@ from services.gateway.rowforms import FORMS, RejectedError
 MAX_COLUMNS = 1_000
 MAX_ROW_GROUP_BYTES = 512 * 1024 * 1024  # unpacked, as its metadata says; the usual writers make 128 MiB or less
 ROWS_AT_A_TIME = 64
+# A few bytes of Parquet can say "this text, a million times": so many values of a column in a row group, and so many
+# bytes for each that was sent, as of a zip.
+MAX_VALUES = 20_000_000
+RATIO = 100
+ALWAYS_ALLOWED_BYTES = 64 * 1024 * 1024
+MAX_UNPACKED_BYTES = 8 * 1024**3
 # Columns of a CSV file that hold JSON.
 NESTED = ("messages", "conversations")
 
@@ -81,12 +87,12 @@ def from_parquet(file: IO[bytes], spool: IO[bytes]) -> Summary:
     import pyarrow
     import pyarrow.parquet
 
-    rows = Rows(spool.write)
+    most = min(MAX_UNPACKED_BYTES, max(ALWAYS_ALLOWED_BYTES, RATIO * file.seek(0, 2)))
+    rows = Rows(spool.write, most)
     wanted = {"input", "prompt"}.union(*(form.columns for form in FORMS.values()))
     number = 0
     try:
-        table = pyarrow.parquet.ParquetFile(file)
-        about = table.metadata
+        about = pyarrow.parquet.read_metadata(file)
         if about.num_rows > MAX_ROWS:
             raise RejectedError(0, "", f"{about.num_rows} rows; the limit is {MAX_ROWS}: split the dataset")
         sizes = [about.row_group(index).total_byte_size for index in range(about.num_row_groups)]
@@ -94,14 +100,41 @@ def from_parquet(file: IO[bytes], spool: IO[bytes]) -> Summary:
             raise RejectedError(
                 0, "", f"a row group of {max(sizes)} bytes: write groups of {MAX_ROW_GROUP_BYTES} at most"
             )
-        names = table.schema_arrow.names
+        chunks = [about.row_group(group).column(at) for group in range(len(sizes)) for at in range(about.num_columns)]
+        if max((chunk.num_values for chunk in chunks), default=0) > MAX_VALUES:
+            raise RejectedError(0, "", f"over {MAX_VALUES} values of a column in a row group: write smaller groups")
+        # Texts that repeat stay one text each until it is known how long all of them are together.
+        texts = sorted({chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"})
+        table = pyarrow.parquet.ParquetFile(file, read_dictionary=texts)
+        told = about.schema.to_arrow_schema()
+        names = told.names
         known = [name for name in names if name in wanted]
         if not known:
             rows.take(0, dict.fromkeys(names))  # which refuses these columns
         for batch in table.iter_batches(batch_size=ROWS_AT_A_TIME, columns=known, use_threads=False):
-            for row in batch.to_pylist():
+            if sum(map(_text_bytes, batch.columns)) > ROWS_AT_A_TIME * MAX_LINE_BYTES:
+                raise RejectedError(number + 1, "", f"rows of more than {MAX_LINE_BYTES} bytes: split them")
+            # Written out at once: looked up one by one they take twice as long.
+            found = batch.schema.names
+            plain = [column.cast(told.field(name).type) for name, column in zip(found, batch.columns, strict=True)]
+            for row in pyarrow.RecordBatch.from_arrays(plain, found).to_pylist():
                 number += 1
                 rows.keep(rows.take(number, row))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise RejectedError(0, "", f"not Parquet that can be read, after row {number}: {error}") from error
     return rows.summary()
+
+
+def _text_bytes(array: Any) -> int:
+    """Of all texts of a column, with those inside lists and objects, if each were written out."""
+    import pyarrow
+    import pyarrow.compute
+
+    if isinstance(array, pyarrow.DictionaryArray):
+        lengths = pyarrow.compute.binary_length(array.dictionary)
+        return int(pyarrow.compute.sum(lengths.take(array.indices)).as_py() or 0)
+    if isinstance(array, pyarrow.StructArray):
+        return sum(map(_text_bytes, array.flatten()))
+    if isinstance(array, (pyarrow.ListArray, pyarrow.LargeListArray)):
+        return _text_bytes(array.flatten())
+    return 0 if array.type.num_buffers == 0 else int(array.nbytes)

@@ -12,11 +12,14 @@ from sqlalchemy import BigInteger, Identity, Index, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.gateway.account_tables import KeyRow, LinkRow, MemberRow, SessionRow, TenantRow, UserRow
+from services.gateway.account_tables import AuditRow, KeyRow, LinkRow, MemberRow, SessionRow, TenantRow, UserRow
 from services.gateway.base import Base
 from sskai.claims import Claimable
 
-__all__ = ["Base", "KeyRow", "LinkRow", "MemberRow", "SessionRow", "TenantRow", "UserRow"]
+__all__ = ["AuditRow", "Base", "KeyRow", "LinkRow", "MemberRow", "SessionRow", "TenantRow", "UserRow"]
+
+# In words, as the index has it: the planner uses it for no other way to say the same.
+ACTIVE_JOBS = "state NOT IN ('succeeded', 'failed', 'cancelled')"
 
 
 class AnswerRow(Base):
@@ -48,7 +51,9 @@ class DatasetRow(Base):
     estimated_tokens: Mapped[int] = mapped_column(BigInteger)
     report: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     lineage: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # what it was cut from; None: it was uploaded
+    filename: Mapped[str] = mapped_column(server_default=text("''"))  # as OpenAI's clients see it; empty: `name`
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]  # the number of a deleted version is not given again
 
 
 class ModelRow(Base):
@@ -74,6 +79,7 @@ class ModelRow(Base):
     eval_loss_before: Mapped[float | None]
     eval_loss_after: Mapped[float | None]
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
 
 
 class AliasRow(Base):
@@ -93,13 +99,24 @@ class JobRow(Base):
     """`spec` is absent while only later events of the job have come: it is not shown yet."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("ix_jobs_tenant_id_job_id", "tenant_id", "job_id"),)
+    __table_args__ = (
+        Index("ix_jobs_tenant_id_job_id", "tenant_id", "job_id"),
+        Index(
+            "ix_jobs_active",
+            "tenant_id",
+            postgresql_where=text(ACTIVE_JOBS),
+        ),
+    )
 
     job_id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str]
     name: Mapped[str]
     state: Mapped[str]
     spec: Mapped[bytes | None]
+    # Of the specification, for those who look for jobs by it.
+    kind: Mapped[str] = mapped_column(server_default=text("''"))
+    model_id: Mapped[str] = mapped_column(server_default=text("''"))
+    dataset_id: Mapped[str] = mapped_column(server_default=text("''"))
     view: Mapped[dict[str, Any]]
     spent_nano_usd: Mapped[int] = mapped_column(BigInteger)
     on_demand_nano_usd: Mapped[int] = mapped_column(BigInteger)
@@ -245,7 +262,8 @@ class CutRow(Claimable, Base):
 
 
 class WebhookRow(Base):
-    """Where a tenant wants events sent. `types`: in full; none: all of them. The secret signs, so it is kept."""
+    """Where a tenant wants events sent. `types`: in full; none: all of them. The secret signs, so it is kept; the one
+    before signs beside it until `previous_secret_until`."""
 
     __tablename__ = "webhooks"
 
@@ -254,6 +272,8 @@ class WebhookRow(Base):
     url: Mapped[str]
     types: Mapped[list[str]] = mapped_column(ARRAY(Text))
     secret: Mapped[str]
+    previous_secret: Mapped[str | None]
+    previous_secret_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
 
@@ -273,6 +293,60 @@ class DeliveryRow(Claimable, Base):
     last_problem: Mapped[str] = mapped_column(server_default=text("''"))
     told_at: Mapped[datetime] = mapped_column(index=True)
     delivered_at: Mapped[datetime | None]
+
+
+class UploadRow(Claimable, Base):
+    """A file that comes in parts. Due: to be checked, or cleaned up; until then at the time when it expires."""
+
+    __tablename__ = "uploads"
+
+    upload_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(index=True)
+    name: Mapped[str]  # of the dataset that it becomes
+    filename: Mapped[str]
+    mime_type: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)  # that were announced
+    part_bytes: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str]
+    multipart_id: Mapped[str | None]  # the object store's own; None: it was not begun yet
+    state: Mapped[str]
+    next_part: Mapped[int]
+    # [number, bytes, ETag] of each part, in the order in which they make the file; None: it is not complete.
+    parts: Mapped[list[Any] | None] = mapped_column(JSONB)
+    md5: Mapped[str] = mapped_column(server_default=text("''"))
+    dataset_id: Mapped[str | None]
+    problem: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    traceparent: Mapped[str | None]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None] = mapped_column(index=True)
+
+
+class FineTuneRow(Base):
+    """What an OpenAI-shaped job was asked with, beside the job's own row."""
+
+    __tablename__ = "fine_tunes"
+    __table_args__ = (Index("ix_fine_tunes_tenant_id_job_id", "tenant_id", "job_id"),)
+
+    job_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str]
+    request: Mapped[dict[str, Any]]
+    deploy: Mapped[bool]
+    endpoint_id: Mapped[str | None]  # that answers under the model's name
+    refused: Mapped[str] = mapped_column(server_default=text("''"))  # why the result became no version of a model
+
+
+class PurgeRow(Claimable, Base):
+    """Objects of something that was deleted. Of a model they stay while an endpoint still has it."""
+
+    __tablename__ = "purges"
+
+    key: Mapped[str] = mapped_column(primary_key=True)  # of all objects that begin so
+    tenant_id: Mapped[str]
+    model_id: Mapped[str] = mapped_column(server_default=text("''"))
+    version: Mapped[int] = mapped_column(server_default=text("0"))
+    asked_at: Mapped[datetime]
 
 
 class EventRow(Base):

@@ -34,6 +34,7 @@ class Dataset:
     created_at: datetime
     report: dict[str, Any] = field(default_factory=dict)  # datareport.Report; empty for those that are older than it
     lineage: dict[str, Any] | None = None  # DatasetLineage, as JSON; None: it was uploaded
+    filename: str = ""  # of the upload, if it had one
 
     @property
     def labels(self) -> list[str]:
@@ -89,3 +90,10 @@ class Model:
         config = json.loads(self.config_json or "{}")
         named = config.get("_class_name") or next(iter(config.get("architectures") or []), "")
         return next((task for end, task in TASKS.items() if str(named).endswith(end)), "")
+
+    @property
+    def context_tokens(self) -> int | None:
+        """How long a text it reads and writes together; None: its configuration does not tell."""
+        config = json.loads(self.config_json or "{}")
+        told = config.get("max_position_embeddings", config.get("n_positions"))
+        return told if isinstance(told, int) else None

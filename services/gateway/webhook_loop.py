@@ -8,6 +8,7 @@ import json
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import aiohttp
 import structlog
@@ -50,6 +51,25 @@ class PublicResolver(AbstractResolver):
         await self._resolver.close()
 
 
+def public_socket(allowed: Sequence[Network], address: aiohttp.AddrInfoType) -> socket.socket:
+    """The last gate, whatever led here: a socket towards an address that may be called. Raises OSError."""
+    family, kind, protocol, _name, where = address
+    if not webhooks.may_call(str(where[0]), allowed):
+        raise OSError(f"{where[0]} is no public address")
+    return socket.socket(family, kind, protocol)
+
+
+def session_for(allowed: Sequence[Network], seconds: float) -> aiohttp.ClientSession:
+    """Calls public addresses, and those that the operator allows, for at most so long; follows nobody's proxy."""
+    connector = aiohttp.TCPConnector(
+        resolver=PublicResolver(allowed), use_dns_cache=False, socket_factory=partial(public_socket, allowed)
+    )
+    timeout = aiohttp.ClientTimeout(total=seconds)
+    return aiohttp.ClientSession(
+        connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+    )
+
+
 class Sender:
     """One turn of the loop after the other."""
 
@@ -61,12 +81,7 @@ class Sender:
         """Until nothing is due."""
         lease = 3 * self._settings.webhook_seconds
         while claimed := await claims.claim(self._database, DeliveryRow, limit=AT_ONCE, lease_seconds=lease):
-            resolver = PublicResolver(self._settings.webhook_allowed)
-            connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
-            timeout = aiohttp.ClientTimeout(total=self._settings.webhook_seconds)
-            async with aiohttp.ClientSession(
-                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            ) as session:
+            async with session_for(self._settings.webhook_allowed, self._settings.webhook_seconds) as session:
                 await asyncio.gather(*(self._send(session, row) for row in claimed))
 
     async def _send(self, session: aiohttp.ClientSession, row: DeliveryRow) -> None:
@@ -74,6 +89,10 @@ class Sender:
             webhook = await Webhooks(transaction).get(row.tenant_id, row.webhook_id)
         if webhook is None:
             return  # it was removed meanwhile, and its deliveries with it
+        if webhook.disabled_at is not None:
+            async with self._database.transaction() as transaction:
+                await claims.release(transaction, row, due_in_seconds=None, last_problem="the webhook is switched off")
+            return
         status, problem = await self._post(session, webhook, row)
         tries, now = row.tries + 1, datetime.now(UTC)
         delivered = 200 <= status < 300
@@ -100,13 +119,15 @@ class Sender:
         if problem := webhooks.url_problem(webhook.url, self._settings.webhook_allowed):
             return 0, problem  # allowed when it was made, and not any more
         body = json.dumps(row.event, separators=(",", ":"), ensure_ascii=False).encode()
-        timestamp = int(datetime.now(UTC).timestamp())
+        now, secrets = datetime.now(UTC), (webhook.secret, webhook.previous_secret)
         headers = {
             "Content-Type": "application/cloudevents+json",
             "User-Agent": USER_AGENT,
             "webhook-id": row.delivery_id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": webhooks.signature(webhook.secret, row.delivery_id, timestamp, body),
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": webhooks.signatures(
+                secrets, webhook.previous_secret_until, row.delivery_id, now, body
+            ),
         }
         try:
             async with session.post(webhook.url, data=body, headers=headers, allow_redirects=False) as answer:

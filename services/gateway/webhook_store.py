@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, desc, func, or_, select, update
+from sqlalchemy import Text, bindparam, delete, desc, func, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.gateway.tables import DeliveryRow, WebhookRow
+from services.gateway.tables import DeliveryRow, EventRow, WebhookRow
 from sskai.contract import new_id
+
+MAX_REPLAYED = 1_000  # events, by one request
+
+
+class DeliveryState(StrEnum):
+    """`failed`: given up, or its webhook was switched off; a dead letter."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+_WITH_STATE = {
+    DeliveryState.WAITING: DeliveryRow.delivered_at.is_(None) & DeliveryRow.due_at.is_not(None),
+    DeliveryState.DELIVERED: DeliveryRow.delivered_at.is_not(None),
+    DeliveryState.FAILED: DeliveryRow.delivered_at.is_(None) & DeliveryRow.due_at.is_(None),
+}
+
+
+# Made once: every event that is logged asks.
+_WANT = select(WebhookRow.webhook_id).where(
+    WebhookRow.tenant_id == bindparam("tenant_id"),
+    WebhookRow.disabled_at.is_(None),
+    or_(func.cardinality(WebhookRow.types) == 0, WebhookRow.types.contains(bindparam("types", type_=ARRAY(Text)))),
+)
+
+
+def state_of(row: DeliveryRow) -> DeliveryState:
+    if row.delivered_at is not None:
+        return DeliveryState.DELIVERED
+    return DeliveryState.WAITING if row.due_at is not None else DeliveryState.FAILED
 
 
 class Webhooks:
@@ -18,11 +51,7 @@ class Webhooks:
 
     async def fan_out(self, tenant_id: str, event_type: str, event: dict[str, Any], now: datetime) -> None:
         """A delivery for each webhook that wants the event, committed with whatever logged it."""
-        wanted = or_(func.cardinality(WebhookRow.types) == 0, WebhookRow.types.contains([event_type]))
-        query = select(WebhookRow.webhook_id).where(
-            WebhookRow.tenant_id == tenant_id, WebhookRow.disabled_at.is_(None), wanted
-        )
-        for webhook_id in await self.session.scalars(query):
+        for webhook_id in await self.session.scalars(_WANT, {"tenant_id": tenant_id, "types": [event_type]}):
             self.add(webhook_id, tenant_id, event_type, event, now)
 
     def add(self, webhook_id: str, tenant_id: str, event_type: str, event: dict[str, Any], now: datetime) -> str:
@@ -58,7 +87,7 @@ class Webhooks:
         return True
 
     async def disable(self, webhook_id: str, now: datetime) -> None:
-        """It is gone, by its own word: nothing more is sent."""
+        """Nothing more is sent: it said so itself (410), or its tenant did. What waits is a dead letter."""
         await self.session.execute(
             update(WebhookRow).where(WebhookRow.webhook_id == webhook_id).values(disabled_at=now)
         )
@@ -68,10 +97,36 @@ class Webhooks:
             .values(due_at=None)
         )
 
-    async def deliveries(self, webhook_id: str, limit: int) -> list[DeliveryRow]:
-        """The newest."""
+    async def deliveries(
+        self, webhook_id: str, limit: int, *, state: DeliveryState | None = None, after: str | None = None
+    ) -> list[DeliveryRow]:
+        """The newest; with `after` those before that one."""
         query = select(DeliveryRow).where(DeliveryRow.webhook_id == webhook_id)
+        if state is not None:
+            query = query.where(_WITH_STATE[state])
+        if after is not None:
+            query = query.where(DeliveryRow.delivery_id < after)
         return list(await self.session.scalars(query.order_by(desc(DeliveryRow.delivery_id)).limit(limit)))
+
+    async def again(self, webhook_id: str, delivery_id: str) -> DeliveryRow | None:
+        """One delivery is due now and has all its tries before it, whatever became of it. None: there is none."""
+        known = DeliveryRow.webhook_id == webhook_id, DeliveryRow.delivery_id == delivery_id
+        # Without its lease: a sender that has it now may not record what it did.
+        fresh = {"tries": 0, "delivered_at": None, "due_at": func.now(), "lease_until": None, "lease_token": None}
+        return await self.session.scalar(update(DeliveryRow).where(*known).values(**fresh).returning(DeliveryRow))
+
+    async def replay(self, webhook: WebhookRow, after: int | datetime, now: datetime) -> tuple[int, int | None]:
+        """New deliveries of what the log holds after a position or a time, as far as the webhook wants it: how many,
+        and, if there are more, the position to go on from."""
+        query = select(EventRow).where(EventRow.tenant_id == webhook.tenant_id)
+        query = query.where(EventRow.at > after if isinstance(after, datetime) else EventRow.id > after)
+        if webhook.types:
+            query = query.where(EventRow.type.in_(webhook.types))
+        rows = list(await self.session.scalars(query.order_by(EventRow.id).limit(MAX_REPLAYED + 1)))
+        for row in rows[:MAX_REPLAYED]:
+            self.add(webhook.webhook_id, webhook.tenant_id, row.type, row.event, now)
+        await self.session.flush()
+        return min(len(rows), MAX_REPLAYED), rows[MAX_REPLAYED - 1].id if len(rows) > MAX_REPLAYED else None
 
     async def forget(self, now: datetime, retention: timedelta, limit: int) -> int:
         """Delete what was told so long ago; returns how many."""

@@ -13,6 +13,8 @@ import math
 import re
 from typing import IO, Any, BinaryIO, TypeGuard
 
+from sskai.archives import is_pickle
+
 MAX_HEADER_BYTES = 16 * 1024 * 1024  # a header of 100,000 tensors is about 10 MB
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024  # tokenizer.json of the largest vocabularies is about 35 MB
 MAX_CONFIG_BYTES = 64 * 1024  # it travels in every JobSubmitted
@@ -95,6 +97,9 @@ def check_file(name: str, file: BinaryIO, size_bytes: int) -> int:
         read_document(name, file, size_bytes)
     else:
         _read_text(name, file, size_bytes)
+        file.seek(0)
+        if is_pickle(file):  # the first two protocols are plain text
+            raise RefusedError(name, "this is a pickle, which can run code: send the text itself")
     return 0
 
 

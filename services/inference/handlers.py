@@ -12,12 +12,13 @@ from services.inference.replica_set import Reason
 from services.inference.replica_store import ReplicaStore, end
 from services.inference.rollouts import Rollouts
 from services.inference.store import Store
-from services.inference.tables import BudgetRow, ModelVersionRow
+from services.inference.tables import BudgetRow, EndpointRow, ModelVersionRow
 from sskai import telemetry
 from sskai.contract import moment
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
 from sskai.known_budgets import KnownBudgets
+from sskai.ownership import Owned
 
 
 async def remember_endpoint(event: events.EndpointRequested, store: Store, now: datetime) -> list[Message]:
@@ -163,3 +164,4 @@ HANDLERS: Handlers = {
     events.SpendReserved: spend_reserved,
     events.SpendReserveDeclined: spend_declined,
 }
+HANDLERS = Owned(HANDLERS, {"endpoint_id": [EndpointRow]})

@@ -16,7 +16,6 @@ from psycopg.errors import QueryCanceled
 from sqlalchemy.exc import DBAPIError
 
 from services.monitor import money_api, objectives, otlp, retrain_view
-from services.monitor.callers import Tenant
 from services.monitor.cells import Cells
 from services.monitor.counting import RETENTION
 from services.monitor.domain import Rules
@@ -32,6 +31,7 @@ from services.monitor.store import Store
 from services.monitor.tables import ObjectiveRow
 from sskai.database import Database
 from sskai.http import Problem, install_problem_handlers
+from sskai.internal import Tenant
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 RETRY_AFTER_SECONDS = "1"

@@ -13,12 +13,13 @@ from services.monitor.drift_handlers import follow_promotion, follow_rollback, t
 from services.monitor.objective_store import ObjectiveStore
 from services.monitor.retraining import Endpoint
 from services.monitor.store import Store
-from services.monitor.tables import JobRow
+from services.monitor.tables import EndpointRow, JobRow, ObjectiveRow
 from sskai import telemetry
 from sskai.contract import moment, timestamp
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
 from sskai.money import NANO_PER_USD
+from sskai.ownership import Owned
 
 # The ledger
 
@@ -243,3 +244,4 @@ HANDLERS: Handlers = {
     **spend_handlers.HANDLERS,
     **retrain_handlers.HANDLERS,
 }
+HANDLERS = Owned(HANDLERS, {"job_id": [JobRow], "endpoint_id": [EndpointRow, ObjectiveRow]})

@@ -13,13 +13,13 @@ from sqlalchemy import func, select
 from services.monitor import budgets, costs, focus_files
 from services.monitor.budget_store import BudgetStore
 from services.monitor.budgets import Account
-from services.monitor.callers import Tenant
 from services.monitor.costs import Between, CostQuery
 from services.monitor.focus import Charge
 from services.monitor.spend_store import SpendStore
 from services.monitor.tables import ReceiptRow
 from sskai.database import Database
 from sskai.http import Problem
+from sskai.internal import Tenant
 
 PAGE = 1000
 

@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import FastAPI
 
 from services.monitor import retraining
-from services.monitor.callers import Tenant
 from services.monitor.domain import Rules
 from services.monitor.retrain_store import WAITING, RetrainStore, policy_of
 from services.monitor.retraining import Endpoint, Policy
@@ -17,6 +16,7 @@ from services.monitor.store import Store
 from services.monitor.tables import RetrainingRow, SuggestionRow
 from sskai.database import Database
 from sskai.http import Problem
+from sskai.internal import Tenant
 
 
 def add(app: FastAPI, database: Database, rules: Rules) -> None:

@@ -195,7 +195,21 @@ async def keep_dataset(event: events.DatasetValidated, store: Store) -> None:
         await SpendStore(store.session).add_item(thing_id, event.tenant_id, made)
 
 
+async def forget_dataset(event: events.DatasetDeleted, store: Store, _now: datetime) -> list[Message]:
+    """Its owner deleted it: it is kept no longer."""
+    await SpendStore(store.session).gone(f"{event.dataset_id}@{event.version}", moment(event.deleted_at))
+    return []
+
+
+async def forget_version(event: events.ModelDeleted, store: Store, _now: datetime) -> list[Message]:
+    """Its owner deleted it: it is kept no longer."""
+    await SpendStore(store.session).gone(f"{event.model_id}@{event.version}", moment(event.deleted_at))
+    return []
+
+
 HANDLERS: Handlers = {
+    events.DatasetDeleted: forget_dataset,
+    events.ModelDeleted: forget_version,
     events.BudgetSet: set_budget,
     events.BudgetRemoved: remove_budget,
     events.SpendReserveRequested: take_request,

@@ -12,10 +12,11 @@ from services.optimizer import prices, replaying
 from services.optimizer.messages import CAPACITY_TYPES
 from services.optimizer.prices import Observed, OfferKey
 from services.optimizer.store import Store
-from services.optimizer.tables import EndpointPlanRow, MeasurementRow, PlanRow
+from services.optimizer.tables import EndpointPlanRow, JobRow, MeasurementRow, PlanRow
 from sskai.contract import moment
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
+from sskai.ownership import Owned
 
 PRICES = Counter("sskai_optimizer_prices", "Observed prices, by what became of them", ["outcome"])
 
@@ -198,3 +199,4 @@ HANDLERS: Handlers = {
     events.JobFailed: forget_job,
     events.JobCancelled: forget_job,
 }
+HANDLERS = Owned(HANDLERS, {"job_id": [JobRow]})

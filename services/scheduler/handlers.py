@@ -11,13 +11,14 @@ from google.protobuf.message import Message
 
 from services.scheduler import endings, reserving, standby, transitions
 from services.scheduler.domain import EndReason, Job, State
-from services.scheduler.store import BudgetRow, Store
+from services.scheduler.store import BudgetRow, JobRow, Store
 from services.scheduler.watching import LAST_WORD_SECONDS
 from sskai import telemetry
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
 from sskai.known_budgets import JOB, STOP, KnownBudgets
 from sskai.money import NANO_PER_USD
+from sskai.ownership import Owned
 
 
 async def queue_job(event: events.JobSubmitted, store: Store, now: datetime) -> list[Message]:
@@ -241,3 +242,4 @@ HANDLERS: Handlers = {
     events.SpendReserved: spend_reserved,
     events.SpendReserveDeclined: spend_declined,
 }
+HANDLERS = Owned(HANDLERS, {"job_id": [JobRow]})

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from google.protobuf.message import Message
 
-from services.scheduler import endings, placing, starting, transitions
+from services.scheduler import endings, keptlogs, placing, starting, transitions
 from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.store import Live, Store
 from services.scheduler.watching import LAST_WORD_SECONDS, MAX_DELETES_PER_TURN
@@ -162,6 +162,8 @@ async def _stray(world: World, one: Observation) -> int:
     if one.state is PodState.RUNNING and drained_at and (now - drained_at).total_seconds() < LAST_ACT_SECONDS:
         return 0
     log.info("deleting a pod that no live attempt owns", machine=one.machine_id, job=one.job_id)
+    if one.machine_id not in world.watch.deletions:
+        await keptlogs.keep(world, one)
     world.watch.deleting(one.machine_id, now)
     try:
         await world.cluster.delete(one.machine_id)

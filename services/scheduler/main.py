@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from services.scheduler import policy
+from services.scheduler import api, policy
 from services.scheduler.availability import read_priors
 from services.scheduler.handlers import HANDLERS
 from services.scheduler.loops import drive_jobs, tend_queue
@@ -20,6 +20,7 @@ from services.scheduler.store import Store
 from services.scheduler.world import World
 from sskai.cluster.choosing import cluster_of
 from sskai.database import Database
+from sskai.objects import Objects
 from sskai.service import Service, every
 
 
@@ -27,7 +28,8 @@ def build(settings: Settings) -> Service:
     database = Database(settings.database_url.get_secret_value(), "scheduler")
     priors = settings.spot_priors
     lookahead = policy.shipped() if priors is None else Lookahead(read_priors(priors))
-    world = World(database, cluster_of(settings), settings, lookahead=lookahead)
+    objects = Objects.from_settings(settings)
+    world = World(database, cluster_of(settings), settings, lookahead=lookahead, objects=objects)
     driving = every(0.5, partial(drive_jobs, world))
 
     def wake(_event: Message, _told: list[Any]) -> None:
@@ -56,6 +58,7 @@ def build(settings: Settings) -> Service:
             every(1.0, tend_waiting_jobs),
             every(3600, forget, name="forget_old_waits_and_offers"),
         ],
+        api=api.build(database, world.cluster, settings.internal_token.get_secret_value(), objects),
         after_event=wake,
         database=database,
     )

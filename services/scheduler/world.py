@@ -20,6 +20,7 @@ from sskai.cluster import Cluster, offer_of
 from sskai.database import Database
 from sskai.events import v1 as events
 from sskai.known_budgets import PROJECT, KnownBudgets
+from sskai.objects import Objects
 
 
 @dataclass
@@ -33,6 +34,7 @@ class World:
     lookahead: Lookahead = field(default_factory=shipped)
     watch: Watch = field(default_factory=Watch)
     last_decision: LastDecision = field(default_factory=LastDecision)
+    objects: Objects | None = None  # where logs of pods are kept; None: nowhere
 
     async def decide(self, job: Job, store: Store, now: datetime) -> Decision:
         """Spot, on-demand or wait, as the store's transaction sees job and market."""

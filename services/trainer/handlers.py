@@ -6,9 +6,10 @@ from datetime import datetime
 
 from google.protobuf.message import Message
 
-from services.trainer.store import Store
+from services.trainer.store import EndedJobRow, Store
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
+from sskai.ownership import Owned
 
 
 async def take_result(event: events.JobSucceeded, store: Store, _now: datetime) -> list[Message]:
@@ -29,3 +30,4 @@ HANDLERS: Handlers = {
     events.JobFailed: take_end,
     events.JobCancelled: take_end,
 }
+HANDLERS = Owned(HANDLERS, {"job_id": [EndedJobRow]})

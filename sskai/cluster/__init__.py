@@ -1,4 +1,4 @@
-"""Where pods run, behind four verbs: `local_cluster`, `kubernetes_cluster`, `ec2_cluster`, and a small real fake in the
+"""Where pods run, behind five verbs: `local_cluster`, `kubernetes_cluster`, `ec2_cluster`, and a small real fake in the
 tests. Two services keep pods: the scheduler those of jobs' attempts, inference those of endpoints' replicas."""
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Protocol
 
 from sskai.events import v1 as events
 
+LOG_PAGE_BYTES = 256 * 1024
+
 
 class NoCapacityError(Exception):
     """The offer has no machine to give now."""
@@ -22,6 +24,10 @@ class RefusedError(Exception):
 
 class ClusterUnavailableError(ConnectionError):
     """The cluster did not answer. That says nothing about the pods: unreachable is not dead."""
+
+
+class NoLogError(Exception):
+    """Of this pod no log is kept; the message says why."""
 
 
 def offer_of(placement: events.Placement) -> str:
@@ -119,6 +125,21 @@ class Observation:
     recommended: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    text: str
+    at: str | None = None  # RFC 3339, where the cluster knows when it was printed
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Some of what a pod printed. `after` is where the next page begins, in the cluster's own words."""
+
+    lines: tuple[Line, ...]
+    after: str
+    truncated: bool = False  # lines before these were left out, or are no longer kept
+
+
 class Cluster(Protocol):
     """Every method raises ClusterUnavailableError when the cluster does not answer."""
 
@@ -136,3 +157,9 @@ class Cluster(Protocol):
 
     async def delete(self, machine_id: str) -> None:
         """Kill the pod and give the machine back; idempotent."""
+
+    async def log(self, machine_id: str, *, tail: int, after: str = "") -> LogPage:
+        """What the pod (a gang's first member) printed: its last lines, or with `after` the next ones, in order.
+
+        A page is bounded (LOG_PAGE_BYTES), so that whoever follows asks again. Raises NoLogError.
+        """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sskai.cluster import Cluster, Machine, Observation, Pod, RefusedError
+from sskai.cluster import Cluster, LogPage, Machine, NoLogError, Observation, Pod, RefusedError
 from sskai.cluster.local_cluster import LocalCluster
 from sskai.cluster.settings import Settings
 
@@ -33,6 +33,9 @@ class _KubernetesLater:
     async def delete(self, machine_id: str) -> None:
         await (await self._connected()).delete(machine_id)
 
+    async def log(self, machine_id: str, *, tail: int, after: str = "") -> LogPage:
+        return await (await self._connected()).log(machine_id, tail=tail, after=after)
+
 
 class NoCluster:
     """Of an installation that names none: nothing runs there, and nothing can be launched."""
@@ -50,6 +53,9 @@ class NoCluster:
 
     async def delete(self, machine_id: str) -> None:
         """There is nothing."""
+
+    async def log(self, machine_id: str, *, tail: int, after: str = "") -> LogPage:  # noqa: ARG002
+        raise NoLogError(f"{machine_id}: this installation has no cluster")
 
 
 def cluster_of(settings: Settings) -> Cluster:

@@ -20,8 +20,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sskai.cluster import (
     ClusterUnavailableError,
+    LogPage,
     Machine,
     NoCapacityError,
+    NoLogError,
     Observation,
     Pod,
     PodState,
@@ -260,6 +262,22 @@ class Ec2Cluster:
                     self._deleted.add(machine_id)
         self._launched.pop(machine_id, None)
         self._seen = None
+
+    async def log(self, machine_id: str, *, tail: int, after: str = "") -> LogPage:
+        """The last 64 KiB of the machine's console, boot included: EC2 has no more. It comes up to a few minutes late
+        where the machine is not of the Nitro system, and is kept for about an hour after the machine's end."""
+        found = [(region, one) for region, group in (await self._find(machine_id)).items() for one in group]
+        if not found:
+            raise NoLogError(f"EC2 no longer knows {machine_id}, and keeps no log of it")
+        region, first = found[0]
+        async with _without_verdict():
+            try:
+                answer = await self._ask(
+                    "ec2", region, "get_console_output", InstanceId=first["InstanceId"], Latest=True
+                )
+            except RefusedError:  # only the Nitro system tells the latest
+                answer = await self._ask("ec2", region, "get_console_output", InstanceId=first["InstanceId"])
+        return requests.console_page(answer.get("Output") or "", tail, after)
 
     async def _find(self, machine_id: str) -> dict[str, list[Thing]]:
         """A machine's instances, by region."""

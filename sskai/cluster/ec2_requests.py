@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sskai.cluster import Observation, Pod, PodState, Program, RefusedError
+from sskai.cluster import Line, LogPage, Observation, Pod, PodState, Program, RefusedError
 from sskai.cluster.pods import OBJECTS_SECRETS, PRELOADED, Ending, gang_end, lost_members
 from sskai.cluster.settings import Settings
 from sskai.events import v1 as events
@@ -36,6 +36,8 @@ MAX_USER_DATA_BYTES = 16 * 1024  # EC2's limit, before base64
 POLL_SECONDS = 2  # a spot notice leaves two minutes; AWS advises to look every 5 s
 # A machine that was launched may be missing from lists for a while: EC2 is consistent eventually.
 LISTED_SECONDS = 120.0
+CONSOLE_LINES = 5_000  # among which a position is looked for
+MARKED_LINES = 5
 ALIVE = ("pending", "running")
 BOOT = Path(__file__).with_name("ec2_boot.sh")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -276,3 +278,19 @@ def _time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return at if at is not None and at.tzinfo is not None else None
+
+
+def console_page(text: str, tail: int, after: str) -> LogPage:
+    """The last lines of a console, or those after a position: the hash of the lines before it, found again by them."""
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    lines = lines if lines[-1] else lines[:-1]
+    ends = range(len(lines), max(0, len(lines) - CONSOLE_LINES), -1)
+    begin = next((end for end in ends if after and _mark(lines, end) == after), None)
+    shown = lines[-tail:] if begin is None else lines[begin:]
+    position = _mark(lines, len(lines)) if lines else after
+    cut = begin is None and (len(lines) > len(shown) or bool(after))
+    return LogPage(tuple(map(Line, shown)), position, truncated=cut)
+
+
+def _mark(lines: list[str], end: int) -> str:
+    return hashlib.sha256("\n".join(lines[max(0, end - MARKED_LINES) : end]).encode()).hexdigest()

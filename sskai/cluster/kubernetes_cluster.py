@@ -20,12 +20,15 @@ from kubernetes import aio as k8s
 
 from sskai.cluster import (
     ClusterUnavailableError,
+    LogPage,
     Machine,
     NoCapacityError,
+    NoLogError,
     Observation,
     Pod,
     PodState,
     RefusedError,
+    kubernetes_logs,
     kubernetes_pods,
 )
 from sskai.cluster import kubernetes_manifests as manifests
@@ -36,6 +39,7 @@ log = structlog.get_logger()
 
 REQUEST_SECONDS = 10
 PAGE = 500
+READ_BYTES = 4 * 1024 * 1024  # of a log, at once
 # Time for the kubelet to kill; zero would free the node's room in the books while the process still dies there.
 KILL_SECONDS = 1
 
@@ -199,15 +203,48 @@ class KubernetesCluster:
         )
         await self._delete_pods(machine_id, KILL_SECONDS)
 
-    async def _delete_pods(self, machine_id: str, grace_seconds: int) -> None:
-        """Those that are not on their way already, or not as fast."""
-        found = await self._call(
+    async def log(self, machine_id: str, *, tail: int, after: str = "") -> LogPage:
+        """By the API's pod log, with timestamps. Kubernetes keeps a log as long as the pod."""
+        pods = (await self._of_job(machine_id))["items"]
+        pod = kubernetes_logs.first_member(pods)
+        if pod is None:
+            raise NoLogError(f"the pod of {machine_id} is deleted, and Kubernetes keeps no log of it")
+        name, since = pod["metadata"]["name"], kubernetes_logs.since_seconds(after, datetime.now(UTC))
+        try:
+            if since is not None:
+                text = await self._log_of(name, since_seconds=since)
+                page = kubernetes_logs.page(text, after, tail)
+                if page.lines or len(text) < READ_BYTES:
+                    return page
+                # More came in those seconds than is read at once, and none of it is new: the rest is left out.
+            return kubernetes_logs.page(await self._log_of(name, tail_lines=tail), "", tail)
+        except _MissingError as error:
+            raise NoLogError(f"the pod of {machine_id} was deleted a moment ago") from error
+        except RefusedError:
+            return LogPage((), after)  # 400: its container has not started yet
+
+    async def _log_of(self, pod_name: str, **wanted: int) -> str:
+        return await self._text(
+            self._core.read_namespaced_pod_log_without_preload_content,
+            pod_name,
+            self._namespace,
+            container=self._settings.program.name,
+            timestamps=True,
+            limit_bytes=READ_BYTES,
+            **wanted,
+        )
+
+    async def _of_job(self, machine_id: str) -> dict[str, Any]:
+        return await self._call(
             self._core.list_namespaced_pod_without_preload_content,
             self._namespace,
             label_selector=f"{manifests.JOB_NAME}={machine_id}",
             limit=PAGE,
         )
-        for pod in found["items"]:
+
+    async def _delete_pods(self, machine_id: str, grace_seconds: int) -> None:
+        """Those that are not on their way already, or not as fast."""
+        for pod in (await self._of_job(machine_id))["items"]:
             metadata = pod["metadata"]
             dying = metadata.get("deletionTimestamp") is not None
             if not dying or (metadata.get("deletionGracePeriodSeconds") or 0) > grace_seconds:
@@ -223,8 +260,15 @@ class KubernetesCluster:
             await self._call(call, *arguments, **options)
 
     async def _call(self, call: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """One request; Kubernetes' words into ours. The answer is plain JSON: the client's models refuse what a newer
-        server adds."""
+        """The answer is plain JSON: the client's models refuse what a newer server adds."""
+        try:
+            answer: dict[str, Any] = json.loads(await self._text(call, *arguments, **options))
+        except ValueError as error:
+            raise ClusterUnavailableError(f"Kubernetes did not answer in JSON: {error!r}") from error
+        return answer
+
+    async def _text(self, call: Any, *arguments: Any, **options: Any) -> str:
+        """One request; Kubernetes' words into ours."""
         wait = self._not_before - time.monotonic()
         if wait > 0:
             raise ClusterUnavailableError(f"Kubernetes asked for a pause; {wait:.0f} s of it are left")
@@ -232,12 +276,11 @@ class KubernetesCluster:
             response = await call(*arguments, _request_timeout=REQUEST_SECONDS, **options)
             async with response:
                 await refuse(response)
-                answer: dict[str, Any] = json.loads(await response.read())
-                return answer
+                return str((await response.read()).decode(errors="replace"))
         except ApiError as error:
             self._not_before = time.monotonic() + error.retry_after_seconds
             raise _translated(error) from error
-        except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as error:
+        except (OSError, TimeoutError, aiohttp.ClientError) as error:
             raise ClusterUnavailableError(f"Kubernetes did not answer: {error!r}") from error
 
 

@@ -14,8 +14,11 @@ import httpx2
 
 from sskai.cluster import (
     ClusterUnavailableError,
+    Line,
+    LogPage,
     Machine,
     NoCapacityError,
+    NoLogError,
     Observation,
     Pod,
     PodState,
@@ -128,6 +131,13 @@ class LocalCluster:
         answer = await self._ask("DELETE", f"/machines/{machine_id}", params={"gang": True})
         if answer.status_code != 404:
             _json(answer)
+
+    async def log(self, machine_id: str, *, tail: int, after: str = "") -> LogPage:
+        answer = await self._ask("GET", f"/machines/{machine_id}/lines", params={"tail": tail, "after": after})
+        if answer.status_code == 404:
+            raise NoLogError(f"the machine {machine_id} is gone for so long that its log is no longer kept")
+        page = _json(answer)
+        return LogPage(tuple(map(Line, page["lines"])), page["after"], truncated=page["truncated"])
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -15,6 +15,7 @@ from typing import Any
 import openai
 
 from sskai.client import Client, Document, Event
+from sskai.client.documents import Dataset
 from sskai.demo.observer import NotSeenError, Observer
 from sskai.demo.screen import Screen
 from sskai.local.cloud.client import CloudClient
@@ -83,7 +84,7 @@ class Journey:
         self.figures["journey_seconds"] = round(time.monotonic() - started, 1)
         return self.figures
 
-    def upload(self) -> Document:
+    def upload(self) -> Dataset:
         self.screen.step("1. Register a dataset")
         dataset = self.client.datasets.upload(self.scenario.dataset_file, name=f"{self.scenario.job_name}-chats")
         self.screen.say(
@@ -94,7 +95,7 @@ class Journey:
         self._between("uploaded")
         return dataset
 
-    def job_file(self, dataset: Document) -> Document:
+    def job_file(self, dataset: Dataset) -> Document:
         """What `sskai jobs submit -f job.yaml` would read."""
         s = self.scenario
         return {

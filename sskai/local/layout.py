@@ -111,6 +111,7 @@ class Layout:
             "SSKAI_INSTANCE": "0",
             "SSKAI_GATEWAY_URL": self.url("gateway"),
             "SSKAI_INFERENCE_URL": self.url("inference"),
+            "SSKAI_SCHEDULER_URL": self.url("scheduler"),
             "SSKAI_OTLP_URL": self.url("monitor"),
             "SSKAI_CLOUD_URL": self.url("cloud"),
             "SSKAI_CLOUD_TOKEN": self.secrets.cloud_token,

@@ -31,6 +31,11 @@ class WeightsError(RuntimeError):
     """The weights could not be had; the message says why."""
 
 
+def is_here(cache: Path | None = None) -> bool:
+    """Whether `fetch` would have nothing to do."""
+    return ((cache or cache_folder()) / "models" / NAME).exists()
+
+
 def fetch(cache: Path | None = None) -> Path:
     """The folder with config, tokenizer (chat template included) and `model.safetensors`, made the first time.
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from sskai import cli
+from sskai.cli import common
 from sskai.client import Client
 from tests.chassis.plan_documents import endpoint_plan, job_plan, replay
 from tests.chassis.timeline_documents import timeline
@@ -38,11 +39,11 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(cli, "out", Console(width=120))
+    monkeypatch.setattr(common, "out", Console(width=120))
 
     def run(gateway: Gateway, *arguments: str) -> Result:
         transport = httpx2.MockTransport(gateway)
-        monkeypatch.setattr(cli, "connect", lambda: Client("http://gateway", "sskai_key", transport=transport))
+        monkeypatch.setattr(common, "connect", lambda: Client("http://gateway", "sskai_key", transport=transport))
         return CliRunner().invoke(cli.app, ["plan", *arguments])
 
     return run
@@ -140,7 +141,7 @@ def test_a_refusal_says_what_to_do_and_exits_with_one(
 ) -> None:
     problem = {"title": "Nothing meets the constraints", "detail": "3 h are needed. Allow 3 h.", "status": 422}
     transport = httpx2.MockTransport(lambda _: httpx2.Response(422, json=problem))
-    monkeypatch.setattr(cli, "connect", lambda: Client("http://gateway", "sskai_key", transport=transport))
+    monkeypatch.setattr(common, "connect", lambda: Client("http://gateway", "sskai_key", transport=transport))
     monkeypatch.setattr("sys.argv", ["sskai", "plan", job_path])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -151,7 +152,7 @@ def test_a_refusal_says_what_to_do_and_exits_with_one(
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """`sskai jobs ...` against a gateway that knows one timeline."""
-    monkeypatch.setattr(cli, "out", Console(width=120))
+    monkeypatch.setattr(common, "out", Console(width=120))
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         assert (request.method, request.url.path) == ("GET", "/v1/jobs/job_1/timeline")
@@ -159,7 +160,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
     def run(*arguments: str) -> Result:
         client = Client("http://gateway", "sskai_key", transport=httpx2.MockTransport(answer))
-        monkeypatch.setattr(cli, "connect", lambda: client)
+        monkeypatch.setattr(common, "connect", lambda: client)
         return CliRunner().invoke(cli.app, ["jobs", *arguments])
 
     return run

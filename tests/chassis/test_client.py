@@ -9,14 +9,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from sskai import client as client_module
-from sskai.client import Client, SskaiError, UnreachableError
+from sskai.client import Client, SskaiError, UnreachableError, patience
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(client_module, "LAST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(patience, "LAST_PAUSE_SECONDS", 0.01)
 
 
 def client_of(answer: Callable[[httpx2.Request], httpx2.Response], retry_seconds: float = 5) -> Client:

@@ -189,3 +189,14 @@ async def test_a_lease_that_ran_out_drops_the_result(database: Database) -> None
         assert row is not None
         assert (row.checkpoint_uri, row.due_at, row.lease_token) == ("s3://sskai/a", None, None)
     assert await claims.claim(database, JobRow) == []
+
+
+async def test_a_claim_is_held_as_long_as_it_is_renewed(database: Database) -> None:
+    await some_jobs(database, 1)
+    (mine,) = await claims.claim(database, JobRow, lease_seconds=0)
+    assert await claims.renew(database, mine, 30)
+    assert await claims.claim(database, JobRow) == []
+    assert await claims.renew(database, mine, 0)
+    (theirs,) = await claims.claim(database, JobRow, lease_seconds=30)
+    assert not await claims.renew(database, mine, 30)
+    assert await claims.renew(database, theirs, 30)

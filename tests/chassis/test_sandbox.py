@@ -154,6 +154,8 @@ ATTEMPTS = {
     "a Unix socket": "connect_unix(told.unix)",
     "an abstract Unix socket": "connect_unix(chr(0) + told.abstract)",
     "machine metadata": "socket.create_connection(('169.254.169.254', 80), timeout=2)",
+    "machine metadata by IPv6": "socket.create_connection(('fd00:ec2::254', 80), timeout=2)",
+    "a container's credentials": "socket.create_connection(('169.254.170.2', 80), timeout=2)",
     "a name server": "socket.getaddrinfo('example.com', 80)",
     "a datagram": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', told.port))",
     "a raw socket": "socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)",

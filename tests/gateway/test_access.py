@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 
 from services.gateway import access, app
 from services.gateway.access import ACCESS, SCOPES_OF, Role, Scope
+from services.gateway.api import docs
 from services.gateway.attempts import Attempts
 from services.gateway.tables import KeyRow, SessionRow
 from sskai.testing import wait_for
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROUTES = sorted(
     (method, route.path)
-    for resource in app.RESOURCES
+    for resource in (*app.RESOURCES, docs)
     for route in resource.router.routes
     if isinstance(route, APIRoute)
     for method in route.methods
@@ -240,3 +241,14 @@ async def test_people_are_invited_and_the_default_project_has_a_name(house: Hous
     assert (await house.ann.delete(path)).status_code == 204
     assert (await house.ann.delete(path)).status_code == 404
     assert (await house.admin.get("/v1/tenants/tenant_default")).json()["name"] == "Default"
+
+
+async def test_a_project_sees_its_limits_and_what_is_used(house: House) -> None:
+    await house.ann.post("/v1/members", json={"email": "fay@acme.com", "role": "viewer"})
+    await house.ann.put("/v1/budgets", json={"scope": "tenant", "amount_usd": 5})
+    await house.job(house.ann)
+    limits = {one["name"]: one for one in (await house.ann.get("/v1/limits")).json()["data"]}
+    assert limits["members"] == {"name": "members", "limit": 1_000, "used": 1, "unit": "members"}
+    assert (limits["jobs.active"]["used"], limits["events.streams"]["limit"]) == (1, 2)
+    (budget,) = [one for name, one in limits.items() if name.startswith("budget.tenant")]
+    assert (budget["limit"], budget["unit"]) == (5, "USD")

@@ -327,7 +327,9 @@ async def _planned(house: House) -> Any:
     return (await wait_for(told))[0]
 
 
-async def trained(house: House, tenant_id: str, version: int = 1, dataset_uri: str = "") -> None:
+async def trained(
+    house: House, tenant_id: str, version: int = 1, dataset_uri: str = "", folder: str = "models/bot"
+) -> None:
     await house.bus.publish(
         events.ModelVersionReady(
             model_id=f"model_of_{tenant_id}",
@@ -336,7 +338,7 @@ async def trained(house: House, tenant_id: str, version: int = 1, dataset_uri: s
             name="bot",
             base_model_id="tiny-llama",
             base_uri="builtin://tiny-llama",
-            artifact_uri=f"s3://sskai/models/bot/{version}",
+            artifact_uri=f"s3://sskai/{folder}/{version}",
             dataset_uri=dataset_uri,
             eval_loss_after=float("nan"),
             ready_at=timestamp(house.world.now()),
@@ -392,13 +394,23 @@ async def test_an_endpoint_for_a_model_that_is_not_there_is_refused(house: House
 
 # What a route would take from its owner.
 BODIES = {"put": {"version": 1}, "patch": {"promotion": {"mode": "auto"}}}
-PATCH_BODIES = {"/v1/tenants/{tenant_id}": {"name": "Mine"}, "/v1/members/{member_id}": {"role": "admin"}}
 CUT = "/v1/datasets/{dataset_id}/cut"
 OBJECTIVES = "/v1/endpoints/{endpoint}/objectives"
 RETRAINING = "/v1/endpoints/{endpoint}/retraining"
+OPENAIS = ("/v1/files", "/v1/uploads", "/v1/fine_tuning/jobs")
+WEBHOOK = "/v1/webhooks/{webhook_id}"
 PUT_BODIES = {
     OBJECTIVES: {"objectives": [{"name": "availability", "target": 0.99}]},
     RETRAINING: {"mode": "approve"},
+}
+OTHER_BODIES: dict[tuple[str, str], Any] = {
+    ("post", CUT): {"endpoint": "chat"},
+    ("patch", "/v1/tenants/{tenant_id}"): {"name": "Mine"},
+    ("patch", "/v1/members/{member_id}"): {"role": "admin"},
+    ("post", "/v1/uploads/{upload_id}/urls"): {"part_numbers": [1]},
+    ("post", "/v1/uploads/{upload_id}/complete"): {},
+    ("patch", WEBHOOK): {"enabled": True},
+    ("post", WEBHOOK + "/replay"): {"after": 0},
 }
 
 
@@ -420,9 +432,20 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
     webhook = (await house.ann.post("/v1/webhooks", json={"url": "https://example.org/hook"})).json()
     budget = (await house.ann.put("/v1/budgets", json={"scope": "tenant", "amount_usd": 5})).json()
     member = (await house.ann.post("/v1/members", json={"email": "eve@acme.com", "role": "viewer"})).json()
+    tune = await house.ann.post("/v1/fine_tuning/jobs", json={"model": "tiny-llama", "training_file": dataset["id"]})
+    tune_id = tune.json()["id"]
+    await house.ann.post(f"/v1/jobs/{tune_id}/cancel")
+    announced = {"bytes": 9, "filename": "x", "mime_type": "", "purpose": "fine-tune"}
+    upload_id = (await house.ann.post("/v1/uploads", json=announced)).json()["id"]
     ids = {
         "/v1/tenants/{tenant_id}": tenant_id,
         "/v1/members/{member_id}": member["id"],
+        **dict.fromkeys(("/v1/files/{file_id}", "/v1/files/{file_id}/content"), dataset["id"]),
+        **{f"/v1/uploads/{{upload_id}}{end}": upload_id for end in ("", "/parts", "/urls", "/complete", "/cancel")},
+        **{
+            f"/v1/fine_tuning/jobs/{{job_id}}{end}": tune_id
+            for end in ("", "/cancel", "/pause", "/resume", "/events", "/checkpoints")
+        },
         "/v1/datasets/{dataset_id}": dataset["id"],
         "/v1/datasets/{dataset_id}/preview": dataset["id"],
         CUT: dataset["id"],
@@ -433,6 +456,7 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         "/v1/jobs/{job_id}/cancel": job["id"],
         "/v1/jobs/{job_id}/trace": job["id"],
         "/v1/jobs/{job_id}/timeline": job["id"],
+        "/v1/jobs/{job_id}/logs": job["id"],
         "/v1/plans/{plan_id}": plan["id"],
         "/v1/plans/{plan_id}/replay": plan["id"],
         "/v1/plans/{plan_id}/replays/{replay_id}": plan["id"],
@@ -444,8 +468,9 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         RETRAINING + "/{retrain_id}/approve": endpoint["id"],
         RETRAINING + "/{retrain_id}/decline": endpoint["id"],
         "/v1/budgets/{budget_id}": budget["id"],
-        "/v1/webhooks/{webhook_id}": webhook["id"],
-        "/v1/webhooks/{webhook_id}/test": webhook["id"],
+        WEBHOOK: webhook["id"],
+        **{WEBHOOK + path: webhook["id"] for path in ("/test", "/secret", "/replay", "/deliveries")},
+        WEBHOOK + "/deliveries/{delivery_id}/replay": webhook["id"],
         # The monitor knows whose these are: tests/monitor.
         "/v1/endpoints/{endpoint_id}/drift": "",
         "/v1/receipts/endpoints/{endpoint_id}": "",
@@ -463,17 +488,16 @@ async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> No
         url = re.sub(r"{\w+}", ids[path], url)
         for method in operations if ids[path] else ():
             body = PUT_BODIES.get(path, BODIES["put"]) if method == "put" else BODIES.get(method)
-            body = {"endpoint": "chat"} if path == CUT else body
-            body = PATCH_BODIES.get(path, body) if method == "patch" else body
+            body = OTHER_BODIES.get((method, path), body)
             answer = await house.bob.request(method, url, json=body)
             assert answer.status_code == 404, f"{method} {url}: {answer.status_code}"
             unknown = await house.bob.request(
                 method, re.sub(r"{\w+}", "%00", path.replace("{alias}", "champion")), json=body
             )
             assert unknown.status_code == 404
-    for path in ("/v1/datasets", "/v1/jobs", "/v1/plans", "/v1/endpoints", "/v1/receipts"):
+    for path in ("/v1/datasets", "/v1/jobs", "/v1/plans", "/v1/endpoints", "/v1/receipts", *OPENAIS):
         assert (await house.bob.get(path)).json()["data"] == []
-        assert len((await house.ann.get(path)).json()["data"]) == 1
+        assert len((await house.ann.get(path)).json()["data"]) == (2 if path == "/v1/jobs" else 1)
     assert (await house.ann.get(f"/v1/jobs/{job['id']}")).json()["state"] == "submitted"
     assert (await house.ann.get(f"/v1/receipts/{job['id']}")).json()["paid_usd"] == pytest.approx(7e-9)
     bobs = await house.bob.post("/v1/jobs", json=job_file(dataset={"uri": dataset["id"]}))

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
+from typer.testing import CliRunner
 
-from sskai.client import Client, SskaiError
+from sskai.cli import app
+from sskai.client import AsyncClient, Client, SskaiError
+from sskai.client.documents import Job
 from sskai.events import v1 as events
 from sskai.testing import wait_for
 from tests.gateway.conftest import ROWS, House, job_file, jsonl
@@ -22,7 +25,7 @@ async def test_a_journey_by_the_client(house: House, tmp_path: Path) -> None:
     path.write_bytes(jsonl(ROWS))
     key = house.ann.headers["Authorization"].removeprefix("Bearer ")
 
-    def submit() -> dict[str, Any]:
+    def submit() -> Job:
         with Client(house.url, key) as sskai:
             dataset = sskai.datasets.upload(path, name="support")
             assert sskai.datasets.preview(dataset["id"], rows=1) == ROWS[:1]
@@ -47,6 +50,24 @@ async def test_a_journey_by_the_client(house: House, tmp_path: Path) -> None:
             return [next(facts).type for _ in range(2)]
 
     assert await asyncio.to_thread(listen) == ["JobSubmitted", "JobCancelRequested"]
+
+
+async def test_the_client_with_await_does_the_same(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "support.jsonl"
+    path.write_bytes(jsonl(ROWS))
+    key = house.ann.headers["Authorization"].removeprefix("Bearer ")
+    async with AsyncClient(house.url, key) as sskai:
+        dataset = await sskai.datasets.upload(path, name="support")
+        assert await sskai.datasets.preview(dataset["id"], rows=1) == ROWS[:1]
+        jobs = [await sskai.jobs.create(job_file(dataset={"uri": dataset["uri"]})) for _ in range(3)]
+        listed = [job["id"] async for job in sskai.jobs.list()]
+        assert listed == [job["id"] for job in reversed(jobs)]
+        await sskai.jobs.cancel(jobs[0]["id"])
+        await house.bus.settle()
+        facts = sskai.events(after=0, subject=jobs[0]["id"])
+        assert [(await anext(facts)).type for _ in range(2)] == ["JobSubmitted", "JobCancelRequested"]
+        with pytest.raises(SskaiError, match="No such job"):
+            await sskai.jobs.get("job_of_nobody")
 
 
 async def test_a_plan_is_replayed_and_an_endpoint_planned_by_the_client(house: House) -> None:
@@ -95,3 +116,17 @@ async def test_a_plan_is_replayed_and_an_endpoint_planned_by_the_client(house: H
     with pytest.raises(SskaiError, match="Too dear") as told:
         await planning
     assert told.value.problem["reason"] == "budget"
+
+
+async def test_the_console_is_opened_with_a_link_that_signs_in_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSKAI_GATEWAY_URL", house.url)
+    monkeypatch.setenv("SSKAI_API_KEY", house.ann.headers["Authorization"].removeprefix("Bearer "))
+    printed = await asyncio.to_thread(CliRunner().invoke, app, ["console", "--print"])
+    assert printed.exit_code == 0, printed.output
+    page, _, token = printed.output.strip().partition("#link=")
+    assert page == f"{house.url}/signin"
+    house.ann.headers.pop("Authorization")
+    assert (await house.ann.post("/v1/session", json={"link": token})).status_code == 201
+    assert (await house.ann.post("/v1/session", json={"link": token})).status_code == 401

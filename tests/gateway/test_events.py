@@ -166,6 +166,29 @@ async def test_streams_are_limited_and_a_closed_one_frees_its_place(house: House
     await wait_for(free)
 
 
+async def test_the_log_comes_in_pages_too(house: House) -> None:
+    job = await submitted(house)
+    for detail in ("first", "second", "third"):
+        await held(house, job.job_id, job.tenant_id, detail)
+
+    async def read(**params: Any) -> tuple[list[str], Any]:
+        document = (await house.ann.get("/v1/events", params={"types": "JobHeld", "format": "json", **params})).json()
+        return [item["event"]["data"]["detail"] for item in document["data"]], document["next"]
+
+    assert await read() == (["first", "second", "third"], None)
+    page, after = await read(limit=2)
+    assert (page, await read(limit=2, after=after)) == (["first", "second"], (["third"], None))
+    page, before = await read(limit=2, order="desc")
+    assert (page, await read(limit=2, order="desc", after=before)) == (["third", "second"], (["first"], None))
+    assert await read(subject="job_other") == ([], None)
+    answer = await house.ann.get("/v1/events", headers={"Accept": "application/json"})
+    assert answer.headers["content-type"] == "application/json"
+    first = answer.json()["data"][0]
+    assert (first["object"], first["event"]["specversion"]) == ("event", "1.0")
+    assert (await house.bob.get("/v1/events", params={"format": "json"})).json()["data"] == []
+    assert (await house.ann.get("/v1/events", params={"format": "xml"})).status_code == 422
+
+
 @pytest.mark.parametrize("position", ["x", "-1", "9" * 25])
 async def test_a_position_that_is_none_is_refused(house: House, position: str) -> None:
     assert (await house.ann.get("/v1/events", headers={"Last-Event-ID": position})).status_code == 422

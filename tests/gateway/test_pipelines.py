@@ -16,6 +16,7 @@ import pytest
 from services.gateway import pipelines
 from services.gateway.weights import RefusedError
 from sskai.client import Client
+from sskai.client.documents import Model
 from sskai.contract import timestamp
 from sskai.events import v1 as events
 from tests import tiny_diffusion
@@ -243,7 +244,7 @@ async def test_the_client_sends_the_parts_alone(house: House, folder: Path, file
     (copy / "README.md").write_text("A model.")
     key = house.ann.headers["Authorization"].removeprefix("Bearer ")
 
-    def send() -> dict[str, Any]:
+    def send() -> Model:
         with Client(house.url, key) as client:
             return client.models.upload(copy, name="painter")
 

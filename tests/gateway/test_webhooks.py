@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI, Request, Response
@@ -18,8 +20,8 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from services.gateway import webhooks
-from services.gateway.tables import DeliveryRow
-from services.gateway.webhook_loop import PublicResolver, Sender
+from services.gateway.tables import DeliveryRow, WebhookRow
+from services.gateway.webhook_loop import PublicResolver, Sender, session_for
 from sskai.contract import timestamp
 from sskai.events import v1 as events
 from tests.gateway.conftest import House, serving
@@ -176,6 +178,22 @@ async def test_an_address_that_is_not_allowed_any_more_is_not_called(house: Hous
         ({"url": "https://user:word@example.org"}, "url", "must not hold a password"),
         ({"url": "https://169.254.169.254/latest"}, "url", "is no public address"),
         ({"url": "https://[::1]/"}, "url", "is no public address"),
+        ({"url": "file:///etc/passwd"}, "url", "must be https"),
+        ({"url": "gopher://example.org:70/_x"}, "url", "must be https"),
+        ({"url": "https://2130706433/"}, "url", "is no address"),
+        ({"url": "https://0x7f000001/"}, "url", "is no address"),
+        ({"url": "https://0177.0.0.1/"}, "url", "is no address"),
+        ({"url": "https://012.0.0.1/"}, "url", "is no address"),
+        ({"url": "https://127.1/"}, "url", "is no address"),
+        ({"url": "https://example.0x7f/"}, "url", "is no address"),
+        ({"url": "https://[::ffff:127.0.0.1]/"}, "url", "is no public address"),
+        ({"url": "https://[::ffff:a9fe:a9fe]/"}, "url", "is no public address"),
+        ({"url": "https://[64:ff9b::7f00:1]/"}, "url", "is no public address"),
+        ({"url": "https://[fd00:ec2::254]/"}, "url", "is no public address"),
+        ({"url": "https://①②⑦.⓪.⓪.①/"}, "url", "is no public address"),
+        ({"url": "https://127。0。0。1/"}, "url", "is no public address"),
+        ({"url": "https://example.org\\@127.0.0.1/"}, "url", "is no URL"),
+        ({"url": "https://example.org@127.0.0.1/"}, "url", "must not hold a password"),
         ({"url": "https://example.org/hook", "types": ["Nothing"]}, "types", "'Nothing' is not in the catalogue"),
     ],
 )
@@ -200,6 +218,12 @@ async def test_a_webhook_that_cannot_be_is_refused(house: House, form: dict[str,
         ("fe80::1%eth0", False),
         ("::ffff:10.0.0.1", False),
         ("fd00::1", False),
+        ("fec0::1", False),
+        ("2002:a00:1::", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b::808:808", True),
+        ("::a00:1", False),
+        ("::ffff:0:a00:1", False),
         ("not an address", False),
     ],
 )
@@ -221,6 +245,45 @@ async def test_a_name_that_leads_home_is_not_followed() -> None:
     assert await PublicResolver(LOOPBACK).resolve("localhost", 443)
 
 
+@pytest.mark.parametrize("url", ["https://localhost:{port}/", "https://127.1:{port}/", "https://①②⑦.0.0.1:{port}/"])
+async def test_whatever_a_url_was_taken_for_no_packet_goes_to_our_own_addresses(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the check of the URL lets everything through."""
+    monkeypatch.setattr(webhooks, "url_problem", lambda *_: "")
+    knocked = asyncio.Event()
+    listener = await asyncio.start_server(lambda *_: knocked.set(), "127.0.0.1", 0)
+    async with listener:
+        where = url.format(port=listener.sockets[0].getsockname()[1])
+        async with session_for((), 5) as session:
+            with pytest.raises((aiohttp.ClientError, OSError)):
+                await session.post(where)
+    assert not knocked.is_set()
+
+
+async def test_a_name_that_means_another_address_from_one_moment_to_the_next_is_connected_to_where_it_was_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DNS rebinding: first a public address, then ours."""
+    asked: list[str] = []
+    real = asyncio.base_events.BaseEventLoop.getaddrinfo
+
+    async def rebinding(loop: Any, host: str, port: int, **options: Any) -> Any:
+        asked.append(host)
+        return await real(loop, "192.0.2.1" if len(asked) == 1 else "127.0.0.1", port, **options)
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", rebinding)
+    with pytest.raises(OSError, match="no public address"):
+        await PublicResolver(()).resolve("rebinding.example.org", 443)
+    listener = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        async with session_for((), 5) as session:
+            with pytest.raises((aiohttp.ClientError, OSError)):
+                await session.post(f"https://rebinding.example.org:{port}/")
+    assert asked == ["rebinding.example.org"] * 2, "looked up once for each call, and not again to connect"
+
+
 @given(st.binary(), st.integers(0, 2**40), st.binary(min_size=24, max_size=64))
 def test_a_signature_is_of_all_that_is_signed(body: bytes, at: int, key: bytes) -> None:
     secret = webhooks.SECRET_PREFIX + base64.b64encode(key).decode()
@@ -228,6 +291,106 @@ def test_a_signature_is_of_all_that_is_signed(body: bytes, at: int, key: bytes) 
     assert one != webhooks.signature(secret, "delivery_2", at, body)
     assert one != webhooks.signature(secret, "delivery_1", at + 1, body)
     assert one != webhooks.signature(secret, "delivery_1", at, body + b".")
+
+
+def signed_by(receiver: Receiver, secret: str) -> bool:
+    headers, body = receiver.heard[-1]
+    one = webhooks.signature(secret, headers["webhook-id"], int(headers["webhook-timestamp"]), body)
+    return one in headers["webhook-signature"].split(" ")
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_for_a_day_after_a_change_both_secrets_sign(house: House, receiver: Receiver) -> None:
+    webhook = await made(house, receiver)
+    path = f"/v1/webhooks/{webhook['id']}"
+    changed = (await house.ann.post(f"{path}/secret")).json()
+    assert changed["secret"] != webhook["secret"]
+    await house.ann.post(f"{path}/test")
+    await send(house)
+    assert signed_by(receiver, webhook["secret"])
+    assert signed_by(receiver, changed["secret"])
+    async with house.world.database.transaction() as session:
+        await session.execute(update(WebhookRow).values(previous_secret_until=house.world.now()))
+    await house.ann.post(f"{path}/test")
+    await send(house)
+    assert not signed_by(receiver, webhook["secret"])
+    revoked = (await house.ann.post(f"{path}/secret", json={"revoke_previous": True})).json()
+    await house.ann.post(f"{path}/test")
+    await send(house)
+    assert (signed_by(receiver, changed["secret"]), signed_by(receiver, revoked["secret"])) == (False, True)
+    assert (await house.bob.post(f"{path}/secret")).status_code == 404
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_dead_letter_is_shown_and_can_be_sent_again(house: House, receiver: Receiver) -> None:
+    receiver.statuses = [500] * 10
+    webhook = await made(house, receiver, types=["ObjectiveBreached"])
+    await breach(house, await tenant_of(house))
+    path = f"/v1/webhooks/{webhook['id']}/deliveries"
+    for _ in range(10):
+        await send(house)
+        await due_now(house)
+    assert len(receiver.heard) == 10
+    failed = (await house.ann.get(path, params={"state": "failed"})).json()
+    ((delivery,), more) = failed["data"], failed["has_more"]
+    assert (delivery["state"], delivery["tries"], delivery["last_status"], more) == ("failed", 10, 500, False)
+    assert (await house.ann.get(path, params={"state": "delivered"})).json()["data"] == []
+    again = await house.ann.post(f"{path}/{delivery['id']}/replay")
+    assert (again.status_code, again.json()["state"]) == (202, "waiting")
+    await send(house)
+    assert {headers["webhook-id"] for headers, _ in receiver.heard} == {delivery["id"]}
+    assert [one["state"] for one in (await house.ann.get(path)).json()["data"]] == ["delivered"]
+    assert (await house.ann.post(f"{path}/delivery_other/replay")).status_code == 404
+    assert (await house.bob.post(f"{path}/{delivery['id']}/replay")).status_code == 404
+    assert (await house.bob.get(path)).status_code == 404
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_what_the_log_holds_can_be_sent_from_a_position_or_a_time_on(
+    house: House, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.gateway.webhook_store.MAX_REPLAYED", 2)
+    await house.job(house.ann)
+    for _ in range(3):
+        await breach(house, await tenant_of(house))
+    webhook = await made(house, receiver, types=["ObjectiveBreached"])
+    path = f"/v1/webhooks/{webhook['id']}/replay"
+    first = (await house.ann.post(path, json={"after": 0})).json()
+    assert (first["deliveries"], first["has_more"]) == (2, True)
+    rest = (await house.ann.post(path, json={"after": first["next"]})).json()
+    assert (rest["deliveries"], rest["has_more"], rest["next"]) == (1, False, None)
+    await send(house)
+    told = [json.loads(body)["id"] for _, body in receiver.heard]
+    assert (len(told), len(set(told))) == (3, 3)
+    since = await house.ann.post(path, json={"after": house.world.now().isoformat()})
+    assert since.json()["deliveries"] == 0
+    for wrong in (-1, "yesterday", "2026-11-29T12:00:00", None):
+        assert (await house.ann.post(path, json={"after": wrong})).status_code == 422
+    assert (await house.bob.post(path, json={"after": 0})).status_code == 404
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_webhook_is_changed_and_switched_off_and_on(house: House, receiver: Receiver) -> None:
+    webhook = await made(house, receiver)
+    path = f"/v1/webhooks/{webhook['id']}"
+    assert (await house.ann.patch(path, json={"types": ["JobFailed"]})).json()["types"] == ["JobFailed"]
+    refused = await house.ann.patch(path, json={"url": "https://10.0.0.1/"})
+    assert (refused.status_code, refused.json()["field"]) == (422, "url")
+    assert (await house.ann.patch(path, json={"secret": "x"})).status_code == 422
+    assert (await house.bob.patch(path, json={"enabled": False})).status_code == 404
+    await house.ann.post(f"{path}/test")
+    off = (await house.ann.patch(path, json={"enabled": False})).json()
+    assert (off["enabled"], off["types"], off["url"]) == (False, ["JobFailed"], receiver.url)
+    await due_now(house)
+    await send(house)
+    assert receiver.heard == []
+    assert (await house.ann.post(f"{path}/test")).status_code == 409
+    (delivery,) = (await house.ann.get(f"{path}/deliveries", params={"state": "failed"})).json()["data"]
+    moved = receiver.url.replace("/hook", "/hook?moved=1")
+    assert (await house.ann.patch(path, json={"enabled": True, "url": moved})).json()["enabled"]
+    await house.ann.post(f"{path}/deliveries/{delivery['id']}/replay")
+    await send(house)
+    assert len(receiver.heard) == 1
 
 
 def test_it_is_given_up_after_three_days() -> None:

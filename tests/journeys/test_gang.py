@@ -34,7 +34,8 @@ async def test_a_lost_machine_does_not_end_the_attempt(
             return [one for one in running.cloud.machines() if one["tags"].get("sskai-job") == job["id"]]
 
         def steps() -> int:
-            return int((client.jobs.get(job["id"])["progress"] or {}).get("step", 0))
+            progress = client.jobs.get(job["id"])["progress"]
+            return progress["step"] if progress else 0
 
         await wait_for(lambda: steps() >= 30, limit_seconds=200)
         (other,) = [one for one in members() if one["rank"] == 1]

@@ -31,14 +31,14 @@ async def ended(client: Client, job_file: dict[str, Any]) -> tuple[dict[str, Any
 
     def ready() -> bool:
         try:
-            versions.append(client.models.get(f"{job_file['name']}@1"))
+            versions.append({**client.models.get(f"{job_file['name']}@1")})
         except SskaiError as error:
             if error.status != 404:
                 raise
         return bool(versions)
 
     await wait_for(ready, limit_seconds=60)
-    return job, versions[0], client.receipts.wait(job["id"])
+    return {**job}, versions[0], {**client.receipts.wait(job["id"])}
 
 
 async def test_an_example_is_trained_as_its_readme_says(running: Stack, tmp_path: Path) -> None:

@@ -175,3 +175,22 @@ async def test_a_row_a_day_of_everything_that_is_kept_or_was_moved(database: Dat
     # Twice model and data, the checkpoint that was loaded, the three that were written.
     assert totals["job_1", "egress"] == 20_000_000 * (2 * 12 + 1 + 3)
     assert sorted(left) == ["dataset_1@1", "model_1@1"], "checkpoints are forgotten, what is kept is not"
+
+
+async def test_what_its_owner_deleted_costs_nothing_more(database: Database) -> None:
+    def store(session: Any) -> Store:
+        return Store(session, RULES)
+
+    gone = [
+        events.ModelDeleted(model_id="model_1", tenant_id="A", version=1, deleted_at=timestamp(at(14))),
+        events.DatasetDeleted(dataset_id="dataset_1", tenant_id="A", version=1, deleted_at=timestamp(at(15))),
+    ]
+    for one in [*STORY[-2:], *gone]:
+        await handle(HANDLERS, database, store, one, at(10))
+    rows = [row for days in range(1, 4) for row in await metered(database, at(12) + days * DAY)]
+    month = timedelta(seconds=storage.SECONDS_PER_MONTH)
+    paid: dict[str, int] = {}
+    for row in {(one.job_id, one.interval): one for one in rows}.values():
+        paid[row.job_id] = paid.get(row.job_id, 0) + row.amount_nano_usd
+    assert paid["model_1@1"] == pytest.approx(23_000_000 * ((at(14) - at(10)) / month), abs=1)
+    assert paid["dataset_1@1"] == pytest.approx(23_000_000 * ((at(15) - at(0)) / month), abs=1)

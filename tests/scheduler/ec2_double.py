@@ -38,6 +38,7 @@ class Ec2Double:
         self.requests: list[Thing] = []  # of run_instances
         self.hidden: set[str] = set()  # instances that lists do not show yet
         self.notices = 0
+        self.consoles: dict[str, str] = {}  # what instances printed
         self._tokens: dict[str, tuple[Thing, Thing]] = {}
 
     def clients(self, service: str, region: str) -> Any:
@@ -108,6 +109,8 @@ class _Client:
 
         def call(**arguments: Any) -> Any:
             self._double.before(name, self._region)
+            if name == "get_console_output":
+                return {"Output": self._double.consoles[arguments["InstanceId"]]}
             answer = self._double.run_instances(really, arguments) if name == "run_instances" else really(**arguments)
             if name in self._double.loses_replies:
                 self._double.loses_replies.remove(name)

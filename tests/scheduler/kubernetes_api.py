@@ -34,6 +34,7 @@ class KubernetesApi:
         self.history: list[tuple[int, str, str, Thing]] = []  # version, kind, type, object
         self.forgotten = 0  # watches from before this version get 410
         self.requests: list[tuple[str, str, dict[str, str]]] = []  # method, path, query
+        self.prints: dict[str, list[tuple[str, str]]] = {}  # by pod: when, and what
         self.terminated: list[tuple[str, int]] = []  # pods that were sent SIGTERM, with their grace
         self.refusals: dict[tuple[str, str], list[Response]] = {}  # by method and kind, one for each request
         self.cuts = 0  # watches to cut in the middle of a line
@@ -85,6 +86,8 @@ class KubernetesApi:
             return waiting.pop(0)
         if request.method == "POST":
             return self._create(kind, await request.json())
+        if path.endswith("/log"):
+            return self._log(name, query)
         if request.method == "GET" and not name:
             return self._watch(kind, query) if "watch" in query else self._list(kind, query)
         if name not in self.things[kind]:
@@ -97,6 +100,27 @@ class KubernetesApi:
             self._delete(kind, name, 30 if grace is None else int(grace))
             return JSONResponse(last if kind == "pods" else {"kind": "Status", "status": "Success"})
         return JSONResponse(self.things[kind][name])
+
+    def _log(self, pod: str, query: dict[str, str]) -> Response:
+        """As the kubelet reads it: timestamps, the last lines or those of so many seconds, up to a limit of bytes."""
+        if pod not in self.things["pods"]:
+            return _status(404, "not found")
+        if self.things["pods"][pod]["status"]["phase"] == "Pending":
+            return _status(400, f"container {query['container']} in pod {pod} is waiting to start")
+        lines = self.prints.get(pod, [])
+        if "tailLines" in query:
+            lines = lines[-int(query["tailLines"]) :]
+        if "sinceSeconds" in query:
+            begin = datetime.now(UTC) - timedelta(seconds=int(query["sinceSeconds"]))
+            lines = [line for line in lines if datetime.fromisoformat(line[0]) >= begin]
+        text = "".join(f"{at} {said}\n" for at, said in lines)
+        return Response(text[: int(query["limitBytes"])], media_type="text/plain")
+
+    def print(self, pod: str, *lines: str, at: str = "") -> None:
+        """The container printed these; `at`: all in one moment."""
+        for line in lines:
+            moment = at or datetime.now(UTC).isoformat().replace("+00:00", "789Z")
+            self.prints.setdefault(pod, []).append((moment, line))
 
     def _create(self, kind: str, thing: Thing) -> Response:
         if thing["metadata"]["name"] in self.things[kind]:

@@ -421,6 +421,8 @@ async def test_the_documented_policy_allows_all_that_is_asked_and_nothing_more(s
     named = Site(ec2_image=PARAMETER)
     gang = await named.cluster.launch(replace(GANG, secrets=("HF_TOKEN",)))
     await named.cluster.observe()
+    named.double.consoles[gang.member_ids[0]] = "started\n"
+    await named.cluster.log(gang.machine_id, tail=1)
     await named.cluster.drain(gang.machine_id)
     await named.cluster.delete(gang.machine_id)
     services = {"get_parameter": "ssm", "get_parameters": "ssm"}

@@ -10,7 +10,7 @@ export interface Fact {
 /** Figures side by side, each under its name. */
 export function Facts({ facts }: { facts: Fact[] }) {
   return (
-    <dl className="sk-facts">
+    <dl className="sk-tiles">
       {facts.map(({ label, value, detail }) => (
         <div key={label}>
           <dt>{label}</dt>

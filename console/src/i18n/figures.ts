@@ -2,14 +2,14 @@
 
 import type { Locale } from "./text";
 
-/** Small sums keep what makes them more than zero: $0.0042, $1.20, $1,234. */
+/** Small sums keep what makes them more than zero: $0.00028, $0.0042, $1.20, $1,234. */
 export function money(usd: number, locale: Locale): string {
   const size = Math.abs(usd);
+  const style = { style: "currency", currency: "USD", currencyDisplay: "narrowSymbol" } as const;
+  if (size > 0 && size < 0.001) return new Intl.NumberFormat(locale, { ...style, maximumSignificantDigits: 2 }).format(usd);
   const digits = size === 0 || size >= 1 ? (size >= 1000 ? 0 : 2) : size >= 0.1 ? 3 : 4;
   return new Intl.NumberFormat(locale, {
-    style: "currency",
-    currency: "USD",
-    currencyDisplay: "narrowSymbol",
+    ...style,
     minimumFractionDigits: Math.min(digits, 2),
     maximumFractionDigits: digits,
   }).format(usd);
@@ -67,4 +67,18 @@ export function number(value: number, locale: Locale, digits = 4): string {
 
 export function percent(fraction: number, locale: Locale): string {
   return new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 1 }).format(fraction);
+}
+
+export function date(time: Date, locale: Locale): string {
+  return new Intl.DateTimeFormat(locale, { dateStyle: "medium" }).format(time);
+}
+
+/** A day of the ledger, which counts in UTC: "2026-11-29" is Nov 29 wherever one is. */
+export function day(iso: string, locale: Locale): string {
+  return new Intl.DateTimeFormat(locale, { month: "short", day: "numeric", timeZone: "UTC" }).format(new Date(`${iso}T00:00:00Z`));
+}
+
+/** 1.2K, 70.6B (한국어: 706억): counts of tokens, rows and parameters. */
+export function compact(count: number, locale: Locale): string {
+  return new Intl.NumberFormat(locale, { notation: "compact", maximumSignificantDigits: 3 }).format(count);
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import structlog
 from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from opentelemetry import trace
@@ -19,9 +20,13 @@ from services.gateway.api import openai_errors
 from services.gateway.api.world import Here, World, not_found
 from services.gateway.asking import Asking
 from services.gateway.keys import KEY_PREFIX, Actor, Keys, Principal
+from services.gateway.oidc import Provider, ProviderError, TokenError
 from services.gateway.people import People
-from services.gateway.sessions import Sessions, csrf_token
+from services.gateway.sessions import Sessions, csrf_token, principal_of_user
+from services.gateway.welcome import welcome
 from sskai.http import Problem
+
+log = structlog.get_logger()
 
 SESSION_COOKIE = "sskai_session"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -40,12 +45,13 @@ async def authenticate(
     tenant: Annotated[
         str | None, Header(alias="X-SSKAI-Tenant", description="Another project of yours than the one you are in")
     ] = None,
-) -> Principal:
+) -> AsyncIterator[Principal]:
     """Who asks. 401 for whoever is not known, without saying what was wrong; 403 for who may not do this."""
     route = request.scope["route"]
     access = ACCESS[request.method, route.path]
     if access.scope is Scope.PUBLIC:
-        return NOBODY
+        yield NOBODY
+        return
     principal = await _caller(here, credentials.credentials if credentials else None, cookie)
     if principal is None:
         raise _unauthorized(request)
@@ -53,12 +59,17 @@ async def authenticate(
         principal = await _in_project(here, principal, tenant)
     target = "/".join(request.path_params.values())
     asking.begin(Asking(principal.tenant_id, principal.actor, access.action, target, route.status_code or 200))
-    refusal = _refusal(request, here, access, principal, None if credentials else cookie)
-    if refusal is not None:
-        raise refusal
     # The monitor shows a trace to the tenant whose request began it.
     trace.get_current_span().set_attribute("sskai.tenant", principal.tenant_id)
-    return principal
+    try:
+        _require(request, here, access, principal, None if credentials else cookie)
+        if access.elsewhere:
+            await asking.record(here.database, route.status_code or 200)
+        yield principal
+    except Problem as problem:
+        if problem.status == 403:
+            await asking.record(here.database, 403)
+        raise
 
 
 Caller = Annotated[Principal, Depends(authenticate)]
@@ -71,9 +82,12 @@ async def _caller(here: World, token: str | None, cookie: str | None) -> Princip
             return None
         if token.startswith(KEY_PREFIX):
             return await _remembered(here, token, lambda: _of_key(here, token))
-        return None
+        provider = here.provider
+        if provider is None:
+            return None
+        return await _remembered(here, f"token {token}", lambda: _of_token(here, provider, token))
     if cookie is not None and len(cookie) <= MAX_TOKEN_CHARACTERS:
-        return await _remembered(here, cookie, lambda: _of_session(here, cookie))
+        return await _remembered(here, f"cookie {cookie}", lambda: _of_session(here, cookie))
     return None
 
 
@@ -97,6 +111,27 @@ async def _of_key(here: World, key: str) -> Principal | None:
         return await Keys(session).principal(key, here.now())
 
 
+async def _of_token(here: World, provider: Provider, token: str) -> Principal | None:
+    """A token of the identity provider's: its person, in the first of their projects."""
+    try:
+        person, until = await provider.bearer(token)
+    except TokenError:
+        return None
+    except ProviderError as error:
+        log.warning("the identity provider is away", error=str(error))
+        raise Problem(503, "The identity provider is away", "Try again in a few seconds") from error
+    invited_only = here.settings.sign_up == "invited"
+    user = await welcome(here.database, person, here.now(), invited_only=invited_only)
+    if user is None:
+        return None
+    with asking.crossing_projects():
+        async with here.database.transaction() as session:
+            memberships = await People(session).memberships(user.user_id)
+            tenant_id = memberships[0][0].tenant_id if memberships else ""
+            principal = await principal_of_user(session, user.user_id, tenant_id)
+    return replace(principal, valid_until=until) if principal else None
+
+
 async def _of_session(here: World, token: str) -> Principal | None:
     async with here.database.transaction() as session:
         return await Sessions(session).principal(token, here.now())
@@ -115,26 +150,27 @@ async def _in_project(here: World, principal: Principal, tenant_id: str) -> Prin
     raise not_found("tenant", tenant_id)
 
 
-def _refusal(request: Request, here: World, access: Access, principal: Principal, cookie: str | None) -> Problem | None:
-    """Why somebody who is known may not do this; `cookie`: by which they are known, if by one."""
+def _require(request: Request, here: World, access: Access, principal: Principal, cookie: str | None) -> None:
+    """Raises Problem: somebody who is known may not do this. `cookie`: by which they are known, if by one."""
     if cookie is not None and request.method not in SAFE_METHODS:
         if not ours(request, here):
-            return Problem(403, "Forbidden", "The request comes from a page of another site")
+            raise Problem(403, "Forbidden", "The request comes from a page of another site")
         sent = request.headers.get("X-CSRF-Token", "")
         if not hmac.compare_digest(sent.encode(), csrf_token(cookie).encode()):
             detail = "Send the header X-CSRF-Token with `csrf_token` of GET /v1/session"
-            return Problem(403, "CSRF token missing or wrong", detail)
+            raise Problem(403, "CSRF token missing or wrong", detail)
     scope = access.scope
     if scope is Scope.SIGNED_IN or (scope is Scope.OPERATOR and principal.operator) or scope in principal.scopes:
-        return None
+        return
+    what = access.action or f"{request.method} {request.url.path}"
     if not principal.tenant_id:
         detail = "You are in no project: make one, or ask an admin of one to invite you"
     elif scope is Scope.OPERATOR:
-        detail = f"{access.action or request.url.path} is for the operator of this installation"
+        detail = f"{what} is for the operator of this installation"
     else:
-        detail = f"{access.action or request.url.path} needs the scope `{scope}`: ask an admin of the project"
+        detail = f"{what} needs the scope `{scope}`: ask an admin of the project"
     shape = openai_errors.extensions(request.url.path, detail, "insufficient_scope")
-    return Problem(403, "Forbidden", detail, scope=scope.value, **shape)
+    raise Problem(403, "Forbidden", detail, scope=scope.value, **shape)
 
 
 def ours(request: Request, here: World) -> bool:

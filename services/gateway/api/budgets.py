@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import Field, StringConstraints, model_validator
 
 from services.gateway import budgets
 from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, IfMatch, require_match, tagged
 from services.gateway.api.world import ID_PATTERN, Here, Id, World, not_found
 from services.gateway.budgets import MAX_BUDGETS, Budgets
 from services.gateway.jobfile import Form
@@ -47,7 +48,7 @@ class BudgetForm(Form):
 
 
 @router.put("")
-async def put_budget(form: BudgetForm, here: Here, caller: Caller) -> dict[str, Any]:
+async def put_budget(form: BudgetForm, here: Here, caller: Caller, if_match: IfMatch) -> dict[str, Any]:
     """Set a budget. There is one for each scope, target and period: put again, it is changed."""
     now = here.now()
     target = form.target or caller.tenant_id
@@ -65,10 +66,9 @@ async def put_budget(form: BudgetForm, here: Here, caller: Caller) -> dict[str, 
     async with here.database.transaction() as session:
         await _require_target(form, Store(session), caller)
         kept = Budgets(session)
-        if (
-            await kept.get(caller.tenant_id, row.budget_id) is None
-            and await kept.count(caller.tenant_id) >= MAX_BUDGETS
-        ):
+        before = await kept.get(caller.tenant_id, row.budget_id, lock=bool(if_match))
+        require_match(if_match, shown(before, None) if before else None)
+        if before is None and await kept.count(caller.tenant_id) >= MAX_BUDGETS:
             raise Problem(409, "Too many budgets", f"A tenant has at most {MAX_BUDGETS}: delete one")
         await kept.set(row)
         await tell(session, budgets.told(row))
@@ -84,29 +84,33 @@ async def list_budgets(here: Here, caller: Caller) -> dict[str, Any]:
     return {"object": "list", "data": data, "has_more": False, "next": None}
 
 
-@router.get("/{budget_id}")
-async def get_budget(budget_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+@router.get("/{budget_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
+async def get_budget(budget_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One budget and its account."""
     async with here.database.transaction() as session:
         row = await Budgets(session).get(caller.tenant_id, budget_id)
     if row is None:
         raise not_found("budget", budget_id)
-    return shown(row, (await _accounts(here, caller)).get(budget_id))
+    document = shown(row, (await accounts(here, caller)).get(budget_id))
+    return tagged(document, conditions, state=shown(row, None))
 
 
 @router.delete("/{budget_id}", status_code=204)
-async def delete_budget(budget_id: Id, here: Here, caller: Caller) -> None:
+async def delete_budget(budget_id: Id, here: Here, caller: Caller, if_match: IfMatch) -> None:
     """It holds nobody any more. A job's hard budget stays as it was set last."""
     async with here.database.transaction() as session:
-        if not await Budgets(session).remove(caller.tenant_id, budget_id):
+        kept = Budgets(session)
+        if if_match and (row := await kept.get(caller.tenant_id, budget_id, lock=True)) is not None:
+            require_match(if_match, shown(row, None))
+        if not await kept.remove(caller.tenant_id, budget_id):
             raise not_found("budget", budget_id)
         await tell(session, budgets.removed(caller.tenant_id, budget_id, here.now()))
 
 
 async def with_accounts(here: World, caller: Principal, rows: Sequence[BudgetRow]) -> list[dict[str, Any]]:
     """Budgets as they are shown, with their accounts as far as the monitor tells them."""
-    accounts = await _accounts(here, caller) if rows else {}
-    return [shown(row, accounts.get(row.budget_id)) for row in rows]
+    known = await accounts(here, caller) if rows else {}
+    return [shown(row, known.get(row.budget_id)) for row in rows]
 
 
 def shown(row: BudgetRow, account: dict[str, Any] | None) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def _account(account: dict[str, Any] | None) -> dict[str, Any]:
     return {**exact, **in_usd, "period_name": account["period_name"] if account else None}
 
 
-async def _accounts(here: World, caller: Principal) -> dict[str, dict[str, Any]]:
+async def accounts(here: World, caller: Principal) -> dict[str, dict[str, Any]]:
     """By budget; none while the monitor is away: what was set can still be read."""
     try:
         answer = await monitor.ask(here, caller, "/v1/budgets", {})

@@ -24,9 +24,11 @@ from opentelemetry import propagate
 from prometheus_client import Counter
 from starlette.background import BackgroundTask
 
+from services.gateway.api import ratelimits
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import Here, World
 from services.gateway.keys import Principal
+from services.gateway.library import Library
 from services.gateway.store import Store
 
 log = structlog.get_logger()
@@ -96,11 +98,14 @@ async def images(request: Request, here: Here, caller: Caller) -> Response:
 async def pass_on(request: Request, here: World, caller: Principal, path: str) -> Response:
     """Inference's answer to this request, by its own method, within the key's limits; 503 when inference stays away."""
     clock = asyncio.get_running_loop().time
-    refused = here.admission.enter(caller.key_id, here.request_limits(), clock())
+    limits = here.request_limits()
+    refused = here.admission.enter(caller.key_id, limits, clock())
+    rate = ratelimits.of_requests(limits, here.admission.left(caller.key_id, limits, clock()))
     if refused is not None:
         REFUSED.labels(code=refused.code).inc()
         status, kind = (503, "server_error") if refused.shed else (429, "rate_limit_error")
-        return _error(status, refused.message, kind, refused.code, {"Retry-After": str(refused.retry_after_seconds)})
+        headers = {"Retry-After": str(refused.retry_after_seconds), **rate}
+        return _error(status, refused.message, kind, refused.code, headers)
     leave = partial(here.admission.leave, caller.key_id)
     try:
         response = await _answered(request, here, caller, path, leave)
@@ -109,6 +114,7 @@ async def pass_on(request: Request, here: World, caller: Principal, path: str) -
         raise
     if not isinstance(response, StreamingResponse):
         leave()
+    response.headers.update(rate)
     return response
 
 
@@ -141,6 +147,9 @@ async def _answered(request: Request, here: World, caller: Principal, path: str,
             task.cancel()
             with suppress(asyncio.CancelledError, _AwayError):
                 await task
+    if answer.status == 404 and path.startswith(OPENAI) and (advice := await _model_without_endpoint(here, onward)):
+        answer.close()
+        return _error(404, advice, "invalid_request_error", "model_not_found")
     kept = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
     # As a background task too: of an answer whose client is gone before its first byte no generator is ever begun.
     ending = _Ending(answer, leave)
@@ -244,6 +253,16 @@ async def _is_promised(here: World, onward: _Onward) -> bool:
     """Whether an endpoint was accepted under this name: whoever has its 202 may ask it at once."""
     async with here.database.transaction() as session:
         return await Store(session).has_endpoint_named(onward.tenant_id, onward.name)
+
+
+async def _model_without_endpoint(here: World, onward: _Onward) -> str:
+    """What to do if `model` names a model that nothing serves; empty: it names none."""
+    async with here.database.transaction() as session:
+        model = await Library(session).model(onward.tenant_id, onward.name, here.catalogue)
+    if model is None:
+        return ""
+    form = json.dumps({"name": "...", "model": model.id, "kind": "serverless"})
+    return f"{model.id} is a model that no endpoint serves under this name: POST /v1/endpoints {form}"
 
 
 async def _left(request: Request) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
+from pydantic import BeforeValidator
 
 from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
@@ -14,7 +16,15 @@ from services.gateway.plain import iso
 
 router = APIRouter(prefix="/v1/costs", tags=["costs"])
 
-At = Annotated[datetime | None, Query(description="RFC 3339; UTC where no zone is given")]
+
+def _written(text: Any) -> Any:
+    """A number would be read as seconds since 1970, which nobody means who writes 2026."""
+    if isinstance(text, str) and re.fullmatch(r"[-+]?[\d.]*(?:e[-+]?\d+)?", text, re.IGNORECASE):
+        raise ValueError("write a time as RFC 3339: 2026-11-29T12:00:00Z")
+    return text
+
+
+At = Annotated[datetime | None, BeforeValidator(_written), Query(description="RFC 3339; UTC where no zone is given")]
 Only = Annotated[str | None, Query(pattern=ID_PATTERN)]
 
 

@@ -7,12 +7,13 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field, model_validator
 from sqlalchemy import text
 
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, IfMatch, require_match, tagged
 from services.gateway.api.feedback import ask
 from services.gateway.api.replicas import ReplicasForm, count, placements, planned_options
 from services.gateway.api.resolving import find_model, require_servable, require_weights
@@ -21,7 +22,7 @@ from services.gateway.api.world import (
     Here,
     Id,
     IdempotencyKey,
-    Limit,
+    Paged,
     World,
     key_reused,
     not_found,
@@ -131,7 +132,7 @@ async def create_endpoint(
             store = Store(session)
 
             async def make() -> Answer:
-                model = await find_model(form.model, here, caller, store.library, field="model")
+                model = await find_model(form.model, here, caller, store.library, field="model", keep=True)
                 await require_servable(model, here, caller, store.library, "model", planned=form.kind == "spot")
                 require_weights(model, here, "model")
                 # Of two requests for one name the second sees the first one's endpoint.
@@ -167,15 +168,24 @@ async def create_endpoint(
 
 
 @router.get("")
-async def list_endpoints(here: Here, caller: Caller, after: After = None, limit: Limit = 20) -> dict[str, Any]:
+async def list_endpoints(
+    here: Here,
+    caller: Caller,
+    paging: Paged,
+    *,
+    state: EndpointState | None = None,
+    name: After = None,
+    kind: Literal["adapter", "serverless", "spot"] | None = None,
+    model: Annotated[Reference | None, Query(description="As it is shown: `NAME@VERSION`, or a base's id")] = None,
+) -> dict[str, Any]:
     """The tenant's endpoints, newest first."""
     async with here.database.transaction() as session:
-        rows = await Store(session).endpoints(caller.tenant_id, after, limit + 1)
-    return page([shown(row) for row in rows], limit)
+        rows = await Store(session).endpoints(caller.tenant_id, paging, state=state, name=name, kind=kind, model=model)
+    return page([shown(row) for row in rows], paging.limit)
 
 
-@router.get("/{endpoint_id}")
-async def get_endpoint(endpoint_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+@router.get("/{endpoint_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
+async def get_endpoint(endpoint_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One endpoint and its state."""
     async with here.database.transaction() as session:
         row = await Store(session).endpoint(caller.tenant_id, endpoint_id)
@@ -186,11 +196,13 @@ async def get_endpoint(endpoint_id: Id, here: Here, caller: Caller) -> dict[str,
         with suppress(Problem):  # what the gateway knows by itself is worth an answer
             answer = await ask(here, caller, "GET", f"/v1/endpoints/{row.endpoint_id}/traffic")
             traffic = answer.json() if answer.status_code == 200 else None
-    return {**shown(row), "traffic": traffic}
+    return tagged({**shown(row), "traffic": traffic}, conditions, state=changeable(row))
 
 
 @router.patch("/{endpoint_id}", status_code=202)
-async def change_traffic(endpoint_id: Id, form: TrafficForm, here: Here, caller: Caller) -> dict[str, Any]:
+async def change_traffic(
+    endpoint_id: Id, form: TrafficForm, here: Here, caller: Caller, if_match: IfMatch
+) -> dict[str, Any]:
     """Try a version, promote it, roll it back (or the last promotion, if none is tried), or set the rules."""
     now = here.now()
     try:
@@ -199,6 +211,7 @@ async def change_traffic(endpoint_id: Id, form: TrafficForm, here: Here, caller:
             row = await store.endpoint(caller.tenant_id, endpoint_id, lock=True)
             if row is None:
                 raise not_found("endpoint", endpoint_id)
+            require_match(if_match, changeable(row))
             if row.state not in (EndpointState.REQUESTED, EndpointState.READY):
                 raise Problem(409, "The endpoint does not answer", f"It is {row.state}: make another one")
             if form.canary is not None:
@@ -213,13 +226,14 @@ async def change_traffic(endpoint_id: Id, form: TrafficForm, here: Here, caller:
 
 
 @router.delete("/{endpoint_id}", status_code=202)
-async def delete_endpoint(endpoint_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+async def delete_endpoint(endpoint_id: Id, here: Here, caller: Caller, if_match: IfMatch) -> dict[str, Any]:
     """Take it away; asked again, it changes nothing more."""
     async with here.database.transaction() as session:
         store = Store(session)
         row = await store.endpoint(caller.tenant_id, endpoint_id, lock=True)
         if row is None:
             raise not_found("endpoint", endpoint_id)
+        require_match(if_match, changeable(row))
         if row.state not in (EndpointState.DELETING, EndpointState.DELETED):
             event = events.EndpointDeletionRequested(
                 endpoint_id=endpoint_id, tenant_id=caller.tenant_id, requested_at=timestamp(here.now())
@@ -227,6 +241,18 @@ async def delete_endpoint(endpoint_id: Id, here: Here, caller: Caller) -> dict[s
             await store.follow_endpoint(event)
             await tell(session, event)
         return shown(row)
+
+
+def changeable(row: EndpointRow) -> dict[str, Any]:
+    """What a change of the endpoint begins from: its tag stays the same while tokens and dollars are counted."""
+    view = EndpointView.model_validate(row.view)
+    return {
+        "id": row.endpoint_id,
+        "model_id": row.model_id,
+        "version": row.version,
+        "state": row.state,
+        "canary_version": view.canary_version,
+    }
 
 
 def _wish(
@@ -245,7 +271,7 @@ async def _canary(
     form: EndpointForm | TrafficForm, row: EndpointRow, here: World, caller: Principal, store: Store
 ) -> events.EndpointTrafficRequested:
     """The wish to try another version of the endpoint's model, or an adapter on its base. Raises JobFileError."""
-    model = await find_model(form.canary or "", here, caller, store.library, field="canary")
+    model = await find_model(form.canary or "", here, caller, store.library, field="canary", keep=True)
     await require_servable(model, here, caller, store.library, "canary", planned=row.kind == "spot")
     require_weights(model, here, "canary")
     version = model.version if model.artifact_uri else 0

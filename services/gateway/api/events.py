@@ -1,39 +1,83 @@
-"""`/v1/events`: every fact about the tenant as a CloudEvent, live and resumable (server-sent events)."""
+"""`/v1/events`: every fact about the tenant as a CloudEvent, live and resumable (server-sent events), or in pages."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.responses import JSONResponse, Response
 
 from services.gateway.api.auth import Caller
-from services.gateway.api.world import ID_PATTERN, Here
+from services.gateway.api.streaming import MEDIA_TYPE, EventStreamResponse
+from services.gateway.api.world import ID_PATTERN, Here, Limit, page
+from services.gateway.feeds import Stream
 from services.gateway.hub import TooManyWaitersError
+from services.gateway.plain import iso
+from services.gateway.ring import PACKAGE, Wanted
 from services.gateway.store import Store
+from services.gateway.tables import EventRow
 from sskai import contract
 from sskai.http import Problem
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
-EVENTS_AT_ONCE = 200
-RETRY_MILLISECONDS = 1_000
-PACKAGE = "sskai.events.v1."
+JSON = "application/json"
+_STREAM_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/cloudevents+json"},
+        "retry": {"type": "integer", "minimum": 0},
+    },
+}
+_PAGE_SCHEMA = {
+    "type": "object",
+    "required": ["object", "data", "has_more", "next"],
+    "properties": {
+        "object": {"type": "string", "const": "list"},
+        "data": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "object", "type", "subject", "at", "event"],
+                "properties": {
+                    "id": {"type": "integer"},
+                    "object": {"type": "string", "const": "event"},
+                    "type": {"type": "string"},
+                    "subject": {"type": "string"},
+                    "at": {"type": "string", "format": "date-time"},
+                    "event": {"type": "object", "description": "The CloudEvent"},
+                },
+            },
+        },
+        "has_more": {"type": "boolean"},
+        "next": {"type": ["integer", "null"]},
+    },
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A stream without end, or a page of the log",
+        "content": {MEDIA_TYPE: {"schema": _STREAM_SCHEMA}, JSON: {"schema": _PAGE_SCHEMA}},
+    }
+}
 
 
-def _types(types: Annotated[str | None, Query(max_length=2_000)] = None) -> list[str]:
-    """`JobSubmitted,JobFailed`, short or in full."""
-    names = [name.strip() for name in (types or "").split(",") if name.strip()]
+def full_types(names: list[str]) -> list[str]:
+    """`JobSubmitted`, short or in full, as the contract has them. Raises Problem."""
     full = [name if name.startswith(PACKAGE) else PACKAGE + name for name in names]
     for name in full:
         if name not in contract.MESSAGES:
-            raise Problem(
-                422, "No such event", f"types: {name!r} is not in the catalogue: see /asyncapi.yaml", field="types"
-            )
+            detail = f"types: {name.removeprefix(PACKAGE)!r} is not in the catalogue: see /asyncapi.yaml"
+            raise Problem(422, "No such event", detail, field="types")
     return full
+
+
+def _types(types: Annotated[str | None, Query(max_length=2_000)] = None) -> list[str]:
+    """`JobSubmitted,JobFailed`."""
+    return full_types([name.strip() for name in (types or "").split(",") if name.strip()])
 
 
 Position = Annotated[int, Query(ge=0, lt=2**63)]
@@ -52,52 +96,69 @@ def _after(
     return int(last_event_id)
 
 
-async def _place(here: Here, caller: Caller) -> AsyncIterator[None]:
+async def _as_page(
+    format: Annotated[
+        Literal["json", "sse"] | None, Query(description="`json`: a page, as with Accept: application/json")
+    ] = None,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+) -> bool:
+    return format == "json" or (format is None and JSON in accept and MEDIA_TYPE not in accept)
+
+
+AsPage = Annotated[bool, Depends(_as_page)]
+
+
+async def _place(here: Here, caller: Caller, as_page: AsPage) -> AsyncIterator[None]:
     """One of the tenant's places, for as long as the stream lasts."""
     with ExitStack() as stack:
+        limit = here.settings.max_event_streams_per_tenant
         try:
-            stack.enter_context(here.hub.stream_of(caller.tenant_id, here.settings.max_event_streams_per_tenant))
+            if not as_page:
+                stack.enter_context(here.hub.stream_of(caller.tenant_id, limit))
         except TooManyWaitersError as error:
-            limit = here.settings.max_event_streams_per_tenant
             detail = f"{limit} event streams are open, which is the limit: close one"
             raise Problem(429, "Too many streams", detail, headers={"Retry-After": "5"}) from error
         yield
 
 
-@router.get("", response_class=EventSourceResponse, dependencies=[Depends(_place)])
+@router.get("", response_class=Response, responses=_RESPONSES, dependencies=[Depends(_place)])
 async def stream_events(
     here: Here,
     caller: Caller,
+    *,
+    as_page: AsPage,
     types: Types,
     after: Annotated[int | None, Depends(_after)],
     subject: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
-) -> AsyncIterable[ServerSentEvent]:
+    limit: Limit = 20,
+    order: Literal["asc", "desc"] = "asc",
+) -> Response:
     """CloudEvents 1.0 in JSON, oldest first; `id` is the position to resume from.
 
     `after=0` begins with the oldest that is kept; without `after` and `Last-Event-ID` the stream begins now.
+    With `format=json` or `Accept: application/json` it is a page of what is kept: `limit` events after `after`, or with
+    `order=desc` the newest first, and before `after` if it is given.
     """
-    with here.hub.waiting(caller.tenant_id) as woken:
-        async with here.database.transaction() as session:
-            oldest, newest = await Store(session).event_bounds(caller.tenant_id)
-        position = newest if after is None else after
-        yield ServerSentEvent(comment="connected", id=str(position), retry=RETRY_MILLISECONDS)
-        if 0 < position < oldest - 1:
-            yield ServerSentEvent(comment=f"older events are no longer kept; the oldest is {oldest}")
-        while not here.hub.closing.is_set():
-            woken.clear()
-            async with here.database.transaction() as session:
-                store = Store(session)
-                _, newest = await store.event_bounds(caller.tenant_id)
-                rows = await store.events_after(caller.tenant_id, position, types, subject, EVENTS_AT_ONCE)
-            for row in rows:
-                position = row.id
-                yield ServerSentEvent(
-                    id=str(row.id),
-                    event=row.type.removeprefix(PACKAGE),
-                    raw_data=json.dumps(row.event, separators=(",", ":")),
-                )
-            if len(rows) < EVENTS_AT_ONCE:
-                position = max(position, newest)  # what the filters left out is not looked at again
-                await here.hub.pause(woken, here.settings.heartbeat_seconds)
-                if not woken.is_set():
-                    yield ServerSentEvent(comment="still here", id=str(position))
+    if not as_page:
+        wanted = Wanted(frozenset(types), subject)
+        heartbeat = here.settings.heartbeat_seconds
+        return EventStreamResponse(Stream(here.feeds, caller.tenant_id, wanted, after, heartbeat_seconds=heartbeat))
+    async with here.database.transaction() as session:
+        store = Store(session)
+        if order == "desc":
+            rows = await store.events_before(caller.tenant_id, after, types, subject, limit + 1)
+        else:
+            rows = await store.events_after(caller.tenant_id, after or 0, types, subject, limit + 1)
+    return JSONResponse(page([_shown(row) for row in rows], limit))
+
+
+def _shown(row: EventRow) -> dict[str, Any]:
+    """`id` is the position in the log, `at` when it was logged."""
+    return {
+        "id": row.id,
+        "object": "event",
+        "type": row.type.removeprefix(PACKAGE),
+        "subject": row.subject,
+        "at": iso(row.at),
+        "event": row.event,
+    }

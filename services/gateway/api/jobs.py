@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from services.gateway import timeline
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api import traces
 from services.gateway.api.auth import Caller
-from services.gateway.api.resolving import resolve
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, tagged
+from services.gateway.api.submitting import cancel, submit
 from services.gateway.api.world import (
-    After,
     Here,
     Id,
     IdempotencyKey,
-    Limit,
+    Paged,
     key_reused,
     not_found,
     page,
@@ -25,13 +25,11 @@ from services.gateway.api.world import (
     unprocessable,
 )
 from services.gateway.domain import Attempt, JobState, JobView
-from services.gateway.jobfile import JobFile, JobFileError
+from services.gateway.jobfile import JobFile, JobFileError, Name, Reference
 from services.gateway.plain import iso, plain
 from services.gateway.store import Store
 from services.gateway.tables import JobRow, ReceiptRow
-from sskai import telemetry
-from sskai.contract import moment, new_id, timestamp
-from sskai.delivery import tell
+from sskai.contract import moment
 from sskai.events import v1 as events
 from sskai.http import Problem
 from sskai.money import NANO_PER_USD
@@ -45,17 +43,14 @@ async def submit_job(
 ) -> Response:
     """Accept a job. What is wrong with it at the door is said now; what no machine can do fails the job later."""
     now = here.now()
+    rate: dict[str, str] = {}
     try:
         async with here.database.transaction() as session:
             store = Store(session)
 
             async def make() -> Answer:
-                spec = await resolve(job, here, caller, store.library, to_run=True)
-                event = events.JobSubmitted(
-                    job_id=new_id("job"), tenant_id=caller.tenant_id, spec=spec, submitted_at=timestamp(now)
-                )
-                row = await store.add_job(event, telemetry.current_trace_id(), now)
-                await tell(session, event)
+                nonlocal rate
+                row, rate = await submit(job, here, caller, store, now)
                 return Answer(202, shown(row, None))
 
             digested = digest("POST /v1/jobs", await request.body())
@@ -65,22 +60,38 @@ async def submit_job(
     except KeyReusedError as error:
         raise key_reused(error) from error
     response = respond(answer)
+    response.headers.update(rate)
     response.headers["Location"] = f"/v1/jobs/{answer.body['id']}"
     return response
 
 
 @router.get("")
 async def list_jobs(
-    here: Here, caller: Caller, state: JobState | None = None, after: After = None, limit: Limit = 20
+    here: Here,
+    caller: Caller,
+    paging: Paged,
+    *,
+    state: JobState | None = None,
+    kind: Literal["finetune", "train"] | None = None,
+    name: Name | None = None,
+    model: Annotated[Reference | None, Query(description="The id of the model that is trained")] = None,
+    dataset: Annotated[Reference | None, Query(description="An id, `NAME@VERSION` or `NAME`")] = None,
 ) -> dict[str, Any]:
     """The tenant's jobs, newest first, in short."""
     async with here.database.transaction() as session:
-        rows = await Store(session).jobs(caller.tenant_id, state, after, limit + 1)
-    return page([summary(row) for row in rows], limit)
+        store = Store(session)
+        dataset_id = None
+        if dataset is not None:
+            found = await store.library.dataset(caller.tenant_id, dataset)
+            dataset_id = found.dataset_id if found else dataset  # jobs of a deleted one are still found by its id
+        rows = await store.jobs(
+            caller.tenant_id, paging, state=state, kind=kind, name=name, model_id=model, dataset_id=dataset_id
+        )
+    return page([summary(row) for row in rows], paging.limit)
 
 
-@router.get("/{job_id}")
-async def get_job(job_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+@router.get("/{job_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
+async def get_job(job_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One job: its specification, plan, attempts, progress, loss curve, checkpoints, spend, end and receipt."""
     async with here.database.transaction() as session:
         store = Store(session)
@@ -88,27 +99,13 @@ async def get_job(job_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
         receipt = await store.receipt(caller.tenant_id, job_id)
     if row is None:
         raise not_found("job", job_id)
-    return shown(row, receipt)
+    return tagged(shown(row, receipt), conditions)
 
 
 @router.post("/{job_id}/cancel", status_code=202)
 async def cancel_job(job_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
     """Ask for the end of a job; what runs may save first. Asked again, it changes nothing more; 409 if it has ended."""
-    now = here.now()
-    async with here.database.transaction() as session:
-        store = Store(session)
-        row = await store.job(caller.tenant_id, job_id, lock=True)
-        if row is None:
-            raise not_found("job", job_id)
-        if JobState(row.state).ended:
-            raise Problem(409, "The job has ended", f"{job_id} has {row.state}: nothing is left to cancel")
-        if row.state != JobState.CANCELLING:
-            event = events.JobCancelRequested(
-                job_id=job_id, tenant_id=caller.tenant_id, requested_by=caller.key_id, requested_at=timestamp(now)
-            )
-            await store.follow_job(event, now)
-            await tell(session, event)
-        return shown(row, None)
+    return shown(await cancel(here, caller, job_id), None)
 
 
 @router.get("/{job_id}/timeline")

@@ -45,7 +45,7 @@ async def create_key(form: KeyForm, here: Here, caller: Caller) -> dict[str, Any
     expires_at = now + timedelta(seconds=duration_seconds(form.expires_in)) if form.expires_in else None
     if expires_at is not None and expires_at > now + timedelta(days=MAX_DAYS):
         raise Problem(422, "Too long", f"expires_in: at most {MAX_DAYS}d; leave it out for a key that stays")
-    with acting_for(tenant_id):
+    with acting_for(tenant_id, as_owner=caller.operator):  # who may make the project, too
         async with here.database.transaction() as session:
             if caller.operator:
                 await People(session).ensure_tenant(tenant_id, now)

@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.api import openai_errors
 from sskai.http import Problem, problem_response
 
+IN_PARTS = ("/v1/datasets", "/v1/files")
+
 
 class BodyLimit:
     """Refuses a body over the limit of its path with 413: at once by its Content-Length, else when it gets there.
@@ -45,5 +47,6 @@ class BodyLimit:
 
 
 def _too_large(path: str, limit: int) -> Problem:
-    detail = f"The limit for this path is {limit} bytes: send less"
+    instead = ", or in parts: POST /v1/uploads" if path.rstrip("/") in IN_PARTS else ""
+    detail = f"The limit for this path is {limit} bytes: send less{instead}"
     return Problem(413, "The body is too large", detail, **openai_errors.extensions(path, detail, "body_too_large"))

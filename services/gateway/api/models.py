@@ -14,7 +14,9 @@ from services.gateway import pipelines, usercode
 from services.gateway.aliases import Aliases
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
-from services.gateway.api.world import Here, Id, IdempotencyKey, World, key_reused, not_found, respond
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, IfMatch, require_match, tagged
+from services.gateway.api.world import After, Here, Id, IdempotencyKey, World, key_reused, not_found, page, respond
+from services.gateway.deleting import Deleting, InUseError
 from services.gateway.jobfile import Form, Name
 from services.gateway.keys import Principal
 from services.gateway.library import Library
@@ -54,23 +56,62 @@ _UPLOAD = {
 
 @router.get("")
 async def list_models(
-    here: Here, caller: Caller, limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100
+    here: Here,
+    caller: Caller,
+    *,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
+    after: After = None,
+    name: Name | None = None,
+    origin: Literal["builtin", "trained", "uploaded", "code"] | None = None,
 ) -> dict[str, Any]:
-    """The tenant's own, newest first (at most `limit`), then the foundation models."""
+    """The tenant's own, newest first, then the foundation models; pages only beyond `limit`."""
+    own: list[Model] = []
     async with here.database.transaction() as session:
-        own = await Library(session).models(caller.tenant_id, limit)
-    everybodys = await asyncio.to_thread(here.catalogue.models)
-    return {"object": "list", "data": [shown(model) for model in (*own, *everybodys)]}
+        library = Library(session)
+        last = await library.model(caller.tenant_id, after, here.catalogue) if after is not None else None
+        if after is not None and last is None:
+            raise not_found("model", after)
+        if origin != "builtin" and (last is None or last.origin != "builtin"):
+            own = await library.models(caller.tenant_id, limit + 1, after=last, name=name, origin=origin)
+    everybodys: list[Model] = []
+    if origin in (None, "builtin"):
+        passed = last.id if last is not None and last.origin == "builtin" else ""
+        found = await asyncio.to_thread(here.catalogue.models)
+        everybodys = [one for one in found if one.id > passed and name in (None, one.name)]
+    return page([shown(model) for model in (*own, *everybodys)], limit)
 
 
-@router.get("/{model_id}")
-async def get_model(model_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+@router.get("/{model_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
+async def get_model(model_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """One model, by id, `NAME@VERSION` or `NAME` (its newest version)."""
+    return tagged(shown(await _find(here, caller, model_id)), conditions)
+
+
+@router.delete("/{model_id}")
+async def delete_model(model_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+    """Delete a version of one's own, as `NAME@VERSION`, with the endpoint that was made for it alone; 409 while
+    something else uses it. Its number is not given again."""
+    model = await _find(here, caller, model_id)
+    if model.origin == "builtin":
+        raise Problem(403, "The model is everybody's", f"{model.id} is a foundation model: it stays")
+    if model_id != model.id:
+        detail = f"say which version, such as {model.id}"
+        raise Problem(422, "Which version?", detail, field="model_id")
+    try:
+        async with here.database.transaction() as session:
+            deleting = Deleting(session, here.objects, caller.tenant_id, here.now())
+            await tell(session, *await deleting.model(model))
+    except InUseError as error:
+        raise Problem(409, "The model is in use", f"By {error}: wait for it, or take it away first") from error
+    return {"id": model.id, "object": "model", "deleted": True}
+
+
+async def _find(here: World, caller: Principal, reference: str) -> Model:
     async with here.database.transaction() as session:
-        model = await Library(session).model(caller.tenant_id, model_id, here.catalogue)
+        model = await Library(session).model(caller.tenant_id, reference, here.catalogue)
     if model is None:
-        raise not_found("model", model_id)
-    return shown(model)
+        raise not_found("model", reference)
+    return model
 
 
 class AliasForm(Form):
@@ -87,17 +128,39 @@ async def list_aliases(name: Id, here: Here, caller: Caller) -> dict[str, Any]:
     return {"object": "list", "data": [_alias(row.name, row.alias, row.version) for row in rows]}
 
 
-@router.put("/{name}/aliases/{alias}")
+@router.get("/{name}/aliases/{alias}", response_model=dict[str, Any], responses=NOT_MODIFIED)
+async def get_alias(
+    name: Id, alias: Literal["champion", "challenger"], here: Here, caller: Caller, conditions: Conditions
+) -> Response:
+    """Which version one of them means."""
+    async with here.database.transaction() as session:
+        rows = await Aliases(session).of(caller.tenant_id, name)
+    row = next((one for one in rows if one.alias == alias), None)
+    if row is None:
+        raise not_found("alias", f"{name}@{alias}")
+    return tagged(_alias(row.name, row.alias, row.version), conditions)
+
+
+@router.put("/{name}/aliases/{alias}", response_model=dict[str, Any])
 async def move_alias(
-    name: Id, alias: Literal["champion", "challenger"], form: AliasForm, here: Here, caller: Caller
-) -> dict[str, Any]:
+    name: Id,
+    alias: Literal["champion", "challenger"],
+    form: AliasForm,
+    *,
+    here: Here,
+    caller: Caller,
+    if_match: IfMatch,
+) -> Response:
     """Move an alias to a version. Endpoints stay what they are: `PATCH /v1/endpoints/ID` changes those."""
     async with here.database.transaction() as session:
-        model = await Library(session).model(caller.tenant_id, f"{name}@{form.version}", here.catalogue)
+        library = Library(session)
+        model = await library.model(caller.tenant_id, f"{name}@{form.version}", here.catalogue, keep=True)
         if model is None:
             raise not_found("model", f"{name}@{form.version}")
         aliases = Aliases(session)
+        await aliases.lock(caller.tenant_id, model.name)
         before = next((one.version for one in await aliases.of(caller.tenant_id, name) if one.alias == alias), None)
+        require_match(if_match, _alias(model.name, alias, before) if before else None)
         await aliases.move(caller.tenant_id, model.name, alias, (model.model_id, model.version), at=here.now())
         event = events.ModelPromoted(
             model_id=model.model_id,
@@ -108,7 +171,7 @@ async def move_alias(
             promoted_at=timestamp(here.now()),
         )
         await tell(session, event)
-    return _alias(model.name, alias, model.version)
+    return tagged(_alias(model.name, alias, model.version), [])
 
 
 def _alias(name: str, alias: str, version: int | None) -> dict[str, Any]:
@@ -163,6 +226,7 @@ def shown(model: Model) -> dict[str, Any]:
         "available": model.available,
         "task": model.task or None,
         "parameters": model.parameters or None,
+        "context_tokens": model.context_tokens,
         "bytes": model.bytes or None,
         "licence": model.licence or None,
         "hub_id": model.hub_id or None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import JSONResponse
@@ -10,6 +10,7 @@ from pydantic import Discriminator, Tag
 
 from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
+from services.gateway.api.etags import NOT_MODIFIED, Conditions, tagged
 from services.gateway.api.resolving import resolve, resolve_endpoint
 from services.gateway.api.waiting import answered
 from services.gateway.api.world import (
@@ -17,7 +18,7 @@ from services.gateway.api.world import (
     Here,
     Id,
     IdempotencyKey,
-    Limit,
+    Paged,
     World,
     key_reused,
     not_found,
@@ -88,22 +89,28 @@ async def request_plan(
 
 @router.get("")
 async def list_plans(
-    here: Here, caller: Caller, job_id: After = None, after: After = None, limit: Limit = 20
+    here: Here,
+    caller: Caller,
+    paging: Paged,
+    *,
+    job_id: After = None,
+    kind: PlanKind | None = None,
+    status: Literal["pending", "proposed", "refused"] | None = None,
 ) -> dict[str, Any]:
     """Plans and dry runs, newest first; of one job with `job_id`."""
     async with here.database.transaction() as session:
-        rows = await Store(session).plans(caller.tenant_id, job_id, after, limit + 1)
-    return page([shown(row) for row in rows], limit)
+        rows = await Store(session).plans(caller.tenant_id, paging, job_id=job_id, kind=kind, status=status)
+    return page([shown(row) for row in rows], paging.limit)
 
 
-@router.get("/{plan_id}")
-async def get_plan(plan_id: Id, here: Here, caller: Caller) -> dict[str, Any]:
+@router.get("/{plan_id}", response_model=dict[str, Any], responses=NOT_MODIFIED)
+async def get_plan(plan_id: Id, here: Here, caller: Caller, conditions: Conditions) -> Response:
     """A plan, or a dry run: `pending`, `proposed` or `refused`."""
     async with here.database.transaction() as session:
         row = await Store(session).plan(caller.tenant_id, plan_id)
     if row is None:
         raise not_found("plan", plan_id)
-    return shown(row)
+    return tagged(shown(row), conditions)
 
 
 def shown(row: PlanRow) -> dict[str, Any]:

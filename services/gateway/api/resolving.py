@@ -27,7 +27,7 @@ BaseIsRunning: TypeAlias = Callable[[str, str], Awaitable[bool]]  # of a tenant,
 async def resolve(job: JobFile, here: World, caller: Principal, library: Library, *, to_run: bool) -> events.JobSpec:
     """The job's specification. A dry run may speak of weights that are not here. Raises JobFileError."""
     field, reference = _model_reference(job.model)
-    model = await find_model(reference, here, caller, library, field=field)
+    model = await find_model(reference, here, caller, library, field=field, keep=to_run)
     weights_uri = ""
     if code := await code_of(model, here, caller, library):
         model, weights_uri = code, model.artifact_uri
@@ -35,12 +35,10 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
         jobfile.require_trainable(job)
         if model.origin != "code":
             require_weights(model, here, field)
-        if {"uploaded", "code"} & await library.origins(caller.tenant_id, job.name):
-            raise JobFileError("name", f"{job.name!r} is a model that was uploaded: choose another name")
     if job.dataset is None:
         spec = jobfile.to_spec(job, model, None, here.now(), weights_uri=weights_uri)
         return await _to_run(spec, caller, library) if to_run else spec
-    dataset = await library.dataset(caller.tenant_id, job.dataset.uri)
+    dataset = await library.dataset(caller.tenant_id, job.dataset.uri, keep=to_run)
     if dataset is None:
         raise JobFileError("dataset.uri", f"{job.dataset.uri!r} is no dataset: GET /v1/datasets lists yours")
     spec = jobfile.to_spec(job, model, dataset, here.now())
@@ -48,9 +46,11 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
 
 
 async def _to_run(spec: events.JobSpec, caller: Principal, library: Library) -> events.JobSpec:
-    """With the version that the result will be measured against, if there is one."""
+    """With the version that the result will be measured against, if there is one. Raises JobFileError."""
     spec = jobfile.trainable_spec(spec)
-    champion = await library.champion(caller.tenant_id, spec.name)
+    champion, is_taken = await library.champion(caller.tenant_id, spec.name)
+    if is_taken:
+        raise JobFileError("name", f"{spec.name!r} is a model that was uploaded: choose another name")
     if champion is not None:
         spec.champion.CopyFrom(
             events.Champion(
@@ -79,9 +79,11 @@ async def resolve_endpoint(
     return endpointfile.to_spec(file, model, base, base_is_running=running)
 
 
-async def find_model(reference: str, here: World, caller: Principal, library: Library, *, field: str) -> Model:
-    """What the user named. Raises JobFileError."""
-    model = await library.model(caller.tenant_id, reference, here.catalogue)
+async def find_model(
+    reference: str, here: World, caller: Principal, library: Library, *, field: str, keep: bool = False
+) -> Model:
+    """What the user named; `keep`: it cannot be deleted until the transaction ends. Raises JobFileError."""
+    model = await library.model(caller.tenant_id, reference, here.catalogue, keep=keep)
     if model is None:
         raise JobFileError(field, f"{reference!r} is no model: GET /v1/models lists those that there are")
     return model

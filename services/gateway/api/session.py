@@ -50,7 +50,7 @@ class SwitchForm(Form):
 async def ways_to_sign_in(here: Here) -> dict[str, Any]:
     """How one signs in here; asked without credentials."""
     settings = here.settings
-    oidc = {"name": settings.oidc_name, "start": "/v1/auth/oidc/start"} if settings.oidc_issuer else None
+    oidc = {"name": settings.oidc_name, "start": "/v1/auth/oidc/start"} if here.provider else None
     return {"object": "auth", "oidc": oidc, "key": True, "sign_up": settings.sign_up}
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter
 from pydantic import StringConstraints
 
 from services.gateway.access import Role, role_of
 from services.gateway.api.auth import Caller
-from services.gateway.api.world import After, Here, Id, Limit, not_found, page
+from services.gateway.api.world import After, Here, Id, Limit, World, not_found, page
 from services.gateway.asking import acting_for, crossing_projects
 from services.gateway.jobfile import Form
 from services.gateway.keys import Principal
@@ -20,6 +20,8 @@ from sskai.contract import new_id
 from sskai.http import Problem
 
 router = APIRouter(prefix="/v1/tenants", tags=["accounts"])
+
+Projects: TypeAlias = list[tuple[TenantRow, Role | None]]  # what the caller is in each
 
 
 class TenantForm(Form):
@@ -32,6 +34,7 @@ async def list_tenants(here: Here, caller: Caller, after: After = None, limit: L
     with crossing_projects():
         async with here.database.transaction() as session:
             people = People(session)
+            found: Projects
             if caller.operator:
                 found = [(tenant, Role.ADMIN) for tenant in await people.tenants(after, limit + 1)]
             else:
@@ -82,10 +85,11 @@ async def rename_tenant(tenant_id: Id, form: TenantForm, here: Here, caller: Cal
     return shown(tenant, role)
 
 
-async def _find(here: Here, caller: Principal, tenant_id: str) -> tuple[TenantRow, Role | None]:
+async def _find(here: World, caller: Principal, tenant_id: str) -> tuple[TenantRow, Role | None]:
     with crossing_projects():
         async with here.database.transaction() as session:
             people = People(session)
+            found: Projects
             if caller.operator:
                 tenant = await people.tenant(tenant_id)
                 found = [(tenant, Role.ADMIN)] if tenant else []
@@ -96,7 +100,7 @@ async def _find(here: Here, caller: Principal, tenant_id: str) -> tuple[TenantRo
     return found[0]
 
 
-async def _own(people: People, caller: Principal) -> list[tuple[TenantRow, Role | None]]:
+async def _own(people: People, caller: Principal) -> Projects:
     if caller.actor.kind == "user":
         return [(tenant, Role(member.role)) for tenant, member in await people.memberships(caller.actor.id)]
     own = await people.tenant(caller.tenant_id)

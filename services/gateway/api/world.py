@@ -5,45 +5,50 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import httpx2
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConstraints
 
 from services.gateway.admission import Admission, Limits, Targets
 from services.gateway.answers import Answer, KeyReusedError
 from services.gateway.attempts import Attempts
 from services.gateway.catalogue import Catalogue
+from services.gateway.feeds import Feeds
 from services.gateway.hub import Hub
 from services.gateway.jobfile import JobFileError
 from services.gateway.keys import KnownKeys
+from services.gateway.oidc import Provider
 from services.gateway.onward import Onward
+from services.gateway.paging import Paging
 from services.gateway.settings import Settings
 from sskai.database import Database
 from sskai.http import Problem
 from sskai.objects import Objects
 
 MAX_PAGE = 100
+_PROBLEM = {
+    "application/problem+json": {
+        "schema": {
+            "type": "object",
+            "required": ["type", "title", "status", "detail"],
+            "properties": {
+                "type": {"type": "string"},
+                "title": {"type": "string"},
+                "status": {"type": "integer"},
+                "detail": {"type": "string"},
+            },
+        }
+    }
+}
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {
         "description": "Refused: the document says what is wrong and what to do (RFC 9457)",
-        "content": {
-            "application/problem+json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["type", "title", "status", "detail"],
-                    "properties": {
-                        "type": {"type": "string"},
-                        "title": {"type": "string"},
-                        "status": {"type": "integer"},
-                        "detail": {"type": "string"},
-                    },
-                }
-            }
-        },
-    }
+        "content": _PROBLEM,
+    },
+    "503": {"description": "A part is away or busy: `Retry-After` says when to ask again", "content": _PROBLEM},
 }
 
 
@@ -62,7 +67,12 @@ class World:
     targets: Targets = field(default_factory=Targets)
     known_keys: KnownKeys = field(default_factory=KnownKeys)
     attempts: Attempts = field(default_factory=Attempts)
+    provider: Provider | None = None  # None: nobody signs in but with a key
     waiting_for_inference: int = 0
+    feeds: Feeds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.feeds = Feeds(self.database, self.hub)
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -112,6 +122,29 @@ def _possible_id(text: str) -> str:
 Id = Annotated[str, Path(), AfterValidator(_possible_id)]
 After = Annotated[str | None, Query(pattern=ID_PATTERN, description="The last id of the page before")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+
+
+def _written_out(value: Any) -> Any:
+    """A number is no time: pydantic would take it for seconds since 1970."""
+    if not (isinstance(value, str) and re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value)):
+        raise ValueError("write a time with its offset, such as 2026-12-01T09:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+
+
+async def _paging(
+    after: After = None,
+    limit: Limit = 20,
+    order: Annotated[Literal["desc", "asc"], Query(description="Newest first, or oldest first")] = "desc",
+    created_after: Annotated[Time | None, Query(description="A time with its offset")] = None,
+    created_before: Annotated[Time | None, Query(description="A time with its offset")] = None,
+) -> Paging:
+    return Paging(limit, after, order == "asc", created_after, created_before)
+
+
+Paged = Annotated[Paging, Depends(_paging)]
 IdempotencyKey = Annotated[
     Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None,
     Header(alias="Idempotency-Key", description="Sent again, the request changes nothing twice (kept for two days)"),

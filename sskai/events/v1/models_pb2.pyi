@@ -123,3 +123,17 @@ class ModelRolledBack(_message.Message):
     rolled_back_at: _timestamp_pb2.Timestamp
     endpoint_id: str
     def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., to_version: _Optional[int] = ..., reason: _Optional[str] = ..., rolled_back_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., endpoint_id: _Optional[str] = ...) -> None: ...
+
+class ModelDeleted(_message.Message):
+    __slots__ = ("model_id", "tenant_id", "version", "name", "deleted_at")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DELETED_AT_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    tenant_id: str
+    version: int
+    name: str
+    deleted_at: _timestamp_pb2.Timestamp
+    def __init__(self, model_id: _Optional[str] = ..., tenant_id: _Optional[str] = ..., version: _Optional[int] = ..., name: _Optional[str] = ..., deleted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

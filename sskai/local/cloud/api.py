@@ -137,6 +137,15 @@ def create_app(cloud: Cloud, market: Market, token: str) -> FastAPI:
     def log(machine_id: str, tail: Annotated[int, Query(ge=1, le=10_000)] = 100) -> str:
         return cloud.log(machine_id, tail)
 
+    @app.get("/machines/{machine_id}/lines", **guarded)
+    def lines(
+        machine_id: str,
+        tail: Annotated[int, Query(ge=1, le=10_000)] = 100,
+        after: Annotated[str, Query(pattern=r"^(\d{1,20}-\d{1,20})?$")] = "",
+    ) -> dict[str, Any]:
+        page = cloud.lines(machine_id, tail, after)
+        return {"lines": page.lines, "after": page.after, "truncated": page.truncated}
+
     @app.get("/interruptions", **guarded)
     def interruptions(after: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
         return {

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sskai.local.cloud import podlog
 from sskai.local.cloud.machines import Book, Machine, Message, Pod
 from sskai.local.cloud.market import CapacityType, Market, Price, place
+from sskai.local.cloud.podlog import Page
 from sskai.local.cloud.pods import Pods
 from sskai.local.processes import free_ports
 from sskai.local.state import write_privately
@@ -148,6 +150,12 @@ class Cloud:
         with self._lock:
             self._known(machine_id)
             return self._pods.log(machine_id, lines)
+
+    def lines(self, machine_id: str, tail: int, after: str) -> Page:
+        """The pod's last lines, or the next ones. Raises UnknownMachineError."""
+        with self._lock:
+            ended = self._known(machine_id).pod.state == "exited"
+        return podlog.read(self._pods.log_file(machine_id), tail=tail, after=after, ended=ended)
 
     def messages(self, after: int) -> list[Message]:
         """The interruption messages that follow this sequence number."""

@@ -92,7 +92,11 @@ class Pods:
 
     def log(self, machine_id: str, lines: int) -> str:
         """The last lines of the pod's output, empty when it is no longer kept."""
-        return tail(self.folder / machine_id / "pod.log", lines, window_bytes=1024 * 1024)
+        return tail(self.log_file(machine_id), lines, window_bytes=1024 * 1024)
+
+    def log_file(self, machine_id: str) -> Path:
+        """Where the pod's output is kept; what was full is beside it, as `.1`."""
+        return self.folder / machine_id / "pod.log"
 
     def forget(self, machine_id: str) -> None:
         """Remove what is kept of the pod of a machine that is gone."""

@@ -4,4 +4,5 @@ import { lazyPage } from "../../app/lazyPage";
 
 export const modelsRoutes: RouteObject[] = [
   { path: "models", lazy: lazyPage(() => import("./index")) },
+  { path: "models/:name", lazy: lazyPage(() => import("./model")) },
 ];

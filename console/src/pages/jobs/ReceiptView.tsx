@@ -1,0 +1,78 @@
+import { Link } from "react-router";
+
+import { usePreferences } from "../../app/preferences";
+import { Duration, Money, useDuration } from "../../components/Figures";
+import { percent } from "../../i18n/figures";
+import { Shares } from "../train/PlanView";
+import type { Receipt } from "./documents";
+import { useJobsText } from "./text";
+
+/** What was paid, what it would have cost, and what the machines' time went into. */
+export function ReceiptView({ receipt }: { receipt: Receipt }) {
+  const t = useJobsText();
+  const { locale } = usePreferences();
+  const duration = useDuration();
+  const saved = receipt.on_demand_usd - receipt.paid_usd;
+  return (
+    <div className="sk-jobs-receipt">
+      <dl>
+        <div>
+          <dt>{t("receipt.onDemand")}</dt>
+          <dd>
+            <Money usd={receipt.on_demand_usd} />
+          </dd>
+        </div>
+        {receipt.naive_usd !== null && (
+          <div>
+            <dt>{t("receipt.naive", { machine: receipt.naive_instance_type })}</dt>
+            <dd>
+              <Money usd={receipt.naive_usd} />
+            </dd>
+          </div>
+        )}
+        <div>
+          <dt>{t("receipt.saved")}</dt>
+          <dd>
+            <Money usd={saved} /> {receipt.saving_fraction !== null && `(${percent(receipt.saving_fraction, locale)})`}
+          </dd>
+        </div>
+        {receipt.lost_usd > 0 && (
+          <div>
+            <dt>{t("receipt.lost")}</dt>
+            <dd>
+              <Money usd={receipt.lost_usd} />
+            </dd>
+          </div>
+        )}
+        <div>
+          <dt>{t("receipt.elapsed")}</dt>
+          <dd>
+            <Duration seconds={receipt.elapsed_seconds} />
+          </dd>
+        </div>
+        <div className="sk-jobs-paid">
+          <dt>{t("receipt.paid")}</dt>
+          <dd>
+            <Money usd={receipt.paid_usd} />
+          </dd>
+        </div>
+      </dl>
+      <div>
+        <Shares
+          title={t("receipt.time")}
+          told={duration}
+          parts={[
+            [t("time.useful"), receipt.useful_seconds],
+            [t("time.overhead"), receipt.overhead_seconds],
+            [t("time.restart"), receipt.restart_seconds],
+            [t("time.lost"), receipt.lost_seconds],
+            [t("time.waiting"), receipt.waiting_seconds],
+          ]}
+        />
+        <p className="sk-hint sk-jobs-after">
+          {t("receipt.honest")} <Link to="/costs">{t("receipt.costs")}</Link>
+        </p>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,41 @@
+"""A response whose body goes on until its client leaves, at the cost of one waiting task beside the request's own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services.gateway.feeds import Stream
+
+MEDIA_TYPE = "text/event-stream"
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies must not hold back what is said
+
+
+class EventStreamResponse(Response):
+    """Sends a stream's pieces as they come. A send waits while the client does not read."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+        self._stream = stream
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        watching = asyncio.create_task(self._watch(receive))
+        try:
+            async with aclosing(self._stream.pieces()) as pieces:
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            watching.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._stream.leave()

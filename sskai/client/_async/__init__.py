@@ -1,0 +1,1 @@
+"""The client where everything else may run meanwhile; `_sync` is made of these files."""

@@ -1,0 +1,128 @@
+"""Endpoints, what is asked of them, and what they are watched for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sskai.client._async.transport import AsyncResource
+from sskai.client.documents import ChatAnswer, ChatMessages, Document, Documents, Endpoint
+from sskai.client.errors import SskaiError
+from sskai.client.wire import given
+
+ENDPOINT_ENDS = ("ready", "failed", "deleted")
+ANSWER_SECONDS = 300.0
+DONE = "[DONE]"
+
+
+class AsyncEndpoints(AsyncResource):
+    async def create(
+        self, name: str, model: str, *, kind: str = "adapter", sample_rate: float = 1.0, **more: Any
+    ) -> Endpoint:
+        """Serve a model (`NAME@VERSION` or a foundation model's id) under a name. `more`: promotion, replicas, ..."""
+        form = {"name": name, "model": model, "kind": kind, "sample_rate": sample_rate, **more}
+        return await self._client.ask(Endpoint, "POST", "/v1/endpoints", json=form)
+
+    async def change(self, endpoint_id: str, **change: Any) -> Endpoint:
+        """`canary="NAME@VERSION"`, `promote=True`, `roll_back=True` or `promotion={...}`."""
+        return await self._client.ask(Endpoint, "PATCH", f"/v1/endpoints/{endpoint_id}", json=change)
+
+    async def get(self, endpoint_id: str) -> Endpoint:
+        return await self._client.ask(Endpoint, "GET", f"/v1/endpoints/{endpoint_id}")
+
+    def list(self) -> AsyncIterator[Endpoint]:
+        return self._client.pages(Endpoint, "/v1/endpoints")
+
+    async def wait(self, endpoint_id: str, *, limit_seconds: float = 600, poll_seconds: float = 0.5) -> Endpoint:
+        """The endpoint once it is ready, failed or gone. TimeoutError after the limit."""
+        return await self._client.until(
+            Endpoint,
+            f"/v1/endpoints/{endpoint_id}",
+            lambda endpoint: endpoint["state"] in ENDPOINT_ENDS,
+            limit_seconds=limit_seconds,
+            poll_seconds=poll_seconds,
+        )
+
+    async def delete(self, endpoint_id: str) -> Endpoint:
+        return await self._client.ask(Endpoint, "DELETE", f"/v1/endpoints/{endpoint_id}")
+
+    async def playground(self, endpoint_id: str) -> Document:
+        """How to ask it: its route, what may be turned and within which bounds, examples, code to copy."""
+        return await self._client.ask(dict[str, Any], "GET", f"/v1/endpoints/{endpoint_id}/playground")
+
+    async def drift(self, endpoint_id: str) -> Document:
+        """Every drift test of its versions: statistic, threshold, samples, and what was told, in words."""
+        return await self._client.ask(dict[str, Any], "GET", f"/v1/endpoints/{endpoint_id}/drift")
+
+
+class AsyncObjectives(AsyncResource):
+    """What an endpoint (its id or its name) promises."""
+
+    async def get(self, endpoint: str) -> Document:
+        """What it promises, whether it keeps it, and how fast it spends its budgets of errors."""
+        return await self._client.ask(dict[str, Any], "GET", f"/v1/endpoints/{endpoint}/objectives")
+
+    async def put(self, endpoint: str, objectives: Documents) -> Document:
+        """`[{"name": "latency", "target": 0.99, "at_most_seconds": 2}]` from now on."""
+        form = {"objectives": objectives}
+        return await self._client.ask(dict[str, Any], "PUT", f"/v1/endpoints/{endpoint}/objectives", json=form)
+
+    async def delete(self, endpoint: str) -> None:
+        await self._client.ask(dict[str, Any], "DELETE", f"/v1/endpoints/{endpoint}/objectives")
+
+
+class AsyncRetraining(AsyncResource):
+    """When the model of an endpoint (its id or its name) is trained again, and who has to say yes."""
+
+    async def get(self, endpoint: str) -> Document:
+        """The policy, what waits for somebody (`pending`), and the loop so far (`timeline`), newest first."""
+        return await self._client.ask(dict[str, Any], "GET", f"/v1/endpoints/{endpoint}/retraining")
+
+    async def put(self, endpoint: str, mode: str, **policy: Any) -> Document:
+        """`mode`: suggest, approve or auto. `policy`: on, data, cooldown, budget_usd_per_month, ..."""
+        form = {"mode": mode, **policy}
+        return await self._client.ask(dict[str, Any], "PUT", f"/v1/endpoints/{endpoint}/retraining", json=form)
+
+    async def delete(self, endpoint: str) -> None:
+        await self._client.ask(dict[str, Any], "DELETE", f"/v1/endpoints/{endpoint}/retraining")
+
+    async def approve(self, endpoint: str, retrain_id: str) -> Document:
+        return await self._decide(endpoint, retrain_id, "approve")
+
+    async def decline(self, endpoint: str, retrain_id: str) -> Document:
+        return await self._decide(endpoint, retrain_id, "decline")
+
+    async def _decide(self, endpoint: str, retrain_id: str, word: str) -> Document:
+        path = f"/v1/endpoints/{endpoint}/retraining/{retrain_id}/{word}"
+        return await self._client.ask(dict[str, Any], "POST", path)
+
+
+class AsyncChat(AsyncResource):
+    """Chat completions, as OpenAI has them. `client.openai()` gives the rest of that API."""
+
+    async def create(self, model: str, messages: ChatMessages, **options: Any) -> ChatAnswer:
+        """An answer in one piece. `options`: max_tokens, temperature, response_format, ..."""
+        body = {"model": model, "messages": messages, **options}
+        return await self._client.ask(ChatAnswer, "POST", "/v1/chat/completions", json=body, timeout=ANSWER_SECONDS)
+
+    async def stream(self, model: str, messages: ChatMessages, **options: Any) -> AsyncIterator[str]:
+        """An answer's text as it comes. Raises SskaiError, also for an answer that breaks off."""
+        body = {"model": model, "messages": messages, "stream": True, **options}
+        pieces = self._client.answer_in_pieces("/v1/chat/completions", body, silence_seconds=ANSWER_SECONDS)
+        async for piece in pieces:
+            if piece == DONE:
+                return
+            told = json.loads(piece)
+            if error := told.get("error"):
+                raise SskaiError({"title": "The answer broke off", "detail": str(error.get("message", error))})
+            for choice in told.get("choices", []):
+                if text := choice.get("delta", {}).get("content"):
+                    yield text
+
+    async def feedback(
+        self, answer_id: str, *, score: float | None = None, label: str | None = None, correction: str | None = None
+    ) -> Document:
+        """Praise or blame an answer by its id, for the version that gave it."""
+        form = given(id=answer_id, score=score, label=label, correction=correction)
+        return await self._client.ask(dict[str, Any], "POST", "/v1/feedback", json=form)

@@ -1,0 +1,64 @@
+# Made by `python -m tools.sync_client` of ../_async: edit that.
+"""Costs, budgets and receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sskai.client._sync.transport import Resource
+from sskai.client.documents import Budget, Document, Receipt
+from sskai.client.wire import given
+
+
+class Costs(Resource):
+    def totals(self, *, group_by: str = "day", **filters: str | None) -> Document:
+        """By day, kind, job, endpoint, project (commas between them); `since`, `until`, `kind`, ... narrow it."""
+        params = given(group_by=group_by, **filters)
+        return self._client.ask(dict[str, Any], "GET", "/v1/costs", params=params)
+
+    def export(self, file: Path, *, since: str | None = None, until: str | None = None) -> int:
+        """Write the ledger as FOCUS 1.2, by the file's ending .csv or .parquet; returns its bytes."""
+        kind = file.suffix.removeprefix(".")
+        return self._client.save("/v1/costs/export", given(format=kind, since=since, until=until), file)
+
+    def endpoint(self, endpoint_id: str, *, month: str | None = None) -> Document:
+        """An endpoint's receipt for a month ("2026-11")."""
+        path = f"/v1/receipts/endpoints/{endpoint_id}"
+        return self._client.ask(dict[str, Any], "GET", path, params=given(month=month))
+
+
+class Budgets(Resource):
+    def put(self, scope: str, amount_usd: float, *, target: str | None = None, **options: Any) -> Budget:
+        """Set, or change. `options`: period, thresholds, action."""
+        body = given(scope=scope, target=target, amount_usd=amount_usd, **options)
+        return self._client.ask(Budget, "PUT", "/v1/budgets", json=body)
+
+    def get(self, budget_id: str) -> Budget:
+        return self._client.ask(Budget, "GET", f"/v1/budgets/{budget_id}")
+
+    def list(self) -> Iterator[Budget]:
+        return self._client.pages(Budget, "/v1/budgets")
+
+    def delete(self, budget_id: str) -> None:
+        self._client.ask(dict[str, Any], "DELETE", f"/v1/budgets/{budget_id}")
+
+
+class Receipts(Resource):
+    def get(self, job_id: str) -> Receipt:
+        return self._client.ask(Receipt, "GET", f"/v1/receipts/{job_id}")
+
+    def list(self) -> Iterator[Receipt]:
+        return self._client.pages(Receipt, "/v1/receipts")
+
+    def wait(self, job_id: str, *, limit_seconds: float = 60, poll_seconds: float = 0.5) -> Receipt:
+        """The receipt, which comes a moment after the job's end. TimeoutError after the limit."""
+        return self._client.until(
+            Receipt,
+            f"/v1/receipts/{job_id}",
+            bool,
+            limit_seconds=limit_seconds,
+            poll_seconds=poll_seconds,
+            may_be_missing=True,
+        )
