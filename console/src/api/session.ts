@@ -51,7 +51,11 @@ export type Credential = { key: string } | { link: string };
 export function useSignIn() {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: (credential: Credential) => send<Session>("POST", "/v1/session", { body: credential }),
+    mutationFn: async (credential: Credential) => {
+      // By a link one signs in while the page still asks who is there: that answer must not come last.
+      await client.cancelQueries({ queryKey: keys.session });
+      return send<Session>("POST", "/v1/session", { body: credential });
+    },
     onSuccess: (session) => client.setQueryData(keys.session, remember(session)),
   });
 }
