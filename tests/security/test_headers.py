@@ -42,9 +42,9 @@ def client_of(house: House, **changed: Any) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def plain(house: House) -> AsyncIterator[httpx2.AsyncClient]:
-    async with client_of(house) as client:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def plain(running: House) -> AsyncIterator[httpx2.AsyncClient]:
+    async with client_of(running) as client:
         yield client
 
 
