@@ -16,9 +16,7 @@ BASE = "smollm2-135m-instruct"
 
 def prepare(stub: Stub) -> None:
     stub.sign_in()
-    rows = [
-        {"messages": [{"role": "user", "content": "Where is my order?"}, {"role": "assistant", "content": "Soon."}]}
-    ]
+    turns = [{"role": "user", "content": "Where is my order?"}, {"role": "assistant", "content": "Soon."}]
     support = dataset("support", 2)
     stub.answers |= {
         "GET /v1/datasets": page(support, dataset("faq", 1), dataset("support", 1)),

@@ -173,7 +173,7 @@ function usePreselected(replace: (next: (draft: Draft) => Draft) => void): void 
     } else if (model !== null && all !== undefined) {
       const found = trainableOf(model, all);
       if (found) replace((draft) => withModel(draft, found.id, originOf(found, all)));
-      taken("model");
+      taken("model", "model");
     }
   }, [dataset, model, from, all, replace, setQuery]);
 }
