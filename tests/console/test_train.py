@@ -51,7 +51,7 @@ async def test_data_model_method_goal_plan_job(open_page: Open, stub: Stub) -> N
     await at.reload()
     await expect(at.get_by_label("Epochs")).to_have_value("3")
     await next_step(at, "Next: Goal")
-    await at.get_by_label("Budget").fill("15")
+    await at.get_by_role("textbox", name="Budget").fill("15")
     stub.answers["POST /v1/plans"] = PLAN | {"status": "pending", "candidates": []}
     stub.answers["GET /v1/plans/plan_1"] = PLAN | {"status": "pending"}
     await next_step(at, "Show the plan")
@@ -104,7 +104,7 @@ async def test_what_the_gateway_refuses_stands_at_its_field(open_page: Open, stu
         "advice": "Raise it.",
     }
     stub.answers["POST /v1/plans"] = (422, refused | {"plan_id": "plan_2", "reason": "budget"})
-    await at.get_by_label("Budget").fill("0.01")
+    await at.get_by_role("textbox", name="Budget").fill("0.01")
     await next_step(at, "Show the plan")
     await expect(at.get_by_text("10 USD too little.")).to_be_visible()
     await expect(at.get_by_role("button", name="Start training")).to_be_disabled()
