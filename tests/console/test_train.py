@@ -66,6 +66,7 @@ async def test_data_model_method_goal_plan_job(open_page: Open, stub: Stub) -> N
     await at.get_by_text("Copy as job.yaml").click()
     await expect(at.get_by_label("job.yaml", exact=True)).to_contain_text("total_usd: 15")
     assert await violations(at) == []
+    await at.evaluate("scrollTo(0, 0)")
     await screenshot(at, "train-plan")
     await at.get_by_role("button", name="Start training").click()
     await expect(at.get_by_role("heading", level=1)).to_have_text("support-bot")
