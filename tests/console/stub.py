@@ -47,7 +47,8 @@ class Asked:
 
 @dataclass
 class Stub:
-    """`answers` holds documents by "GET /v1/jobs", or with a query; a (status, document) is a refusal, a text a stream, the rest is 404.
+    """`answers` holds documents by "GET /v1/jobs", or with a query; a (status, document) is a refusal, a text a
+    stream, the rest is 404.
 
     A request of the console's that changes something without its CSRF token is refused, as the gateway does.
     """

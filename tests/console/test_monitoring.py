@@ -54,7 +54,13 @@ RETRAINING: dict[str, Any] = {
          "explanation": EXPLANATION},
     ],
 }  # fmt: skip
-DECISION = {"kind": "retrain", "id": "retrain_1", "title": "support", "detail": "drift", "link": "/monitoring/endpoint_1"}
+DECISION = {
+    "kind": "retrain",
+    "id": "retrain_1",
+    "title": "support",
+    "detail": "drift",
+    "link": "/monitoring/endpoint_1",
+}
 
 
 def answer_about_monitoring(stub: Stub) -> None:
