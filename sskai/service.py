@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -94,6 +95,10 @@ class Service:
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
+        # What was imported and built lives as long as the process. Each full collection would look at all of it again,
+        # and nothing else is done for these 50 to 150 ms.
+        gc.collect()
+        gc.freeze()
         uvloop.run(self.serve())
 
     def stop(self) -> None:

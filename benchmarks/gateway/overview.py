@@ -111,10 +111,12 @@ def _job(number: int, now: datetime) -> dict[str, Any]:
 
 
 def _event(number: int, now: datetime) -> dict[str, Any]:
-    ids = {"job_id": f"job_{number % JOBS:06}", "tenant_id": TENANT}
-    beats = number % 10 != 0
-    message = events.AttemptProgressed(**ids, attempt=1, step=number) if beats else events.JobSubmitted(**ids)
-    told = envelope(message)
+    job_id = f"job_{number % JOBS:06}"
+    told = (
+        envelope(events.AttemptProgressed(job_id=job_id, tenant_id=TENANT, attempt=1, step=number))
+        if number % 10
+        else envelope(events.JobSubmitted(job_id=job_id, tenant_id=TENANT))
+    )
     event = contract.to_cloudevent(told)
     return {"tenant_id": TENANT, "subject": told.key, "type": told.type, "event": event, "at": now}
 

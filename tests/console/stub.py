@@ -47,8 +47,8 @@ class Asked:
 
 @dataclass
 class Stub:
-    """`answers` holds documents by "GET /v1/jobs", or with a query; a (status, document) is a refusal, a text a
-    stream, the rest is 404.
+    """`answers` holds documents by "GET /v1/jobs", or with a query; a (status, document) is a refusal, a text a stream,
+    a Response goes as it is, the rest is 404.
 
     A request of the console's that changes something without its CSRF token is refused, as the gateway does.
     """
@@ -58,6 +58,7 @@ class Stub:
     session: dict[str, Any] | None = None
     told: int = 0
     streams: set[asyncio.Queue[bytes | None]] = field(default_factory=set)
+    pages: dict[str, Any] = field(default_factory=dict)  # of the event log, by the query that asks for one
 
     def sign_in(self, **changes: Any) -> None:
         self.session = SESSION | changes
@@ -87,12 +88,16 @@ class Stub:
             return problem(401, "Unauthorized", "Sign in")
         if method != "GET" and request.headers.get("x-csrf-token") != CSRF_TOKEN:
             return problem(403, "CSRF token missing or wrong", "")
+        if path == "/v1/events" and request.url.query in self.pages:
+            return JSONResponse(self.pages[request.url.query])
         if path == "/v1/events":
             return StreamingResponse(self._events(), media_type="text/event-stream")
         plain = f"{method} {path}"
         document = self.answers.get(f"{plain}?{request.url.query}", self.answers.get(plain))
         if document is None:
             return problem(404, "Not found", f"{path} does not exist")
+        if isinstance(document, Response):
+            return document
         if isinstance(document, tuple):
             status, body = document
             return problem(status, **({"detail": ""} | body))

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ENDPOINT: dict[str, Any] = {
     "id": "endpoint_1", "object": "endpoint", "name": "support", "kind": "spot", "model": "bot@1",
-    "model_id": "model_1", "version": 1, "sample_rate": 1.0, "state": "ready",
-    "ready_at": "2026-11-29T12:00:00Z", "load_seconds": 4.2,
+    "model_id": "model_1", "version": 1, "sample_rate": 1.0, "state": "ready", "ready_at": "2026-11-29T12:00:00Z",
+    "load_seconds": 4.2,
     "cold_start_seconds": None, "failed_at": None, "reason": "", "advice": "", "replicas": 2, "drifted_at": None,
     "drift_signal": "", "drift_explanation": "", "served_version": None, "canary_version": 2, "canary_fraction": 0.05,
     "spent_usd": 0.0123, "on_demand_usd": 0.041, "input_tokens": 12_000, "output_tokens": 4_000,

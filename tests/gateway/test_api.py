@@ -357,6 +357,7 @@ async def test_models_are_listed_as_openai_lists_them(house: House) -> None:
     assert models["tiny-llama"]["available"]
     assert not models["qwen3-8b"]["available"]
     assert models["qwen3-8b"]["parameters"] == 8_190_735_360
+    assert models["qwen3-8b"]["context_tokens"] == 40_960
     assert all(model["object"] == "model" and model["created"] and model["owned_by"] for model in models.values())
     assert "bot@1" not in (await house.bob.get("/v1/models")).text
     assert (await house.ann.get("/v1/models/bot")).json() == models["bot@1"]

@@ -143,6 +143,7 @@ async def test_a_pipeline_is_kept_listed_and_can_be_trained(house: House, files:
     weights = [safetensors.deserialize(content) for name, content in files.items() if name.endswith(".safetensors")]
     elements = sum(len(tensor["data"]) // 4 for part in weights for _, tensor in part)  # all are float32
     assert (model["id"], model["task"], model["parameters"]) == ("painter@1", "text-to-image", elements)
+    assert model["context_tokens"] is None
     assert model["bytes"] == sum(map(len, files.values()))
     assert model in (await house.ann.get("/v1/models")).json()["data"]
     prefix = f"models/{model['model_id']}/"

@@ -32,13 +32,13 @@ async def of_gateway(house: House, examples: int, phases: tuple[str, ...]) -> Fo
 
 
 async def test_what_is_sent_at_random_is_answered_as_the_document_says(estate: Estate, house: House) -> None:
-    found = await of_gateway(house, 4, QUICK)
+    found = await of_gateway(house, 2, QUICK)
     assert not found.failures, told(found)
-    assert found.requests > 250
-    assert found.phases["stateful"] > 10
-    assert found.statuses["200"] > 40, "most of it was refused before anything was looked at"
+    assert found.requests > 100
+    assert found.phases["stateful"] > 3
+    assert found.statuses["200"] > 20, "most of it was refused before anything was looked at"
     assert found.statuses["503"] < 10
-    assert found.checks["ignored_auth"] > 250
+    assert found.checks["ignored_auth"] > 100
 
 
 @pytest.mark.heavy

@@ -93,7 +93,7 @@ def test_the_pickles_run_where_they_are_loaded(canary: Path, tmp_path: Path) -> 
         (tmp_path / name).write_bytes(content)
     files = [tmp_path / name for name in tried]
     done = subprocess.run([sys.executable, "-c", LOADER, canary, *files], check=True, capture_output=True, text=True)
-    assert set(done.stdout.splitlines()) == set(tried)
+    assert set(tried) - set(done.stdout.splitlines()) == set()  # a profile prints more
     assert len(pickles(canary)) >= 20
 
 
@@ -104,7 +104,7 @@ MODEL_NAMES = ("model.safetensors", "tokenizer.json", "merges.txt")
 async def test_no_door_takes_a_pickle(house: House, canary: Path) -> None:
     ann, taken, code = house.ann, [], (b"x = 1\n", b"y = 1\n")
     for name, content in pickles(canary).items():
-        sent = [
+        sent: list[tuple[str, dict[str, Any]]] = [
             *(("/v1/models", {"data": {"name": "evil"}, "files": form(**{at: content})}) for at in MODEL_NAMES),
             ("/v1/models", {"data": {"name": "evil"}, "files": [*form(), ("files", ("model.pkl", content))]}),
             ("/v1/models", {"data": {"name": "evil"}, "files": [("files", ("pytorch_model.bin", content))]}),
@@ -253,7 +253,7 @@ FILES: dict[str, tuple[Reader, Callable[[], bytes]]] = {
     "an absolute path": (from_zip, lambda: zipped(**{"/etc/x.png": image()})),
     "a symbolic link": (from_zip, lambda: linked("cat/1.png", b"/etc/shadow")),
     "a million entries": (from_zip, lambda: crowded(1_000_000)),
-    "Parquet of one text, 20 MB long": (from_parquet, lambda: repeated("x" * 20 * MIB, 2_000).getvalue()),
+    "Parquet of one text, 20 MB long": (from_parquet, lambda: repeated("x" * 20 * MIB, 100).getvalue()),
     "Parquet that unpacks to 10 GB": (from_parquet, lambda: repeated("x" * 500_000, 20_000).getvalue()),
     "Parquet that is none": (from_parquet, lambda: b"PAR1" + bytes(10 * MIB) + b"PAR1"),
     "Parquet with a footer of 2 GB": (from_parquet, lambda: b"PAR1" + b"\xff\xff\xff\x7fPAR1"),

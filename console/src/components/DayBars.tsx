@@ -1,3 +1,5 @@
+import "./DayBars.css";
+
 import { Button } from "antd";
 import { useId, useState } from "react";
 

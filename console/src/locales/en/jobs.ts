@@ -85,8 +85,7 @@ export default {
   "figure.loss": "Evaluation loss",
   "figure.lossBefore": "{loss} before training",
   "figure.throughput": "Throughput",
-  "figure.tokens": "{count} tokens/s",
-  "figure.machine": "on {machine}",
+  "figure.tokens": "tokens/s on {machine}",
   "figure.spent": "Spent",
   "figure.noBudget": "no budget set",
   "figure.saved": "Saved",
@@ -102,7 +101,7 @@ export default {
 
   "timeline.title": "Attempts and spot prices",
   "timeline.empty": "Nothing has happened yet.",
-  "timeline.summary": "{time} so far: {attempts|# attempt|# attempts}, {interruptions|# interruption|# interruptions}, {checkpoints|# checkpoint|# checkpoints}.",
+  "timeline.summary": "{time}: {attempts|# attempt|# attempts}, {interruptions|# interruption|# interruptions}, {checkpoints|# checkpoint|# checkpoints}.",
   "timeline.deadlineLater": "Deadline {at}.",
   "timeline.hidden": "{count|# earlier attempt is|# earlier attempts are} not drawn.",
   "timeline.at": "Time",

@@ -88,8 +88,7 @@ export default {
   "figure.loss": "평가 손실",
   "figure.lossBefore": "학습 전 {loss}",
   "figure.throughput": "처리량",
-  "figure.tokens": "초당 {count} 토큰",
-  "figure.machine": "{machine}",
+  "figure.tokens": "토큰/초, {machine}",
   "figure.spent": "사용액",
   "figure.noBudget": "예산 없음",
   "figure.saved": "절감",
@@ -105,7 +104,7 @@ export default {
 
   "timeline.title": "시도와 스팟 가격",
   "timeline.empty": "아직 기록이 없습니다.",
-  "timeline.summary": "지금까지 {time}: 시도 {attempts}회, 중단 {interruptions}회, 체크포인트 {checkpoints}개.",
+  "timeline.summary": "{time}: 시도 {attempts}회, 중단 {interruptions}회, 체크포인트 {checkpoints}개.",
   "timeline.deadlineLater": "마감 {at}.",
   "timeline.hidden": "이전 시도 {count}개는 표시하지 않습니다.",
   "timeline.at": "시각",

@@ -70,7 +70,7 @@ function Item({ budget, onChange }: { budget: Budget; onChange: (() => void) | u
         {onChange && (
           <span className="sk-costs-buttons">
             <Button size="small" aria-label={t("budgets.change", { name })} onClick={onChange}>
-              {usd(amount)}
+              {t("budgets.edit")}
             </Button>
             <Delete budget={budget} name={name} />
           </span>

@@ -75,7 +75,7 @@ function useSpan(): [Span, React.ReactNode] {
     </label>
   );
   const picker = (
-    <div className="sk-row">
+    <div className="sk-row sk-costs-span">
       <Segmented<SpanName>
         aria-label={t("span.label")}
         value={name}

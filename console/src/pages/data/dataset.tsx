@@ -32,7 +32,7 @@ export default function DatasetPage() {
   const formatName = useFormatName();
   const mayWrite = useMay("write");
   const versions = usePages<Dataset>([...keys.datasets, "versions", name], "/v1/datasets", { name }, 100);
-  useRefreshOn({ types: ["DatasetValidated"] }, [...keys.datasets, "versions", name]);
+  useRefreshOn({ types: ["DatasetValidated", "DatasetDeleted"] }, [...keys.datasets, "versions", name]);
   const { rows } = versions;
   const wanted = Number(search.get("version"));
   const shown = rows?.find((one) => one.version === wanted) ?? rows?.[0];

@@ -21,7 +21,7 @@ export default function DataPage() {
   const t = useDataText();
   const mayWrite = useMay("write");
   const versions = usePages<Dataset>([...keys.datasets, "list"], "/v1/datasets", {}, 100);
-  useRefreshOn({ types: ["DatasetValidated"] }, keys.datasets);
+  useRefreshOn({ types: ["DatasetValidated", "DatasetDeleted"] }, keys.datasets);
   const newest = useMemo(() => versions.rows && newestOfEach(versions.rows), [versions.rows]);
   const columns = useColumns();
   return (

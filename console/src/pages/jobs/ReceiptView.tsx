@@ -7,40 +7,42 @@ import { Shares } from "../train/PlanView";
 import type { Receipt } from "./documents";
 import { useJobsText } from "./text";
 
+const NANO = 1e9;
+
 /** What was paid, what it would have cost, and what the machines' time went into. */
 export function ReceiptView({ receipt }: { receipt: Receipt }) {
   const t = useJobsText();
   const { locale } = usePreferences();
   const duration = useDuration();
-  const saved = receipt.on_demand_usd - receipt.paid_usd;
+  const [paid, onDemand, lost] = [receipt.paid_nano_usd / NANO, receipt.on_demand_nano_usd / NANO, receipt.lost_nano_usd / NANO];
   return (
     <div className="sk-jobs-receipt">
       <dl>
         <div>
           <dt>{t("receipt.onDemand")}</dt>
           <dd>
-            <Money usd={receipt.on_demand_usd} />
+            <Money usd={onDemand} />
           </dd>
         </div>
-        {receipt.naive_usd !== null && (
+        {receipt.naive_nano_usd !== null && (
           <div>
             <dt>{t("receipt.naive", { machine: receipt.naive_instance_type })}</dt>
             <dd>
-              <Money usd={receipt.naive_usd} />
+              <Money usd={receipt.naive_nano_usd / NANO} />
             </dd>
           </div>
         )}
         <div>
           <dt>{t("receipt.saved")}</dt>
           <dd>
-            <Money usd={saved} /> {receipt.saving_fraction !== null && `(${percent(receipt.saving_fraction, locale)})`}
+            <Money usd={onDemand - paid} /> {receipt.saving_fraction !== null && `(${percent(receipt.saving_fraction, locale)})`}
           </dd>
         </div>
-        {receipt.lost_usd > 0 && (
+        {lost > 0 && (
           <div>
             <dt>{t("receipt.lost")}</dt>
             <dd>
-              <Money usd={receipt.lost_usd} />
+              <Money usd={lost} />
             </dd>
           </div>
         )}
@@ -53,7 +55,7 @@ export function ReceiptView({ receipt }: { receipt: Receipt }) {
         <div className="sk-jobs-paid">
           <dt>{t("receipt.paid")}</dt>
           <dd>
-            <Money usd={receipt.paid_usd} />
+            <Money usd={paid} />
           </dd>
         </div>
       </dl>

@@ -17,7 +17,7 @@ import { foldedFirst, rowsOf } from "./traceTree";
 
 const OPEN_DEPTH = 3;
 const SHOWN = 200;
-const COLORS = ["chart-1", "chart-2", "chart-3", "chart-4", "chart-5"];
+const COLORS = ["chart-1", "chart-2", "chart-3", "chart-4", "chart-5", "line-strong"];
 
 /** What the services did for this job, from the request to its end. */
 export function TraceTab({ job }: { job: Job }) {

@@ -72,10 +72,10 @@ export interface Checkpoint {
 export interface Receipt {
   attempts: number;
   interruptions: number;
-  paid_usd: number;
-  on_demand_usd: number;
-  lost_usd: number;
-  naive_usd: number | null;
+  paid_nano_usd: number;
+  on_demand_nano_usd: number;
+  lost_nano_usd: number;
+  naive_nano_usd: number | null;
   naive_instance_type: string;
   saving_fraction: number | null;
   useful_seconds: number;

@@ -5,6 +5,8 @@ import type { Timeline } from "./documents";
 const MAX_LANES = 20;
 /** Of the axis: checkpoints nearer to each other than this are drawn as one. */
 const DOT_SPACING = 0.012;
+/** Of the axis: a shorter wait for no reason, as after the last attempt, is not drawn. */
+const SEEN = 0.005;
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800];
 
 export interface Lane {
@@ -92,7 +94,9 @@ export function shapeOf(timeline: Timeline): Shape {
     now,
     lanes,
     hidden: timeline.attempts.length - shown.length,
-    waits: timeline.waits.map((wait) => ({ start: seconds(wait.from), end: seconds(wait.until), rule: wait.rule, detail: wait.detail })),
+    waits: timeline.waits
+      .map((wait) => ({ start: seconds(wait.from), end: seconds(wait.until), rule: wait.rule, detail: wait.detail }))
+      .filter((wait) => wait.rule !== "" || wait.end - wait.start >= span * SEEN),
     deadline: isDrawn ? due : null,
     pointOfNoReturn: isDrawn && timeline.point_of_no_return ? seconds(timeline.point_of_no_return) : null,
     prices,

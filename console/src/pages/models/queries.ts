@@ -12,7 +12,7 @@ const COMPARISONS = 20;
 
 /** All models, one's own first; read again when there is another version. */
 export function useModels() {
-  useRefreshOn({ types: ["ModelVersionReady", "ModelEvaluated", "ModelPromoted", "ModelRolledBack"] }, keys.models);
+  useRefreshOn({ types: ["ModelVersionReady", "ModelEvaluated", "ModelPromoted", "ModelRolledBack", "ModelDeleted"] }, keys.models);
   return useQuery({
     queryKey: [...keys.models, "list"],
     queryFn: ({ signal }) => send<Listing<Model>>("GET", "/v1/models", { query: { limit: MOST }, signal }),

@@ -134,7 +134,7 @@ function Facts({ model }: { model: Model }) {
   const size = model.parameters
     ? t("model.parameters", { count: new Intl.NumberFormat(locale, { notation: "compact", maximumSignificantDigits: 3 }).format(model.parameters) })
     : null;
-  const task = model.task ? t(`task.${model.task}` as "task.text-generation") : null;
+  const task = model.task && model.task !== "text-generation" ? t(`task.${model.task}` as "task.text-generation") : null;
   const facts = [size, task, model.licence, model.parent ? t("model.of", { parent: model.parent }) : null].filter(Boolean).join(" · ");
   return (
     <>

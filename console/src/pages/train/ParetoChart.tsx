@@ -4,13 +4,19 @@ import { usePreferences } from "../../app/preferences";
 import { useDuration } from "../../components/Figures";
 import { money } from "../../i18n/figures";
 import type { Plan } from "./documents";
-import { frontOf, type ParetoPoint, placeOf, pointsOf, ticksTo } from "./planned";
+import { frontOf, type ParetoPoint, placeOf, pointsOf, scaleOf } from "./planned";
 import { useTrainText } from "./text";
 import { useWidth } from "./useWidth";
 
 const HEIGHT = 300;
 const LEFT = 70;
-const [TOP, RIGHT, BOTTOM] = [18, 18, 42];
+const [TOP, RIGHT, BOTTOM] = [18, 30, 42];
+
+/** Where on a scale a value lies, 0 to 1. */
+function shareOf(value: number, scale: number[]): number {
+  const [first = 0, last = 1] = [scale[0], scale.at(-1)];
+  return (value - first) / (last - first || 1);
+}
 
 interface ParetoChartProps {
   plan: Plan;
@@ -30,10 +36,10 @@ export function ParetoChart({ plan, active, onActive }: ParetoChartProps) {
   if (points.length === 0) return null;
 
   const byTime = [...points].sort((a, b) => a.hours - b.hours || a.usd - b.usd);
-  const hours = ticksTo(Math.max(...points.map((point) => point.hours)) * 1.05);
-  const usd = ticksTo(Math.max(...points.map((point) => point.usd)) * 1.08);
-  const x = (value: number) => LEFT + (value / (hours.at(-1) || 1)) * (width - LEFT - RIGHT);
-  const y = (value: number) => HEIGHT - BOTTOM - (value / (usd.at(-1) || 1)) * (HEIGHT - TOP - BOTTOM);
+  const hours = scaleOf(points.map((point) => point.hours * 3600), true).map((seconds) => seconds / 3600);
+  const usd = scaleOf(points.map((point) => point.usd));
+  const x = (value: number) => LEFT + shareOf(value, hours) * (width - LEFT - RIGHT);
+  const y = (value: number) => HEIGHT - BOTTOM - shareOf(value, usd) * (HEIGHT - TOP - BOTTOM);
   const front = frontOf(points);
 
   const go = (event: KeyboardEvent, point: ParetoPoint) => {

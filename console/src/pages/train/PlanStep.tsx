@@ -29,10 +29,10 @@ export function PlanStep({ dryRun, file }: { dryRun: DryRun; file: JobFile }) {
         {dryRun.plan?.status === "proposed" && <PlanView key={dryRun.plan.id} plan={dryRun.plan} />}
         {dryRun.plan?.status === "refused" && (
           <div className="sk-train-refused" role="alert">
-            <h3>{t("plan.refused")}</h3>
+            <h3>{t(dryRun.plan.reason === "model" ? "plan.refusedModel" : "plan.refused")}</h3>
             <p>{dryRun.plan.detail}</p>
             {dryRun.plan.advice && <p>{dryRun.plan.advice}</p>}
-            <Link to="?step=goal">{t("plan.changeGoal")}</Link>
+            {dryRun.plan.reason !== "model" && <Link to="?step=goal">{t("plan.changeGoal")}</Link>}
           </div>
         )}
         {dryRun.error !== null && !hasProblems && <ErrorState error={dryRun.error} onRetry={dryRun.again} />}

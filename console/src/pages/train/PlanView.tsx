@@ -11,6 +11,7 @@ import { hourlyOf, machinesOf, placeOf, rejectedBy, savingOf } from "./planned";
 import { PlanTable } from "./PlanTable";
 import { useTrainText } from "./text";
 
+const FEW = 0.01;
 const HOURS_GO = ["startup", "training", "checkpoint_stall", "interruptions", "finish", "waiting"] as const;
 const DOLLARS_GO = ["compute", "on_demand_fallback", "storage", "egress"] as const;
 
@@ -73,7 +74,9 @@ function Chosen({ plan, best }: { plan: Plan; best: Candidate }) {
   const said = [
     steps ? t("plan.checkpoint", { steps }) : t("plan.noCheckpoint"),
     best.placement.capacity_type === "spot" && best.expected_interruptions !== null
-      ? t("plan.interruptions", { count: number(best.expected_interruptions, locale, 2) })
+      ? best.expected_interruptions < FEW
+        ? t("plan.fewInterruptions")
+        : t("plan.interruptions", { count: number(best.expected_interruptions, locale, 2) })
       : "",
     plan.point_of_no_return ? t("plan.pointOfNoReturn", { at: dateTime(new Date(plan.point_of_no_return), locale) }) : "",
   ];

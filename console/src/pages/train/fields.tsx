@@ -45,15 +45,16 @@ export function NumberField({ name, unit }: { name: NumberName; unit?: string })
       ? t("bounds.from", { least: told(setting.least) })
       : t("above" in setting && setting.above ? "bounds.above" : "bounds.between", { least: told(setting.least), most: told(setting.most) });
   const wrong = misfit(text, setting);
-  const usual = "usual" in setting ? told(setting.usual as number) : t("auto");
   const optional = name === "budget" || name === "max_price";
+  const usual = "usual" in setting ? told(setting.usual as number) : t("auto");
   return (
     <Field
       label={t(`field.${name}`)}
       field={setting.field}
       hint={
         <>
-          {t(`hint.${name}`)} <span className="sk-train-bounds">{bounds}</span>
+          {t(`hint.${name}`)}
+          {!optional && <span className="sk-train-bounds"> {bounds}</span>}
         </>
       }
       wrong={wrong === null ? undefined : t(`wrong.${wrong}`, { least: told(setting.least), most: told(setting.most) })}

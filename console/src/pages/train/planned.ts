@@ -64,12 +64,20 @@ export function frontOf(points: ParetoPoint[]): ParetoPoint[] {
   return front.filter((point, index) => index === 0 || point.usd < (front[index - 1]?.usd ?? Infinity));
 }
 
-/** A round scale from nothing to `most`, of about five marks. */
-export function ticksTo(most: number): number[] {
-  if (!(most > 0)) return [0];
-  const rough = most / 4;
+const ROUND = [1, 2, 2.5, 5, 10];
+/** Seconds that read well as a duration. */
+const ROUND_SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 432_000];
+
+/** A round scale around the values, of about five marks: from nothing, unless they lie near together far from it. */
+export function scaleOf(values: number[], areSeconds = false): number[] {
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const spread = Math.max(most - least, most * 0.1, 1e-9);
+  const from = least - spread * 0.3 > most * 0.3 ? least - spread * 0.3 : 0;
+  const rough = (most + spread * 0.15 - from) / 4.5;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough) ?? 10) * power;
-  const count = Math.ceil(most / step - 1e-9);
-  return Array.from({ length: count + 1 }, (_, index) => Number((index * step).toPrecision(12)));
+  const decimal = (ROUND.find((factor) => factor * power >= rough) ?? 10) * power;
+  const step = areSeconds ? (ROUND_SECONDS.find((one) => one >= rough) ?? decimal) : decimal;
+  const first = Math.floor(from / step);
+  const count = Math.ceil((most + spread * 0.1) / step) - first;
+  return Array.from({ length: count + 1 }, (_, index) => Number(((first + index) * step).toPrecision(12)));
 }
