@@ -57,8 +57,10 @@ class Asking:
 _asking: ContextVar[Asking | None] = ContextVar("asking", default=None)
 
 
-def begin(asking: Asking) -> None:
-    """From now on this task answers that request."""
+def begin(asking: Asking | None) -> None:
+    """From now on this task answers that request; None: nobody is known yet.
+
+    A server may answer a request that was sent ahead of the answer in the context of the one before it."""
     _asking.set(asking)
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import text
 
 from services.gateway.api.world import World
 from services.gateway.app import build_app, ensure_admin_key
+from services.gateway.asking import Requests
 from services.gateway.catalogue import Catalogue
 from services.gateway.hub import Hub
 from services.gateway.settings import Settings
@@ -42,6 +43,7 @@ def world_of(database: Database, settings: Settings, objects: Objects) -> World:
 
 
 def client_of(database: Database, settings: Settings, objects: Objects, key: str) -> httpx2.AsyncClient:
+    """Of an application without a socket, so without its lifespan."""
     app = build_app(world_of(database, settings, objects))
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx2.AsyncClient(
@@ -51,7 +53,7 @@ def client_of(database: Database, settings: Settings, objects: Objects, key: str
 
 async def ask(client: httpx2.AsyncClient, method: str, path: str, **sent: Any) -> Any:
     """What a body is meant to hold, once (a new key) or for its owner (where a webhook goes), is not told."""
-    answer = await client.request(method, path, **sent)
+    answer = await asyncio.create_task(client.request(method, path, **sent))  # each has its own, as on a socket
     body = answer.json() if answer.content else {}
     shown = {name: value for name, value in body.items() if name not in ("key", "secret", "url")}
     print("ANSWER", method, path, answer.status_code, json.dumps(shown), dict(answer.headers), flush=True)
@@ -61,7 +63,8 @@ async def ask(client: httpx2.AsyncClient, method: str, path: str, **sent: Any) -
 async def flow(database: Database, settings: Settings) -> None:
     objects = Objects.from_settings(settings)
     async with client_of(database, settings, objects, settings.admin_key.get_secret_value()) as admin:
-        made = await ask(admin, "POST", "/v1/keys", json={"name": "canary", "tenant_id": "tenant_canary"})
+        wanted = {"name": "canary", "tenant_id": "tenant_canary", "scopes": ["read", "infer", "write", "admin"]}
+        made = await ask(admin, "POST", "/v1/keys", json=wanted)
         print("CANARY", made["key"], flush=True)
         async with client_of(database, settings, objects, made["key"]) as user:
             await use(user, made["key"])
@@ -79,7 +82,7 @@ async def use(user: httpx2.AsyncClient, key: str) -> None:
     await ask(user, "POST", f"/v1/webhooks/{webhook['id']}/test")
     for method, to, sent in (
         ("POST", "/v1/jobs", BAD_JSON),
-        ("POST", "/v1/keys", {"json": {"name": key}}),
+        ("POST", "/v1/keys", {"json": {"name": f"{key}/"}}),
         ("POST", "/v1/keys", {"json": {"name": "x", "secret": key}}),
         ("GET", "/v1/jobs", {"headers": {"Authorization": f"Bearer {key}x"}}),
         ("GET", "/v1/jobs", {"headers": {"Authorization": f"Basic {key}"}}),
@@ -97,6 +100,7 @@ async def broken(settings: Settings, key: str, objects: Objects) -> None:
         await ask(user, "GET", "/v1/jobs")
     nowhere = Objects("http://127.0.0.1:1", "sskai", "sskai", settings.objects_secret_key.get_secret_value())
     real = Database(settings.database_url.get_secret_value(), "gateway")
+    real.around = (await Requests.of(real)).around
     async with client_of(real, settings, nowhere, key) as user:
         await ask(user, "POST", "/v1/datasets?name=lost", content=ROWS, headers={"Content-Type": "application/jsonl"})
     await real.close()
@@ -128,6 +132,7 @@ async def main() -> None:
     provider.add_span_processor(SimpleSpanProcessor(spans))
     settings = Settings()
     database = Database(settings.database_url.get_secret_value(), "gateway")
+    database.around = (await Requests.of(database)).around
     await ensure_admin_key(world_of(database, settings, Objects.from_settings(settings)))
     await flow(database, settings)
     await told(database)

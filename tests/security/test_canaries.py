@@ -24,6 +24,7 @@ def canary() -> str:
     return f"canary{secrets.token_hex(12)}"
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)
 async def test_no_canary_comes_out(postgres: str, objects: Objects, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()

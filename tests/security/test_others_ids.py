@@ -165,7 +165,7 @@ async def test_every_place_that_can_name_something_is_known(running: House) -> N
         missing += [f"{route}: what does the body's {field} name? (REFERENCES)" for field in naming]
         if not (named or references or asked & doors.QUERY.keys() or (method, path) in doors.WITHOUT_NAMES):
             missing.append(f"{route}: nothing is named by it? (WITHOUT_NAMES)")
-    assert missing == []
+    assert missing == [], "\n".join(missing)
 
 
 def fields_of(schema: Any, document: Any, prefix: str = "", depth: int = 0) -> set[str]:

@@ -49,6 +49,7 @@ async def authenticate(
     ] = None,
 ) -> AsyncIterator[Principal]:
     """Who asks. 401 for whoever is not known, without saying what was wrong; 403 for who may not do this."""
+    asking.begin(None)
     route = request.scope["route"]
     access = ACCESS[request.method, route.path]
     if access.scope is Scope.PUBLIC:
