@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
 import pytest
@@ -391,118 +390,6 @@ async def test_an_endpoint_for_a_model_that_is_not_there_is_refused(house: House
     answer = await house.ann.post("/v1/endpoints", json={"name": "chat", "model": model})
     assert answer.status_code == 422
     assert answer.json().get("field", "model") == "model"
-
-
-# What a route would take from its owner.
-BODIES = {"put": {"version": 1}, "patch": {"promotion": {"mode": "auto"}}}
-CUT = "/v1/datasets/{dataset_id}/cut"
-OBJECTIVES = "/v1/endpoints/{endpoint}/objectives"
-RETRAINING = "/v1/endpoints/{endpoint}/retraining"
-OPENAIS = ("/v1/files", "/v1/uploads", "/v1/fine_tuning/jobs")
-WEBHOOK = "/v1/webhooks/{webhook_id}"
-PUT_BODIES = {
-    OBJECTIVES: {"objectives": [{"name": "availability", "target": 0.99}]},
-    RETRAINING: {"mode": "approve"},
-}
-OTHER_BODIES: dict[tuple[str, str], Any] = {
-    ("post", CUT): {"endpoint": "chat"},
-    ("patch", "/v1/tenants/{tenant_id}"): {"name": "Mine"},
-    ("patch", "/v1/members/{member_id}"): {"role": "admin"},
-    ("post", "/v1/uploads/{upload_id}/urls"): {"part_numbers": [1]},
-    ("post", "/v1/uploads/{upload_id}/complete"): {},
-    ("patch", WEBHOOK): {"enabled": True},
-    ("post", WEBHOOK + "/replay"): {"after": 0},
-}
-
-
-async def test_nobody_sees_or_touches_what_is_somebody_elses(house: House) -> None:
-    job = await house.job(house.ann)
-    (submitted,) = await house.told(events.JobSubmitted)
-    tenant_id = submitted.tenant_id
-    await trained(house, tenant_id)
-    endpoint = (await house.ann.post("/v1/endpoints", json={"name": "chat", "model": "bot@1"})).json()
-    house.world.settings.plan_wait_seconds = 0
-    plan = (await house.ann.post("/v1/plans", json=job_file())).json()
-    await house.bus.publish(
-        events.ReceiptIssued(
-            job_id=job["id"], tenant_id=tenant_id, paid_nano_usd=7, issued_at=timestamp(house.world.now())
-        )
-    )
-    await house.bus.settle()
-    dataset = (await house.ann.get("/v1/datasets")).json()["data"][0]
-    webhook = (await house.ann.post("/v1/webhooks", json={"url": "https://example.org/hook"})).json()
-    budget = (await house.ann.put("/v1/budgets", json={"scope": "tenant", "amount_usd": 5})).json()
-    member = (await house.ann.post("/v1/members", json={"email": "eve@acme.com", "role": "viewer"})).json()
-    tune = await house.ann.post("/v1/fine_tuning/jobs", json={"model": "tiny-llama", "training_file": dataset["id"]})
-    tune_id = tune.json()["id"]
-    await house.ann.post(f"/v1/jobs/{tune_id}/cancel")
-    announced = {"bytes": 9, "filename": "x", "mime_type": "", "purpose": "fine-tune"}
-    upload_id = (await house.ann.post("/v1/uploads", json=announced)).json()["id"]
-    ids = {
-        "/v1/tenants/{tenant_id}": tenant_id,
-        "/v1/members/{member_id}": member["id"],
-        **dict.fromkeys(("/v1/files/{file_id}", "/v1/files/{file_id}/content"), dataset["id"]),
-        **{f"/v1/uploads/{{upload_id}}{end}": upload_id for end in ("", "/parts", "/urls", "/complete", "/cancel")},
-        **{
-            f"/v1/fine_tuning/jobs/{{job_id}}{end}": tune_id
-            for end in ("", "/cancel", "/pause", "/resume", "/events", "/checkpoints")
-        },
-        "/v1/datasets/{dataset_id}": dataset["id"],
-        "/v1/datasets/{dataset_id}/preview": dataset["id"],
-        CUT: dataset["id"],
-        "/v1/models/{model_id}": "bot@1",
-        "/v1/models/{name}/aliases": "bot",
-        "/v1/models/{name}/aliases/{alias}": "bot/aliases/champion",
-        "/v1/jobs/{job_id}": job["id"],
-        "/v1/jobs/{job_id}/cancel": job["id"],
-        "/v1/jobs/{job_id}/trace": job["id"],
-        "/v1/jobs/{job_id}/timeline": job["id"],
-        "/v1/jobs/{job_id}/logs": job["id"],
-        "/v1/plans/{plan_id}": plan["id"],
-        "/v1/plans/{plan_id}/replay": plan["id"],
-        "/v1/plans/{plan_id}/replays/{replay_id}": plan["id"],
-        "/v1/endpoints/{endpoint_id}": endpoint["id"],
-        "/v1/receipts/{job_id}": job["id"],
-        "/v1/endpoints/{endpoint_id}/playground": endpoint["id"],
-        OBJECTIVES: endpoint["id"],
-        RETRAINING: endpoint["id"],
-        RETRAINING + "/{retrain_id}/approve": endpoint["id"],
-        RETRAINING + "/{retrain_id}/decline": endpoint["id"],
-        "/v1/budgets/{budget_id}": budget["id"],
-        WEBHOOK: webhook["id"],
-        **{WEBHOOK + path: webhook["id"] for path in ("/test", "/secret", "/replay", "/deliveries")},
-        WEBHOOK + "/deliveries/{delivery_id}/replay": webhook["id"],
-        # The monitor knows whose these are: tests/monitor.
-        "/v1/endpoints/{endpoint_id}/drift": "",
-        "/v1/receipts/endpoints/{endpoint_id}": "",
-        "/v1/traces/{trace_id}": "",  # the monitor knows whose traces are whose: tests/gateway/test_proxies.py
-        **dict.fromkeys(
-            ("/v2/models/{name}", "/v2/models/{name}/ready", "/v2/models/{name}/infer"), ""
-        ),  # and inference
-        "/v1/keys/{key_id}": (await house.ann.get("/v1/keys")).json()["data"][0]["id"],
-    }
-    document = (await house.ann.get("/openapi.json")).json()
-    with_id = {path: operations for path, operations in document["paths"].items() if "{" in path}
-    assert set(with_id) == set(ids), "a new route needs a case here"
-    for path, operations in with_id.items():
-        url = path.replace("/aliases/{alias}", "") if "{alias}" in path else path
-        url = re.sub(r"{\w+}", ids[path], url)
-        for method in operations if ids[path] else ():
-            body = PUT_BODIES.get(path, BODIES["put"]) if method == "put" else BODIES.get(method)
-            body = OTHER_BODIES.get((method, path), body)
-            answer = await house.bob.request(method, url, json=body)
-            assert answer.status_code == 404, f"{method} {url}: {answer.status_code}"
-            unknown = await house.bob.request(
-                method, re.sub(r"{\w+}", "%00", path.replace("{alias}", "champion")), json=body
-            )
-            assert unknown.status_code == 404
-    for path in ("/v1/datasets", "/v1/jobs", "/v1/plans", "/v1/endpoints", "/v1/receipts", *OPENAIS):
-        assert (await house.bob.get(path)).json()["data"] == []
-        assert len((await house.ann.get(path)).json()["data"]) == (2 if path == "/v1/jobs" else 1)
-    assert (await house.ann.get(f"/v1/jobs/{job['id']}")).json()["state"] == "submitted"
-    assert (await house.ann.get(f"/v1/receipts/{job['id']}")).json()["paid_usd"] == pytest.approx(7e-9)
-    bobs = await house.bob.post("/v1/jobs", json=job_file(dataset={"uri": dataset["id"]}))
-    assert bobs.status_code == 422
 
 
 async def test_lists_come_in_pages(house: House) -> None:

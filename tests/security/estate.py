@@ -44,7 +44,7 @@ class Estate:
 
 KINDS = (
     "job_", "dataset_", "model_", "endpoint_", "plan_", "replay_", "budget_", "webhook_", "key_", "retrain_",
-    "tenant_", "chatcmpl_",
+    "tenant_", "chatcmpl_", "delivery_", "member_", "upload_",
 )  # fmt: skip
 
 
@@ -85,6 +85,12 @@ async def build_estate(house: House, monitor: Database, ingest: Ingest) -> Estat
         bob.put("/v1/budgets", json={"scope": "job", "target": job["id"], "amount_usd": 5.0, "period": "total"})
     )
     webhook = await _made(bob.post("/v1/webhooks", json={"url": "https://example.com/hook"}))
+    tested = await _made(bob.post(f"/v1/webhooks/{webhook['id']}/test"))
+    member = await _made(bob.post("/v1/members", json={"email": "bobs-friend@example.com", "role": "viewer"}))
+    announced = {"bytes": 9, "filename": "bobs-rows.jsonl", "mime_type": "text/plain", "purpose": "fine-tune"}
+    upload = await _made(bob.post("/v1/uploads", json=announced))
+    await _made(bob.post(f"/v1/uploads/{upload['id']}/parts", files={"data": ("part", b'{"a": 1}')}))
+    tune = await _made(bob.post("/v1/fine_tuning/jobs", json={"model": MODEL, "training_file": dataset["id"]}))
     await house.bus.settle()
     await ingest.add(otlp.read(_trace_of(tenant_id, house.world.now()), otlp.PROTOBUF, house.world.now()).spans)
     key = (await bob.get("/v1/keys")).json()["data"][0]
@@ -103,6 +109,11 @@ async def build_estate(house: House, monitor: Database, ingest: Ingest) -> Estat
         "retrain": [retrain_id],
         "budget": [budget["id"]],
         "webhook": [webhook["id"]],
+        "delivery": [tested["delivery_id"]],
+        "member": [member["id"]],
+        "upload": [upload["id"]],
+        "file": [dataset["id"], "bobs-data@1"],
+        "fine-tune": [tune["id"]],
         "key": [key["id"]],
         "trace": [TRACE],
         "tenant": [tenant_id],
