@@ -12,7 +12,7 @@ from schemathesis.engine import from_schema
 from schemathesis.engine.events import EngineFinished, FatalError, NonFatalError, ScenarioFinished
 
 # Refusals that a schema cannot express (a dataset that nobody has) are 422 or 409 here, as they are documented.
-REFUSALS = ["2xx", "400", "401", "403", "404", "409", "413", "415", "422", "429", "503"]
+REFUSALS = ["2xx", "400", "401", "403", "404", "409", "412", "413", "415", "422", "429", "503"]
 QUICK = ("fuzzing", "stateful")
 ALL = ("examples", "coverage", *QUICK)
 # A stream that ends with its reader alone; and what could revoke the key that asks.
@@ -31,9 +31,9 @@ class Found:
     seconds: float = 0.0
 
 
-def fuzz(url: str, key: str, *, seed: int, examples: int, phases: tuple[str, ...] = QUICK) -> Found:
+def fuzz(url: str, headers: dict[str, str], *, seed: int, examples: int, phases: tuple[str, ...] = QUICK) -> Found:
     """Every operation of the document at `url`, `examples` times in each phase. Blocks. The same seed asks the same."""
-    config = SchemathesisConfig.from_dict(_config(key, seed, examples, phases))
+    config = SchemathesisConfig.from_dict(_config(headers, seed, examples, phases))
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
     found = Found()
     for event in from_schema(schema).execute():
@@ -46,10 +46,10 @@ def fuzz(url: str, key: str, *, seed: int, examples: int, phases: tuple[str, ...
     return found
 
 
-def _config(key: str, seed: int, examples: int, phases: tuple[str, ...]) -> dict[str, Any]:
+def _config(headers: dict[str, str], seed: int, examples: int, phases: tuple[str, ...]) -> dict[str, Any]:
     return {
         "seed": seed,
-        "headers": {"Authorization": f"Bearer {key}"},
+        "headers": headers,
         "generation": {"max-examples": examples, "no-shrink": True, "database": "none"},
         "phases": {name: {"enabled": name in phases} for name in ("examples", "coverage", "fuzzing", "stateful")},
         "checks": {

@@ -8,7 +8,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.api import shapes as its
+from services.gateway.api import shapes_of_accounts as accounts
 from services.gateway.api import shapes_of_jobs as jobs
+from services.gateway.api import shapes_of_openai as openais
 from services.gateway.api.openai_errors import PATHS
 
 Document: TypeAlias = dict[str, Any]
@@ -17,12 +19,15 @@ ANSWERS: dict[tuple[str, str], type[BaseModel]] = {
     ("post", "/v1/datasets"): its.Dataset,
     ("get", "/v1/datasets"): its.Page[its.Dataset],
     ("get", "/v1/datasets/{dataset_id}"): its.Dataset,
+    ("delete", "/v1/datasets/{dataset_id}"): its.Deleted,
     ("get", "/v1/datasets/{dataset_id}/preview"): its.DatasetPreview,
     ("post", "/v1/datasets/{dataset_id}/cut"): its.DatasetCut,
-    ("get", "/v1/models"): its.Whole[its.Model],
+    ("get", "/v1/models"): its.Page[its.Model],
     ("post", "/v1/models"): its.Model,
     ("get", "/v1/models/{model_id}"): its.Model,
+    ("delete", "/v1/models/{model_id}"): its.Deleted,
     ("get", "/v1/models/{name}/aliases"): its.Whole[its.Alias],
+    ("get", "/v1/models/{name}/aliases/{alias}"): its.Alias,
     ("put", "/v1/models/{name}/aliases/{alias}"): its.Alias,
     ("post", "/v1/jobs"): jobs.Job,
     ("get", "/v1/jobs"): its.Page[jobs.JobSummary],
@@ -56,8 +61,7 @@ ANSWERS: dict[tuple[str, str], type[BaseModel]] = {
     ("get", "/v1/traces/{trace_id}"): its.Trace,
     ("get", "/v1/figures"): its.Figures,
     ("post", "/v1/feedback"): its.Feedback,
-    ("post", "/v1/keys"): its.NewKey,
-    ("get", "/v1/keys"): its.Page[its.Key],
+    ("get", "/v1/overview"): jobs.Overview,
     ("get", "/v1/costs"): its.Costs,
     ("get", "/v1/budgets"): its.Page[its.Budget],
     ("put", "/v1/budgets"): its.Budget,
@@ -65,16 +69,59 @@ ANSWERS: dict[tuple[str, str], type[BaseModel]] = {
     ("get", "/v1/webhooks"): its.Page[its.Webhook],
     ("post", "/v1/webhooks"): its.NewWebhook,
     ("get", "/v1/webhooks/{webhook_id}"): its.WebhookWithDeliveries,
+    ("patch", "/v1/webhooks/{webhook_id}"): its.Webhook,
+    ("post", "/v1/webhooks/{webhook_id}/secret"): its.NewWebhook,
     ("post", "/v1/webhooks/{webhook_id}/test"): its.Sent,
+    ("get", "/v1/webhooks/{webhook_id}/deliveries"): its.Page[its.Delivery],
+    ("post", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay"): its.Delivery,
+    ("post", "/v1/webhooks/{webhook_id}/replay"): its.WebhookReplay,
+    # People, projects and keys
+    ("get", "/v1/auth"): accounts.SignInWays,
+    ("post", "/v1/session"): accounts.Session,
+    ("get", "/v1/session"): accounts.Session,
+    ("patch", "/v1/session"): accounts.Session,
+    ("post", "/v1/session/links"): accounts.SignInLink,
+    ("get", "/v1/tenants"): its.Page[accounts.Tenant],
+    ("post", "/v1/tenants"): accounts.Tenant,
+    ("get", "/v1/tenants/{tenant_id}"): accounts.Tenant,
+    ("patch", "/v1/tenants/{tenant_id}"): accounts.Tenant,
+    ("get", "/v1/members"): its.Page[accounts.Member],
+    ("post", "/v1/members"): accounts.Member,
+    ("patch", "/v1/members/{member_id}"): accounts.Member,
+    ("post", "/v1/keys"): accounts.NewKey,
+    ("get", "/v1/keys"): its.Page[accounts.Key],
+    ("get", "/v1/audit"): its.Page[accounts.AuditEntry],
+    ("get", "/v1/audit/verify"): accounts.AuditVerdict,
+    ("get", "/v1/limits"): accounts.Limits,
+    # As OpenAI has it
+    ("get", "/v1/files"): its.Page[openais.File],
+    ("post", "/v1/files"): openais.File,
+    ("get", "/v1/files/{file_id}"): openais.File,
+    ("delete", "/v1/files/{file_id}"): its.Deleted,
+    ("get", "/v1/uploads"): its.Page[openais.Upload],
+    ("post", "/v1/uploads"): openais.Upload,
+    ("get", "/v1/uploads/{upload_id}"): openais.UploadWithParts,
+    ("post", "/v1/uploads/{upload_id}/parts"): openais.UploadPart,
+    ("post", "/v1/uploads/{upload_id}/urls"): openais.PartUrls,
+    ("post", "/v1/uploads/{upload_id}/complete"): openais.Upload,
+    ("post", "/v1/uploads/{upload_id}/cancel"): openais.Upload,
+    ("get", "/v1/fine_tuning/jobs"): its.Page[openais.FineTune],
+    ("post", "/v1/fine_tuning/jobs"): openais.FineTune,
+    ("get", "/v1/fine_tuning/jobs/{job_id}"): openais.FineTune,
+    ("post", "/v1/fine_tuning/jobs/{job_id}/cancel"): openais.FineTune,
+    ("get", "/v1/fine_tuning/jobs/{job_id}/events"): its.Page[openais.FineTuneEvent],
+    ("get", "/v1/fine_tuning/jobs/{job_id}/checkpoints"): its.Page[openais.FineTuneCheckpoint],
 }
 # Beside the first one: what was there already, or is still being worked on.
 ALSO = {
     ("post", "/v1/datasets"): ("200", "This content is a version of the name already"),
     ("post", "/v1/datasets/{dataset_id}/cut"): ("200", "A dry run, or this content is a version already"),
+    ("post", "/v1/files"): ("201", "The dataset has a new version"),
     ("post", "/v1/models"): ("200", "This code is a version of the name already"),
     ("post", "/v1/plans"): ("202", "It is still being planned: ask for it by its id"),
     ("post", "/v1/plans/{plan_id}/replay"): ("202", "It is still being decided again: ask for it by its id"),
 }
+PASSED_ON = [path for path in PATHS if path != "/v1/models"]  # to inference, which answers
 FILES = {("get", "/v1/costs/export"): ("text/csv", "application/vnd.apache.parquet")}
 _ERROR = {
     "type": "object",
@@ -106,7 +153,7 @@ def complete(document: Document) -> Document:
             shape = ANSWERS.get((method, path))
             schema = names[shape, "validation"] if shape is not None else None
             _answers(operation["responses"], schema, method, path)
-            if path in PATHS or path.startswith("/v2/"):
+            if path in PASSED_ON or path.startswith("/v2/"):
                 _as_openai_does(operation["responses"])
     return document
 

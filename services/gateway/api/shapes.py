@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from services.gateway.endpoints import EndpointState
+from services.gateway.webhook_store import DeliveryState
 
 T = TypeVar("T")
 Free = dict[str, Any]
@@ -265,22 +266,6 @@ class Feedback(BaseModel):
     label: str | None
 
 
-class Key(BaseModel):
-    id: str
-    object: Literal["key"]
-    tenant_id: str
-    name: str
-    prefix: str
-    admin: bool
-    sampled: bool
-    created_at: datetime
-    revoked_at: At
-
-
-class NewKey(Key):
-    key: Annotated[str, Field(description="Shown once")]
-
-
 class Budget(BaseModel):
     """What is spent, reserved and left is null while the monitor is away."""
 
@@ -308,8 +293,10 @@ class Webhook(BaseModel):
     object: Literal["webhook"]
     url: str
     types: list[str]
+    enabled: bool
     created_at: datetime
     disabled_at: At
+    previous_secret_until: At
 
 
 class NewWebhook(Webhook):
@@ -318,6 +305,8 @@ class NewWebhook(Webhook):
 
 class Delivery(BaseModel):
     id: str
+    object: Literal["webhook.delivery"]
+    state: DeliveryState
     type: str
     event_id: str | None
     tries: int
@@ -332,5 +321,18 @@ class WebhookWithDeliveries(Webhook):
     deliveries: list[Delivery]
 
 
+class WebhookReplay(BaseModel):
+    object: Literal["webhook.replay"]
+    deliveries: int
+    has_more: bool
+    next: int | None
+
+
 class Sent(BaseModel):
     delivery_id: str
+
+
+class Deleted(BaseModel):
+    id: str
+    object: Literal["dataset", "file", "model"]
+    deleted: Literal[True]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from services.gateway.api.shapes import At, Free
+from services.gateway.api.shapes import At, Budget, Free
 from services.gateway.domain import JobState
 
 
@@ -242,3 +242,47 @@ class Timeline(BaseModel):
     waits: list[Free]
     events: list[Free]
     prices: list[Free]
+
+
+class Saved(BaseModel):
+    since: date
+    until: date
+    paid_usd: float
+    on_demand_usd: float
+    saved_usd: float
+    saved_fraction: float | None
+    time_saved_seconds: float | None
+
+
+class Decision(BaseModel):
+    kind: Literal["retrain", "held-job", "failed-endpoint", "webhook", "budget"]
+    id: str
+    title: str
+    detail: str
+    since: At
+    link: str
+
+
+class Activity(BaseModel):
+    id: int
+    type: str
+    subject: str
+    name: str | None
+    at: datetime
+    fields: Free
+
+
+class Overview(BaseModel):
+    """What the monitor tells is null while it is away."""
+
+    object: Literal["overview"]
+    month: Saved | None
+    last_30_days: Saved | None
+    last_365_days: Saved | None
+    cost_per_day: list[Free] | None
+    budget: Budget | None
+    jobs: list[JobSummary]
+    job_counts: dict[str, int]
+    endpoint_counts: dict[str, int]
+    decisions: list[Decision]
+    activity: list[Activity]
