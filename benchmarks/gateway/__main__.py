@@ -1,4 +1,4 @@
-"""The gateway's figures: `make bench NAME=gateway`, or some of them with ARGS="submit streams upload overview".
+"""The gateway's figures: `make bench NAME=gateway`, or some of them with ARGS="submit streams upload overview pages".
 
 The gateway is a process of its own with a PostgreSQL that syncs, a broker and an object store on loopback; the load
 comes from other processes of the same machine.
@@ -11,10 +11,10 @@ import asyncio
 from typing import Any
 
 from benchmarks.figures import Figure, print_report
-from benchmarks.gateway import overview, streams, submit, upload
+from benchmarks.gateway import overview, pages, streams, submit, upload
 from benchmarks.gateway.house import parts
 
-PARTS = ("submit", "streams", "upload", "overview")
+PARTS = ("submit", "streams", "upload", "overview", "pages")
 
 
 def main() -> None:
@@ -41,6 +41,8 @@ def main() -> None:
             figures += upload.figures(more["upload"])
         if "overview" in wanted:
             figures += asyncio.run(overview.measure(around.database_url))
+        if "pages" in wanted:
+            figures += asyncio.run(pages.measure(around.database_url))
     print_report("gateway", figures, **more)
 
 

@@ -46,17 +46,24 @@ NANO = 10**9
 
 async def measure(server_url: str) -> list[Figure]:
     """The page's times, one request after another."""
-    async with fresh_database(server_url, "gateway") as ours, fresh_database(server_url, "monitor") as theirs:
-        await _fill(ours, theirs)
-        app = monitor_api.build(theirs, Ingest(theirs), TOKEN)
-        async with serving(app) as monitor_url, serving(_gateway(ours, monitor_url)) as url:
-            seconds = await _ask(url)
+    async with running(server_url) as url:
+        seconds = await _ask(url)
     how = f"{REQUESTS} requests one after another; {JOBS} jobs, {EVENTS} events; gateway and monitor in one process"
     middle, slow = statistics.median(seconds), statistics.quantiles(seconds, n=100)[98]
     return [
         figure("overview_p50", middle, "s", GOAL_SECONDS, "lower", how=how),
         figure("overview_p99", slow, "s", GOAL_SECONDS, "lower", how=how),
     ]
+
+
+@asynccontextmanager
+async def running(server_url: str) -> AsyncIterator[str]:
+    """The address of a gateway with all that, and a monitor behind it."""
+    async with fresh_database(server_url, "gateway") as ours, fresh_database(server_url, "monitor") as theirs:
+        await _fill(ours, theirs)
+        app = monitor_api.build(theirs, Ingest(theirs), TOKEN)
+        async with serving(app) as monitor_url, serving(_gateway(ours, monitor_url)) as url:
+            yield url
 
 
 def _gateway(database: Database, monitor_url: str) -> FastAPI:
@@ -111,10 +118,12 @@ def _job(number: int, now: datetime) -> dict[str, Any]:
 
 
 def _event(number: int, now: datetime) -> dict[str, Any]:
-    ids = {"job_id": f"job_{number % JOBS:06}", "tenant_id": TENANT}
-    beats = number % 10 != 0
-    message = events.AttemptProgressed(**ids, attempt=1, step=number) if beats else events.JobSubmitted(**ids)
-    told = envelope(message)
+    job_id = f"job_{number % JOBS:06}"
+    told = (
+        envelope(events.AttemptProgressed(job_id=job_id, tenant_id=TENANT, attempt=1, step=number))
+        if number % 10
+        else envelope(events.JobSubmitted(job_id=job_id, tenant_id=TENANT))
+    )
     event = contract.to_cloudevent(told)
     return {"tenant_id": TENANT, "subject": told.key, "type": told.type, "event": event, "at": now}
 

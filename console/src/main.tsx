@@ -14,8 +14,9 @@ import { router } from "./app/routes";
 const client = new QueryClient({
   defaultOptions: {
     queries: {
-      // Events say what changed; what was read a moment ago is not read again at each change of page.
-      staleTime: 30_000,
+      // Events say what changed while a page is open; what changed while it was not is read when it opens, behind what was known.
+      staleTime: 0,
+      refetchOnWindowFocus: false,
       retry: (failures, error) => failures < 2 && error instanceof ProblemError && error.isPassing,
     },
   },

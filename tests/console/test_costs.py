@@ -9,7 +9,7 @@ from playwright.async_api import expect
 
 from tests.console.conftest import Open, screenshot, violations
 from tests.console.stub import Stub
-from tests.console.test_data import listing
+from tests.console.test_data import dataset, listing
 from tests.console.test_models import RECEIPT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -24,7 +24,7 @@ COSTS = {
     "object": "costs",
     "since": "2026-11-01",
     "until": "2026-11-29",
-    "groups": [totals(0.0005, day="2026-11-28", job="job_1"), totals(4.0, day="2026-11-29", job="")],
+    "groups": [totals(0.0005, day="2026-11-28", job="job_1"), totals(4.0, day="2026-11-29", job="dataset_2@2")],
     "total": totals(4.0005),
     "time_saved_seconds": 23_400.0,
 }
@@ -52,11 +52,14 @@ async def test_where_money_went_and_a_budget_is_changed(open_page: Open, stub: S
         "GET /v1/receipts/job_1": RECEIPT,
         "GET /v1/jobs": listing({"id": "job_1", "name": "support-bot"}),
         "GET /v1/endpoints": listing(),
+        "GET /v1/datasets": listing(dataset(2)),
+        "GET /v1/models": listing(),
         "PUT /v1/budgets": BUDGET,
     }
     page = await open_page("/costs")
     await expect(page.get_by_role("rowheader", name="support-bot")).to_be_visible()
     await expect(page.get_by_text("$0.0005")).to_be_visible()
+    await expect(page.get_by_role("link", name="Storage of support@2")).to_be_visible()
     await expect(page.get_by_role("img", name="85% is spent or reserved")).to_be_visible()
     await screenshot(page, "costs")
     assert await violations(page) == []

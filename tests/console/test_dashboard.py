@@ -79,7 +79,7 @@ OVERVIEW: dict[str, Any] = {
         },
     ],
 }
-NOTHING = {
+NOTHING: dict[str, Any] = {
     "month": None,
     "last_30_days": None,
     "last_365_days": None,

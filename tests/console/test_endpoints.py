@@ -14,8 +14,9 @@ from tests.console.stub import Stub
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ENDPOINT: dict[str, Any] = {
-    "id": "endpoint_1", "object": "endpoint", "name": "support", "kind": "spot", "model": "bot@1", "model_id": "model_1",
-    "version": 1, "sample_rate": 1.0, "state": "ready", "ready_at": "2026-11-29T12:00:00Z", "load_seconds": 4.2,
+    "id": "endpoint_1", "object": "endpoint", "name": "support", "kind": "spot", "model": "bot@1",
+    "model_id": "model_1", "version": 1, "sample_rate": 1.0, "state": "ready", "ready_at": "2026-11-29T12:00:00Z",
+    "load_seconds": 4.2,
     "cold_start_seconds": None, "failed_at": None, "reason": "", "advice": "", "replicas": 2, "drifted_at": None,
     "drift_signal": "", "drift_explanation": "", "served_version": None, "canary_version": 2, "canary_fraction": 0.05,
     "spent_usd": 0.0123, "on_demand_usd": 0.041, "input_tokens": 12_000, "output_tokens": 4_000,
@@ -29,7 +30,8 @@ TRAFFIC: dict[str, Any] = {
     ],
     "rollout": {
         "id": "rollout_1", "version": 2, "from_version": 1, "mode": "approve", "stage": "canary", "step": 0,
-        "steps": [0.05, 0.25, 1.0], "minimum_requests": 50, "minimum_seconds": 600, "shadow_fraction": 0.0, "reason": None,
+        "steps": [0.05, 0.25, 1.0], "minimum_requests": 50, "minimum_seconds": 600, "shadow_fraction": 0.0,
+        "reason": None,
         "versions": [
             {"version": 1, "requests": 400, "feedback": 3, "mean_score": 0.9, **FIGURES},
             {"version": 2, "requests": 21, "feedback": 0, "mean_score": None, **FIGURES},
@@ -48,7 +50,8 @@ PLAYGROUND: dict[str, Any] = {
     "object": "endpoint.playground", "name": "support", "model": "bot@1", "state": "ready", "task": "text-generation",
     "context_tokens": 8192, "operation": "chat", "route": "/v1/chat/completions", "streams": True,
     "parameters": [
-        {"name": "max_completion_tokens", "type": "integer", "default": 256, "minimum": 1, "maximum": 8192, "choices": []},
+        {"name": "max_completion_tokens", "type": "integer", "default": 256, "minimum": 1, "maximum": 8192,
+         "choices": []},
         {"name": "temperature", "type": "number", "default": 1.0, "minimum": 0, "maximum": 2, "choices": []},
     ],
     "examples": ["How do I get a refund?"], "body": {"model": "support"},
@@ -101,7 +104,8 @@ async def test_an_endpoint_is_deployed_asked_judged_and_deleted(open_page: Open,
     await page.get_by_role("button", name="Create endpoint").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("support")
     made = next(asked.body for asked in stub.asked if (asked.method, asked.path) == ("POST", "/v1/endpoints"))
-    assert made["kind"] == "serverless" and made["model"] == "bot@3" and "replicas" not in made
+    assert (made["kind"], made["model"]) == ("serverless", "bot@3")
+    assert "replicas" not in made
     await expect(page.get_by_text("v1 · v2 as canary, 5 %")).to_be_visible()
     await expect(page.get_by_text("70% below on demand")).to_be_visible()
     assert await violations(page) == []

@@ -61,7 +61,8 @@ async def test_a_job_is_followed_from_the_list_to_its_end(open_page: Open, stub:
     await screenshot(at, "job")
     assert await violations(at) == []
     await at.get_by_role("button", name="Logs").click()
-    await expect(at.get_by_text("step 39 loss 1.39")).to_be_in_viewport()
+    await expect(at.get_by_text("step 39 loss 1.39")).to_be_visible()
+    assert await at.get_by_role("group", name="Logs").evaluate("log => log.scrollTop > 0")
     end = {"at": "2026-11-29T13:40:00Z", "state": "succeeded", "reason": "", "advice": "", "steps": 400, "tokens": 1}
     end |= {"eval_loss_before": 2.9, "eval_loss_after": 1.2}
     done = JOB | {"state": "succeeded", "end": end, "receipt": RECEIPT, "progress": PROGRESS | {"step": 400}}
@@ -83,13 +84,13 @@ async def test_it_is_cancelled_after_a_question(open_page: Open, stub: Stub) -> 
     await expect(at.get_by_text("sskai.job")).to_be_visible()
     assert await violations(at) == []
     await at.get_by_role("button", name="Cancel job").click()
-    await expect(at.get_by_text("Cancel support-bot?")).to_be_visible()
+    await expect(at.get_by_role("dialog", name="Cancel support-bot?")).to_be_visible()
     await at.get_by_role("button", name="Cancel the job").click()
     await expect(at.get_by_text("Cancelling")).to_be_visible()
     await at.get_by_role("button", name="Plan").click()
     await expect(at.get_by_role("heading", name="Candidates")).to_be_visible()
     await at.get_by_role("button", name="Job file").click()
-    await expect(at.get_by_label("job.yaml", exact=True)).to_contain_text('accelerators: "L4:1"')
+    await expect(at.get_by_label("job.yaml", exact=True)).to_contain_text("accelerators: L4:1")
 
 
 @pytest.mark.heavy

@@ -1,4 +1,4 @@
-"""Settings: a key is shown once, a webhook is made, tested and its failed delivery sent again, the chain is verified."""
+"""Settings: a key is shown once, a webhook tested, its failed delivery sent again, the audit log verified."""
 
 from __future__ import annotations
 

@@ -16,9 +16,7 @@ BASE = "smollm2-135m-instruct"
 
 def prepare(stub: Stub) -> None:
     stub.sign_in()
-    rows = [
-        {"messages": [{"role": "user", "content": "Where is my order?"}, {"role": "assistant", "content": "Soon."}]}
-    ]
+    turns = [{"role": "user", "content": "Where is my order?"}, {"role": "assistant", "content": "Soon."}]
     support = dataset("support", 2)
     stub.answers |= {
         "GET /v1/datasets": page(support, dataset("faq", 1), dataset("support", 1)),
@@ -53,7 +51,7 @@ async def test_data_model_method_goal_plan_job(open_page: Open, stub: Stub) -> N
     await at.reload()
     await expect(at.get_by_label("Epochs")).to_have_value("3")
     await next_step(at, "Next: Goal")
-    await at.get_by_label("Budget").fill("15")
+    await at.get_by_role("textbox", name="Budget").fill("15")
     stub.answers["POST /v1/plans"] = PLAN | {"status": "pending", "candidates": []}
     stub.answers["GET /v1/plans/plan_1"] = PLAN | {"status": "pending"}
     await next_step(at, "Show the plan")
@@ -68,6 +66,7 @@ async def test_data_model_method_goal_plan_job(open_page: Open, stub: Stub) -> N
     await at.get_by_text("Copy as job.yaml").click()
     await expect(at.get_by_label("job.yaml", exact=True)).to_contain_text("total_usd: 15")
     assert await violations(at) == []
+    await at.evaluate("scrollTo(0, 0)")
     await screenshot(at, "train-plan")
     await at.get_by_role("button", name="Start training").click()
     await expect(at.get_by_role("heading", level=1)).to_have_text("support-bot")
@@ -106,7 +105,7 @@ async def test_what_the_gateway_refuses_stands_at_its_field(open_page: Open, stu
         "advice": "Raise it.",
     }
     stub.answers["POST /v1/plans"] = (422, refused | {"plan_id": "plan_2", "reason": "budget"})
-    await at.get_by_label("Budget").fill("0.01")
+    await at.get_by_role("textbox", name="Budget").fill("0.01")
     await next_step(at, "Show the plan")
     await expect(at.get_by_text("10 USD too little.")).to_be_visible()
     await expect(at.get_by_role("button", name="Start training")).to_be_disabled()

@@ -12,13 +12,14 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from services.gateway.api import streaming
 from services.gateway.handlers import HANDLERS
 from services.gateway.store import Store
 from sskai import delivery
 from sskai.contract import timestamp
 from sskai.events import v1 as events
 from sskai.testing import envelope, handle, wait_for
-from tests.gateway.conftest import House
+from tests.gateway.conftest import House, client_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -193,3 +194,14 @@ async def test_the_log_comes_in_pages_too(house: House) -> None:
 async def test_a_position_that_is_none_is_refused(house: House, position: str) -> None:
     assert (await house.ann.get("/v1/events", headers={"Last-Event-ID": position})).status_code == 422
     assert (await house.ann.get("/v1/events", params={"after": position})).status_code == 422
+
+
+async def test_a_stream_ends_when_its_key_is_revoked_and_others_go_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "RECHECK_SECONDS", 0.05)
+    made = (await house.ann.post("/v1/keys", json={"name": "short-lived"})).json()
+    async with client_of(house.url, made["key"]) as other, stream(other) as ending, stream(house.ann) as going_on:
+        await house.ann.delete(f"/v1/keys/{made['id']}")
+        await wait_for(lambda: ending[-1] == {"end": True})
+        assert not [fields for fields in going_on if "end" in fields]

@@ -174,7 +174,14 @@ async def interrupted(remote: RemoteEngine, tokens: list[int], how: Sampling, in
     return pieces
 
 
-@pytest.mark.parametrize("how", SAYINGS.values(), ids=SAYINGS)
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(how, marks=() if name in ("greedy", "schema") else pytest.mark.heavy)
+        for name, how in SAYINGS.items()
+    ],
+    ids=SAYINGS,
+)
 async def test_a_replica_killed_in_mid_answer_changes_nothing(
     pool: Pool, home: Home, remote: RemoteEngine, direct: TransformersEngine, how: Sampling
 ) -> None:
@@ -261,6 +268,7 @@ async def test_a_drained_replica_finishes_its_answers_and_takes_no_new_ones(
     assert await pool.end(processes[drained[0]]) == Exit.DRAINED
 
 
+@pytest.mark.heavy
 async def test_what_a_drain_has_no_time_for_is_said_by_another_replica(
     pool: Pool, home: Home, remote: RemoteEngine, direct: TransformersEngine
 ) -> None:

@@ -239,6 +239,7 @@ async def test_a_replica_with_vllm_answers_as_the_embedded_engine_does_and_goes_
     remote.close()
 
 
+@pytest.mark.heavy
 async def test_a_replica_whose_vllm_dies_says_so_and_ends(
     home: Home, environment: dict[str, str], tmp_path: Path
 ) -> None:

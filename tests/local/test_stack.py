@@ -115,6 +115,7 @@ def test_the_whole_life_of_the_infrastructure(home):
     assert not home.exists()
 
 
+@pytest.mark.heavy
 def test_down_finds_everything_that_a_killed_supervisor_left(home):
     state = stack.up(home, services=False, say=lambda _line: None)
     pod = launch_pod(state, "left")

@@ -110,6 +110,7 @@ async def test_a_classifier_has_a_head_of_its_classes(profiler: Profiler) -> Non
     assert bytes_at(classes.float32.plain.fresh, 8) < bytes_at(language.float32.plain.fresh, 8)
 
 
+@pytest.mark.heavy
 async def test_dora_learns_a_magnitude_of_each_output_and_holds_more(profiler: Profiler) -> None:
     plain, dora = [model_profile(await profiler.profile(question(TINY, dora=on))) for on in (False, True)]
     outputs = 64 + 32 + 32 + 64 + 128 + 128 + 64

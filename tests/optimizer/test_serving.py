@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.optimizer import (
@@ -406,6 +406,7 @@ PROFILES = st.sampled_from([SMALL, MIDDLE])
 
 
 @example(requests=2e6, more=5.0, peak=24.0, profile=SMALL)  # more replicas than anybody has, of the cheapest machine
+@settings(max_examples=40)
 @given(requests=TRAFFIC, more=st.floats(1, 100), peak=st.floats(1, 24), profile=PROFILES)
 def test_more_traffic_never_costs_less(requests: float, more: float, peak: float, profile: ServingProfile) -> None:
     def costs(requests_per_day: float) -> dict[str, float]:
@@ -418,6 +419,7 @@ def test_more_traffic_never_costs_less(requests: float, more: float, peak: float
         assert many[kind] >= fewer[kind] * (1 - 1e-9)
 
 
+@settings(max_examples=40)
 @given(requests=TRAFFIC, peak=st.floats(1, 24), profile=PROFILES, wished=st.booleans())
 def test_costs_cross_where_the_break_even_says(
     requests: float, peak: float, profile: ServingProfile, wished: bool
@@ -445,6 +447,7 @@ def test_costs_cross_where_the_break_even_says(
     assert chosen.break_even_requests_per_day == outcome.options[1].break_even_requests_per_day
 
 
+@settings(max_examples=40)
 @given(
     keep=st.lists(st.integers(0, len(OFFERS) - 1), min_size=1, max_size=60),
     more=st.lists(st.integers(0, len(OFFERS) - 1), max_size=60),
@@ -463,6 +466,7 @@ def test_more_machines_never_worsen_the_choice(
     assert many.options[0].way.weighed_usd(spec.traffic) <= few.options[0].way.weighed_usd(spec.traffic)
 
 
+@settings(max_examples=40)
 @given(requests=TRAFFIC, profile=PROFILES, seed=st.integers(0, 1000))
 def test_equal_questions_get_equal_answers_whatever_the_order(
     requests: float, profile: ServingProfile, seed: int

@@ -13,6 +13,7 @@ FAULTS = 12
 FAILED_STATUS_CALLS = 5  # benchmarks/scheduler_chaos.py waits for 25, which takes the loops' own patience
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)
 async def test_no_kill_and_no_stop_of_the_scheduler_is_noticed_by_a_job(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)

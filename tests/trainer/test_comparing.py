@@ -135,7 +135,10 @@ def test_other_kinds(trained: Trained, kind: str) -> None:
     assert (found.value < found.champion_value) == (kind == "full")
 
 
-@pytest.mark.parametrize("why", ["base", "task", "torn", "gone", "no adapter"])
+LONGER = [pytest.param(why, marks=pytest.mark.heavy) for why in ("torn", "no adapter")]
+
+
+@pytest.mark.parametrize("why", ["base", "task", "gone", *LONGER])
 def test_a_champion_that_cannot_be_compared_costs_nobody_the_job(trained: Trained, bucket: Objects, why: str) -> None:
     first = trained.job(total_steps=2)
     trained.run(first)
@@ -159,6 +162,7 @@ def test_a_champion_that_cannot_be_compared_costs_nobody_the_job(trained: Traine
     assert words.get(why, "of kind 'adapter'") in card
 
 
+@pytest.mark.heavy
 def test_no_more_time_and_rows_are_taken_than_allowed(trained: Trained) -> None:
     found = trained.run(trained.job(), trainer_compare_rows=6)
     assert found is not None

@@ -164,6 +164,7 @@ def test_methods_other_than_an_adapter_are_refused(objects: Objects, pipelines: 
         run(job.settings(), objects, tmp_path)
 
 
+@pytest.mark.heavy
 def test_other_jobs_do_not_import_diffusers() -> None:
     program = (
         "import sys, services.trainer.attempt, services.trainer.finetune, services.trainer.training; "

@@ -71,7 +71,8 @@ def named(model: Any, processor: Any) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "flip"), [("vit", "lora", True), ("vit", "full", False), ("resnet", "lora", False)]
+    ("name", "method", "flip"),
+    [("vit", "lora", True), pytest.param("vit", "full", False, marks=pytest.mark.heavy), ("resnet", "lora", False)],
 )
 def test_a_kill_changes_no_bit(
     objects: Objects, classifiers: Path, tmp_path: Path, name: str, method: str, *, flip: bool

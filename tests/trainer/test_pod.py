@@ -111,6 +111,7 @@ def test_a_successor_stands_by_while_its_predecessor_drains_and_nothing_is_lost(
     assert second.end() == Exit.DRAINED
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(200)
 def test_a_successor_that_is_sent_away_while_it_stands_by_has_written_nothing_but_its_end(
     bucket: Objects, models_dir: Path, start: Callable[[PodSettings, Path], Pod], tmp_path: Path

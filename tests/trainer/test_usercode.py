@@ -172,6 +172,7 @@ def test_kill_9_changes_no_bit_of_curve_or_weights(
     assert job.artifact(3, "weights.safetensors") == undisturbed.artifact(1, "weights.safetensors")
 
 
+@pytest.mark.heavy
 def test_a_trained_version_is_trained_further(bucket: Objects, run_here: Callable[..., Exit], tmp_path: Path) -> None:
     first = OwnJob(bucket, zipped({}), total_steps=30)
     assert run_here(first.settings(), tmp_path / "1") is Exit.DONE

@@ -23,7 +23,7 @@ export function DataTable<T extends object>({ label, pages, columns, rowKey, emp
   if (rows === undefined) return pages.error ? <ErrorState error={pages.error} onRetry={pages.retry} /> : <Loading rows={6} />;
   if (rows.length === 0) return empty;
   return (
-    <div className="sk-table" role="region" aria-label={label}>
+    <div className="sk-table" role="region" aria-label={label} ref={reachable}>
       <Table<T>
         columns={columns}
         dataSource={rows}
@@ -43,4 +43,9 @@ export function DataTable<T extends object>({ label, pages, columns, rowKey, emp
       </div>
     </div>
   );
+}
+
+/** What scrolls sideways is reached by the keyboard, also where no cell holds a link; antd has no word for it. */
+function reachable(region: HTMLDivElement | null): void {
+  region?.querySelector(".ant-table-content")?.setAttribute("tabindex", "0");
 }

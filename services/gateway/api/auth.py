@@ -6,6 +6,7 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ import structlog
 from fastapi import Depends, Header, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from opentelemetry import trace
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.gateway import asking
 from services.gateway.access import ACCESS, SCOPES_OF, Access, Role, Scope
@@ -58,6 +60,7 @@ async def authenticate(
         raise _unauthorized(request)
     if tenant is not None and tenant != principal.tenant_id:
         principal = await _in_project(here, principal, tenant)
+    request.state.still_may = partial(_still_may, here, credentials, cookie, principal)
     target = "/".join(request.path_params.values())
     asking.begin(Asking(principal.tenant_id, principal.actor, access.action, target, route.status_code or 200))
     # The monitor shows a trace to the tenant whose request began it.
@@ -74,6 +77,19 @@ async def authenticate(
 
 
 Caller = Annotated[Principal, Depends(authenticate)]
+
+
+async def _still_may(
+    here: World, credentials: HTTPAuthorizationCredentials | None, cookie: str | None, principal: Principal
+) -> bool:
+    """Whether whoever is being answered for long may still read: no key revoked, no session over, no member removed."""
+    try:
+        now = await _caller(here, credentials.credentials if credentials else None, cookie)
+        if now is not None and now.tenant_id != principal.tenant_id:
+            now = await _in_project(here, now, principal.tenant_id)
+    except (Problem, SQLAlchemyError) as error:
+        return not (isinstance(error, Problem) and error.status == 404)  # a part that is away says nothing of it
+    return now is not None and Scope.READ in now.scopes
 
 
 async def _caller(here: World, token: str | None, cookie: str | None) -> Principal | None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from services.gateway.api.auth import Caller
@@ -123,6 +123,7 @@ async def _place(here: Here, caller: Caller, as_page: AsPage) -> AsyncIterator[N
 
 @router.get("", response_class=Response, responses=_RESPONSES, dependencies=[Depends(_place)])
 async def stream_events(
+    request: Request,
     here: Here,
     caller: Caller,
     *,
@@ -142,7 +143,8 @@ async def stream_events(
     if not as_page:
         wanted = Wanted(frozenset(types), subject)
         heartbeat = here.settings.heartbeat_seconds
-        return EventStreamResponse(Stream(here.feeds, caller.tenant_id, wanted, after, heartbeat_seconds=heartbeat))
+        stream = Stream(here.feeds, caller.tenant_id, wanted, after, heartbeat_seconds=heartbeat)
+        return EventStreamResponse(stream, request.state.still_may)
     async with here.database.transaction() as session:
         store = Store(session)
         if order == "desc":

@@ -1,8 +1,9 @@
-"""A response whose body goes on until its client leaves, at the cost of one waiting task beside the request's own."""
+"""A response whose body goes on until its client leaves, at the cost of two waiting tasks beside the request's own."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from starlette.responses import Response
@@ -11,18 +12,23 @@ from starlette.types import Receive, Scope, Send
 from services.gateway.feeds import Stream
 
 MEDIA_TYPE = "text/event-stream"
+RECHECK_SECONDS = 3.0  # with what is remembered of keys, a revoked one ends its streams within 5 s
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies must not hold back what is said
 
 
 class EventStreamResponse(Response):
-    """Sends a stream's pieces as they come. A send waits while the client does not read."""
+    """Sends a stream's pieces as they come. A send waits while the client does not read.
+
+    `still_may`: asked now and then; once it says no, the stream ends.
+    """
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, still_may: Callable[[], Awaitable[bool]]) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._stream = stream
+        self._still_may = still_may
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -36,6 +42,16 @@ class EventStreamResponse(Response):
             watching.cancel()
 
     async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._stream.leave()
+        hearing = asyncio.ensure_future(receive())
+        try:
+            while True:
+                heard, _ = await asyncio.wait({hearing}, timeout=RECHECK_SECONDS)
+                if heard:
+                    if hearing.result()["type"] == "http.disconnect":
+                        break
+                    hearing = asyncio.ensure_future(receive())
+                elif not await self._still_may():
+                    break
+        finally:
+            hearing.cancel()
+            self._stream.leave()

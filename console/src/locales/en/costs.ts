@@ -28,6 +28,7 @@ export default {
   "groups.job": "Job",
   "groups.endpoint": "Endpoint",
   "groups.project": "Project",
+  "groups.stored": "Storage of {name}",
   "groups.share": "Share",
   "groups.none": "Not of one",
   "kind.compute": "Compute",

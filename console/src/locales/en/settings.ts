@@ -121,6 +121,7 @@ export default {
   "deliveries.again": "It is sent again",
   "limits.lead": "What bounds the project, and how much of it is used.",
   "limits.unbounded": "no limit",
+  "limit.budget": "Budget {name}",
   "limit.jobs.active": "Jobs in progress",
   "limit.members": "Members",
   "limit.webhooks": "Webhooks",

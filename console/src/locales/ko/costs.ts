@@ -31,6 +31,7 @@ export default {
   "groups.job": "작업",
   "groups.endpoint": "엔드포인트",
   "groups.project": "프로젝트",
+  "groups.stored": "{name} 저장",
   "groups.share": "비율",
   "groups.none": "해당 없음",
   "kind.compute": "컴퓨팅",

@@ -124,6 +124,7 @@ export default {
   "deliveries.again": "다시 보냅니다",
   "limits.lead": "프로젝트의 한도와 사용량입니다.",
   "limits.unbounded": "한도 없음",
+  "limit.budget": "예산 {name}",
   "limit.jobs.active": "진행 중인 작업",
   "limit.members": "구성원",
   "limit.webhooks": "웹훅",

@@ -8,7 +8,7 @@ import { QueryState } from "../../components/QueryState";
 import { money, percent } from "../../i18n/figures";
 import en from "../../locales/en/costs";
 import type { Group, GroupBy } from "./documents";
-import { useCosts, useNames } from "./queries";
+import { useCosts, useNames, useStored } from "./queries";
 import type { Span } from "./spans";
 import { useCostsText } from "./text";
 
@@ -83,7 +83,13 @@ function List({ groups, by, totalUsd }: { groups: Group[]; by: GroupBy; totalUsd
 function Name({ by, value }: { by: GroupBy; value: string }) {
   const t = useCostsText();
   const nameOf = useNames();
+  const storedOf = useStored();
   if (value === "") return <span className="sk-muted">{t("groups.none")}</span>;
+  if (by === "job" && /^(dataset|model)_/.test(value)) {
+    const stored = storedOf(value);
+    const label = t("groups.stored", { name: stored?.label ?? value });
+    return stored === undefined ? label : <Link to={stored.link}>{label}</Link>;
+  }
   if (by === "job") return <Link to={`/jobs/${value}`}>{nameOf(value)}</Link>;
   if (by === "endpoint") return <Link to={`/endpoints/${value}`}>{nameOf(value)}</Link>;
   const key = `kind.${value}`;

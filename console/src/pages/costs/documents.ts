@@ -68,3 +68,9 @@ export interface Named {
   id: string;
   name: string;
 }
+
+/** Of a dataset, or of a model, whose versions share `model_id`. */
+export interface Version extends Named {
+  version: number;
+  model_id?: string;
+}

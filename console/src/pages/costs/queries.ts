@@ -5,7 +5,7 @@ import { send } from "../../api/client";
 import type { Listing } from "../../api/documents";
 import { keys } from "../../api/keys";
 import { useEvents, useRefreshOn } from "../../api/useEvents";
-import type { Budget, Costs, GroupBy, Named } from "./documents";
+import type { Budget, Costs, GroupBy, Named, Version } from "./documents";
 import { queryOf, type Span } from "./spans";
 
 const MONEY_EVERY_MS = 15_000;
@@ -39,9 +39,31 @@ export function useBudgets() {
 
 /** What the newest jobs and endpoints are called, by their ids. */
 export function useNames(): (id: string) => string {
-  const list = (path: string) => ({ signal }: { signal: AbortSignal }) => send<Listing<Named>>("GET", path, { query: { limit: NAMES }, signal });
-  const jobs = useQuery({ queryKey: [...keys.jobs, "names"], queryFn: list("/v1/jobs") });
-  const endpoints = useQuery({ queryKey: [...keys.endpoints, "names"], queryFn: list("/v1/endpoints") });
-  const names = new Map([...(jobs.data?.data ?? []), ...(endpoints.data?.data ?? [])].map(({ id, name }) => [id, name]));
+  const jobs = useList<Named>([...keys.jobs, "names"], "/v1/jobs");
+  const endpoints = useList<Named>([...keys.endpoints, "names"], "/v1/endpoints");
+  const names = new Map([...jobs, ...endpoints].map(({ id, name }) => [id, name]));
   return (id) => names.get(id) ?? id;
+}
+
+export interface Stored {
+  label: string;
+  link: string;
+}
+
+/** What is stored as `dataset_...@1` or `model_...@1`: the ledger names it so in the place of a job. */
+export function useStored(): (id: string) => Stored | undefined {
+  const datasets = useList<Version>([...keys.datasets, "names"], "/v1/datasets");
+  const models = useList<Version>([...keys.models, "names"], "/v1/models");
+  const stored = new Map<string, Stored>();
+  for (const [page, versions] of [["data", datasets], ["models", models]] as const) {
+    for (const { id, model_id: modelId, name, version } of versions) {
+      stored.set(`${modelId ?? id}@${version}`, { label: `${name}@${version}`, link: `/${page}/${name}?version=${version}` });
+    }
+  }
+  return (id) => stored.get(id);
+}
+
+function useList<T>(queryKey: readonly string[], path: string): T[] {
+  const list = useQuery({ queryKey, queryFn: ({ signal }) => send<Listing<T>>("GET", path, { query: { limit: NAMES }, signal }) });
+  return list.data?.data ?? [];
 }

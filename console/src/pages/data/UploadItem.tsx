@@ -1,6 +1,9 @@
+import { useQueryClient } from "@tanstack/react-query";
 import { Button } from "antd";
+import { useEffect } from "react";
 import { Link } from "react-router";
 
+import { keys } from "../../api/keys";
 import { usePreferences } from "../../app/preferences";
 import { useCommonText } from "../../app/text";
 import { Icon } from "../../components/icons";
@@ -15,6 +18,10 @@ export function UploadItem({ sending }: { sending: Sending }) {
   const common = useCommonText();
   const { locale } = usePreferences();
   const { id, name, file, state, sentBytes, dataset, problem } = sending;
+  const client = useQueryClient();
+  useEffect(() => {
+    if (state === "kept") void client.invalidateQueries({ queryKey: keys.datasets });
+  }, [state, client]);
   const isUnderWay = state === "sending" || state === "checking";
   const share = file.size === 0 ? 1 : sentBytes / file.size;
   return (

@@ -123,8 +123,8 @@ function Figures({ job }: { job: Job }) {
       : [t("figure.eta"), <Duration key="eta" seconds={progress?.eta_seconds} />, progress?.step_seconds ? t("figure.stepTime", { seconds: number(progress.step_seconds, locale, 3) }) : null],
     [
       t("figure.throughput"),
-      progress?.tokens_per_second ? t("figure.tokens", { count: number(progress.tokens_per_second, locale, 3) }) : "–",
-      job.placement && t("figure.machine", { machine: job.attempts.at(-1)?.placement?.instance_type ?? job.placement.placement.instance_type }),
+      progress?.tokens_per_second ? number(progress.tokens_per_second, locale, 3) : "–",
+      job.placement && t("figure.tokens", { machine: job.attempts.at(-1)?.placement?.instance_type ?? job.placement.placement.instance_type }),
     ],
     [
       t("figure.spent"),

@@ -15,6 +15,8 @@ const [LANE, BAR, AXIS, PRICES, GAP, END] = [40, 18, 26, 120, 34, 14];
 const NARROW = 620;
 /** Of the axis: in a shorter wait its rule has no room. */
 const NAMED_WAIT = 0.1;
+/** Pixels of a small letter, more or less. */
+const LETTER = 6.2;
 const COLORS = ["chart-1", "chart-3", "chart-4", "chart-5"];
 
 /** Attempts above, spot prices below, on one axis. Said in a sentence, and as a table beside it. */
@@ -52,10 +54,10 @@ export function TimelineChart({ timeline }: { timeline: Timeline }) {
             <line x1="0" y1="0" x2="0" y2="6" className="sk-jobs-wait-line" />
           </pattern>
         </defs>
-        {shape.ticks.map((tick) => (
+        {shape.ticks.filter((_, index) => width >= NARROW || index % 2 === 0).map((tick) => (
           <g key={tick}>
             <line className="sk-jobs-gridline" x1={x(tick)} x2={x(tick)} y1={AXIS - 6} y2={height - 8} />
-            <text x={x(tick)} y={12} textAnchor={tick === 0 ? "start" : "middle"}>
+            <text x={x(tick)} y={12} textAnchor={tick === 0 ? "start" : x(tick) > width - 40 ? "end" : "middle"}>
               {tick === 0 ? "0" : duration(tick)}
             </text>
           </g>
@@ -92,7 +94,7 @@ export function TimelineChart({ timeline }: { timeline: Timeline }) {
 
 /** As much of a text as `room` pixels hold, by the usual width of a letter. */
 function fitting(text: string, room: number): string {
-  const letters = Math.floor(room / 6.2);
+  const letters = Math.floor(room / LETTER);
   return text.length <= letters ? text : letters < 4 ? "" : `${text.slice(0, letters - 1)}…`;
 }
 
@@ -117,6 +119,7 @@ function LaneShape({ lane, y, x, left, width }: LaneShapeProps) {
   ]
     .filter(Boolean)
     .join(" · ");
+  const saidAt = Math.max(left, Math.min(x(lane.start), width - said.length * LETTER));
   return (
     <g className="sk-jobs-lane" data-spot={isSpot}>
       <text x={0} y={middle + 4} className="sk-jobs-lane-name">
@@ -156,8 +159,8 @@ function LaneShape({ lane, y, x, left, width }: LaneShapeProps) {
         </path>
       ))}
       {isLost && lane.isOver && <path className="sk-jobs-cross" d={`M${x(lane.end) - 5} ${middle - 5}l10 10m0 -10l-10 10`} />}
-      <text x={Math.max(left, Math.min(x(lane.start), width - 260))} y={middle + 22} className="sk-jobs-small">
-        {said}
+      <text x={saidAt} y={middle + 22} className="sk-jobs-small">
+        {fitting(said, width - saidAt)}
       </text>
     </g>
   );
@@ -240,9 +243,11 @@ function Legend({ shape }: { shape: Shape }) {
           <i data-key={kind} /> {t(kind as "spot")}
         </span>
       ))}
-      <span>
-        <i data-key="other" /> {t("legend.other")}
-      </span>
+      {kinds.size > 0 && (
+        <span>
+          <i data-key="other" /> {t("legend.other")}
+        </span>
+      )}
       {shape.lanes.some((lane) => lane.checkpoints.length > 0) && (
         <span>
           <i data-key="checkpoint" /> {t("event.checkpoint")}

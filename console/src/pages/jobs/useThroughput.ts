@@ -9,6 +9,8 @@ const LIMIT = 100;
 
 type Points = ReadonlyMap<number, number>;
 
+const NONE: Points = new Map();
+
 interface EventPage {
   data: { id: number; event: { data: Record<string, unknown> } }[];
   has_more: boolean;
@@ -32,7 +34,8 @@ export function useThroughput(job: Job): [number, number][] {
   const now = job.progress;
   const shown = new Map(points);
   if (!hasEnded(job.state) && now?.tokens_per_second) shown.set(now.step, now.tokens_per_second);
-  return useSorted(shown);
+  // One point makes no line.
+  return useSorted(shown.size > 1 ? shown : NONE);
 }
 
 async function history(jobId: string, signal: AbortSignal): Promise<Points> {

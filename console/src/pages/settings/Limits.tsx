@@ -36,7 +36,7 @@ function One({ limit: { name, limit, used, unit } }: { limit: Limit }) {
   const { locale } = usePreferences();
   const share = limit !== null && used !== null && limit > 0 ? used / limit : null;
   const known = `limit.${name}` as Parameters<typeof t>[0];
-  const words = t(known) === known ? name : t(known);
+  const words = name.startsWith("budget.") ? t("limit.budget", { name: name.slice("budget.".length) }) : t(known) === known ? name : t(known);
   const told = (value: number) => inUnit(value, unit, locale);
   return (
     <li>
@@ -45,10 +45,9 @@ function One({ limit: { name, limit, used, unit } }: { limit: Limit }) {
         {share !== null && <span data-high={share >= NEARLY} style={{ width: `${100 * Math.min(1, share)}%` }} />}
       </span>
       <span className="sk-figure">
-        {used === null ? "" : told(used)}
-        {used !== null && limit !== null ? " / " : ""}
-        {limit === null ? (used === null ? "–" : ` ${t("limits.unbounded")}`) : told(limit)}
+        {[used, limit].filter((value) => value !== null).map(told).join(" / ")}
         {unit === "USD" || unit === "bytes" ? "" : ` ${unitOf(unit, t)}`}
+        {limit === null && `, ${t("limits.unbounded")}`}
       </span>
     </li>
   );

@@ -12,7 +12,6 @@ export function Part({ title, lead, actions, needs, children }: { title: string;
   const may = useMay(needs ?? "read");
   return (
     <section className="sk-stack" aria-label={title}>
-      <title>{`${title} · ${t("title")} · SSKAI`}</title>
       <header className="sk-settings-head">
         <div>
           <h2>{title}</h2>

@@ -1,6 +1,6 @@
 import "./style.css";
 
-import { NavLink, Outlet } from "react-router";
+import { NavLink, Outlet, useLocation } from "react-router";
 
 import { Page } from "../../components/Page";
 import { useSettingsText } from "./text";
@@ -10,8 +10,10 @@ const PARTS = ["project", "keys", "members", "webhooks", "limits", "audit", "abo
 /** The parts of the settings beside each other, and the one that is gone to. */
 export default function SettingsPage() {
   const t = useSettingsText();
+  const { pathname } = useLocation();
+  const shown = PARTS.find((part) => pathname.startsWith(`/settings/${part}`));
   return (
-    <Page title={t("title")} lead={t("lead")}>
+    <Page title={t("title")} {...(shown === undefined ? {} : { documentTitle: `${t(`part.${shown}`)} · ${t("title")}` })} lead={t("lead")}>
       <div className="sk-settings">
         <nav className="sk-settings-nav" aria-label={t("title")}>
           <ul>

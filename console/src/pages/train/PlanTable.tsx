@@ -34,13 +34,13 @@ export function PlanTable({ plan, active, onActive }: PlanTableProps) {
           <thead>
             <tr>
               <th scope="col">{t("plan.instance")}</th>
+              <th scope="col" className="sk-train-right">{t("plan.total")}</th>
+              <th scope="col" className="sk-train-right">{t("plan.time")}</th>
+              <th scope="col" className="sk-train-right">{t("plan.hourly")}</th>
               <th scope="col">{t("plan.capacity")}</th>
               <th scope="col" className="sk-train-right">{t("plan.vcpus")}</th>
               <th scope="col" className="sk-train-right">{t("plan.memory")}</th>
               <th scope="col">{t("plan.gpus")}</th>
-              <th scope="col" className="sk-train-right">{t("plan.hourly")}</th>
-              <th scope="col" className="sk-train-right">{t("plan.time")}</th>
-              <th scope="col" className="sk-train-right">{t("plan.total")}</th>
             </tr>
           </thead>
           <tbody>
@@ -60,6 +60,18 @@ export function PlanTable({ plan, active, onActive }: PlanTableProps) {
                     )}
                     <small>{[placement.cloud, placement.region, placement.zone === "*" ? "" : placement.zone].filter(Boolean).join(" / ")}</small>
                   </th>
+                  <td className="sk-train-right">
+                    <strong>{usd(total_usd?.expected)}</strong>
+                    <small>{t("plan.upTo", { most: usd(total_usd?.high) })}</small>
+                  </td>
+                  <td className="sk-train-right">
+                    {time(hours?.expected)}
+                    <small>{t("plan.upTo", { most: time(hours?.high) })}</small>
+                  </td>
+                  <td className="sk-train-right">
+                    {usd(hourlyOf(candidate))}
+                    {candidate.price_stale && <abbr title={t("plan.stale")}>*</abbr>}
+                  </td>
                   <td>
                     <span className="sk-train-capacity" data-kind={placement.capacity_type}>
                       {t(`capacity.${placement.capacity_type}` as "capacity.spot")}
@@ -68,18 +80,6 @@ export function PlanTable({ plan, active, onActive }: PlanTableProps) {
                   <td className="sk-train-right">{placement.vcpus}</td>
                   <td className="sk-train-right">{t("plan.gib", { count: placement.memory_gib })}</td>
                   <td>{acceleratorsOf(placement) || "–"}</td>
-                  <td className="sk-train-right">
-                    {usd(hourlyOf(candidate))}
-                    {candidate.price_stale && <abbr title={t("plan.stale")}>*</abbr>}
-                  </td>
-                  <td className="sk-train-right">
-                    {time(hours?.expected)}
-                    <small>{t("plan.upTo", { most: time(hours?.high) })}</small>
-                  </td>
-                  <td className="sk-train-right">
-                    <strong>{usd(total_usd?.expected)}</strong>
-                    <small>{t("plan.upTo", { most: usd(total_usd?.high) })}</small>
-                  </td>
                 </tr>
               );
             })}

@@ -4,7 +4,6 @@ import { Button } from "antd";
 import { useEffect, useRef } from "react";
 import { Link, useSearchParams } from "react-router";
 
-import { send } from "../../api/client";
 import { useMay } from "../../api/session";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorLine } from "../../components/ErrorState";
@@ -12,18 +11,17 @@ import { Icon } from "../../components/icons";
 import { Page } from "../../components/Page";
 import { WizardContext } from "./context";
 import { DataStep } from "./DataStep";
-import type { Dataset } from "./documents";
-import { type Draft, EMPTY, jobFile, missingBefore, type Step, STEPS, withDataset, withModel } from "./draft";
-import { again, type JobSpec } from "./fromSpec";
+import { EMPTY, jobFile, missingBefore, type Step, STEPS } from "./draft";
 import { GoalStep } from "./GoalStep";
 import { MethodStep } from "./MethodStep";
-import { ModelStep, originOf, trainableOf, useModels } from "./ModelStep";
+import { ModelStep } from "./ModelStep";
 import { PlanStep } from "./PlanStep";
 import { problemsOf } from "./problems";
 import { Summary } from "./Summary";
 import { useTrainText } from "./text";
 import { useDraft } from "./useDraft";
 import { usePlan } from "./usePlan";
+import { usePreselected } from "./usePreselected";
 import { useSubmit } from "./useSubmit";
 
 /** Data, model, method, goal, plan, start: each step has its address, and what was chosen survives a reload. */
@@ -135,47 +133,6 @@ export default function TrainPage() {
       </WizardContext>
     </Page>
   );
-}
-
-/** `?dataset=`, `?model=` and `?from=job_...` fill the draft once and leave the address. */
-function usePreselected(replace: (next: (draft: Draft) => Draft) => void): void {
-  const [query, setQuery] = useSearchParams();
-  const models = useModels();
-  const [dataset, model, from] = [query.get("dataset"), query.get("model"), query.get("from")];
-  const all = models.data?.data;
-  useEffect(() => {
-    const taken = (name: string, step?: Step) =>
-      setQuery(
-        (old) => {
-          old.delete(name);
-          if (step) old.set("step", step);
-          return old;
-        },
-        { replace: true },
-      );
-    if (from !== null && all !== undefined) {
-      void send<{ spec: JobSpec; submitted_at: string }>("GET", `/v1/jobs/${from}`).then(
-        ({ spec, submitted_at }) => {
-          const known = all.find((one) => one.model_id === spec.model.model_id);
-          replace(() => again(spec, submitted_at, known?.id));
-          taken("from", "goal");
-        },
-        () => taken("from"),
-      );
-    } else if (dataset !== null) {
-      void send<Dataset>("GET", `/v1/datasets/${dataset.replace("dataset://", "").replace("/", "@")}`).then(
-        (found) => {
-          replace((draft) => withDataset(draft, found));
-          taken("dataset", model === null ? "model" : undefined);
-        },
-        () => taken("dataset"),
-      );
-    } else if (model !== null && all !== undefined) {
-      const found = trainableOf(model, all);
-      if (found) replace((draft) => withModel(draft, found.id, originOf(found, all)));
-      taken("model");
-    }
-  }, [dataset, model, from, all, replace, setQuery]);
 }
 
 /** A step that is gone to is where the keyboard and screen readers go on. */
