@@ -34,9 +34,17 @@ class Stage:
         self.told: list[Message] = []
         self.history: list[Any] = []  # everything that was ever published
 
-    async def tell(self, *messages: Message) -> None:
+    async def tell(self, *messages: Any) -> None:
+        """Each is its job's tenant's, unless it names another."""
         for message in messages:
+            if not getattr(message, "tenant_id", "-"):
+                message.tenant_id = await self._tenant_of(message)
             self.told += await handle(HANDLERS, self.database, Store, message, self.now)
+
+    async def _tenant_of(self, message: Any) -> str:
+        async with self.database.transaction() as session:
+            owner = await session.scalar(select(JobRow.tenant_id).where(JobRow.job_id == message.job_id))
+        return owner or ""
 
     async def turn(self, seconds: float = 0.0) -> None:
         """Let time pass, then one turn of each loop; what is due by the stage's clock is due by the database's."""
