@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 QUICK = {"mode": "auto", "steps": [0.5, 1.0], "minimum_requests": 8, "minimum_seconds": 0.0, "latency_tolerance": 50.0}
 
 
+@pytest.mark.heavy
 async def test_a_better_version_gets_the_name_and_worse_ones_do_not(
     running: Stack, base_model: str, tmp_path: Path
 ) -> None:
