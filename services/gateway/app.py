@@ -35,6 +35,7 @@ from services.gateway.api import (
     infer,
     jobs,
     keys,
+    limits,
     logs,
     members,
     models,
@@ -44,7 +45,6 @@ from services.gateway.api import (
     overview,
     plans,
     playground,
-    quotas,
     receipts,
     replays,
     retraining,
@@ -57,8 +57,8 @@ from services.gateway.api import (
 )
 from services.gateway.api.answers_document import complete
 from services.gateway.api.auth import authenticate
+from services.gateway.api.bodylimit import BodyLimit
 from services.gateway.api.headers import SecureHeaders, allow_origins
-from services.gateway.api.limits import BodyLimit
 from services.gateway.api.world import PROBLEM_RESPONSES, World
 from services.gateway.asking import Requests
 from services.gateway.console import Console
@@ -76,7 +76,7 @@ MAX_PART_BODY_BYTES = USUAL_PART_BYTES + 64 * 1024
 RESOURCES = (
     overview, datasets, cuts, models, jobs, plans, replays, endpoints, objectives, retraining, drift, playground,
     receipts, events, traces, figures, chat, infer, feedback, keys, costs, budgets, webhooks, session, tenants,
-    members, logs, files, uploads, fine_tuning, upload_parts, oidc, audit, quotas,
+    members, logs, files, uploads, fine_tuning, upload_parts, oidc, audit, limits,
 )  # fmt: skip
 
 

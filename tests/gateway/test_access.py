@@ -250,5 +250,7 @@ async def test_a_project_sees_its_limits_and_what_is_used(house: House) -> None:
     limits = {one["name"]: one for one in (await house.ann.get("/v1/limits")).json()["data"]}
     assert limits["members"] == {"name": "members", "limit": 1_000, "used": 1, "unit": "members"}
     assert (limits["jobs.active"]["used"], limits["events.streams"]["limit"]) == (1, 2)
+    assert limits["jobs.active"]["limit"] == house.world.settings.max_active_jobs_per_tenant
+    assert (limits["uploads.open"]["used"], limits["job.usd_per_hour"]["limit"]) == (0, None)
     (budget,) = [one for name, one in limits.items() if name.startswith("budget.tenant")]
     assert (budget["limit"], budget["unit"]) == (5, "USD")
