@@ -7,17 +7,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
-from sqlalchemy import Executable, Select, desc, func, select, union_all
+from sqlalchemy import Executable, Select, desc, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.gateway import overview
 from services.gateway.domain import JobState
 from services.gateway.endpoints import EndpointState
 from services.gateway.retrain_log import OF_RETRAIN
-from services.gateway.tables import EndpointRow, EventRow, JobRow, ModelRow, WebhookRow
+from services.gateway.tables import ACTIVE_JOBS, EndpointRow, EventRow, JobRow, ModelRow, WebhookRow
 from sskai import contract
 
-ENDED = [state for state in JobState if state.ended]
 MAX_DECISIONS = 50  # of each kind
 SUGGESTIONS_LAST = timedelta(days=30)  # an older one that nobody decided on has expired
 
@@ -30,9 +29,7 @@ class OverviewStore:
 
     async def jobs_in_progress(self, tenant_id: str, limit: int) -> list[JobRow]:
         """Newest first."""
-        query = select(JobRow).where(
-            JobRow.tenant_id == tenant_id, JobRow.spec.is_not(None), JobRow.state.not_in(ENDED)
-        )
+        query = select(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.spec.is_not(None), text(ACTIVE_JOBS))
         return list(await self._session.scalars(query.order_by(desc(JobRow.job_id)).limit(limit)))
 
     async def held_jobs(self, tenant_id: str) -> list[JobRow]:
