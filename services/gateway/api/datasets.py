@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from tempfile import NamedTemporaryFile
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,7 +13,6 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from services.gateway import intake
-from services.gateway.answers import KeyReusedError
 from services.gateway.api import receiving
 from services.gateway.api.auth import Caller
 from services.gateway.api.etags import NOT_MODIFIED, Conditions, tagged
@@ -23,10 +22,8 @@ from services.gateway.api.world import (
     IdempotencyKey,
     Paged,
     World,
-    key_reused,
     not_found,
     page,
-    respond,
 )
 from services.gateway.deleting import Deleting, InUseError
 from services.gateway.intake import IMAGES, MEDIA_TYPES
@@ -34,7 +31,6 @@ from services.gateway.jobfile import Name
 from services.gateway.keys import Principal
 from services.gateway.library import Library
 from services.gateway.plain import iso
-from services.gateway.rowforms import RejectedError
 from services.gateway.values import Dataset
 from sskai.delivery import tell
 from sskai.http import Problem
@@ -74,44 +70,22 @@ async def upload(
     reason if a row is wrong: then nothing is kept.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    filename = ""
+    take = partial(receiving.take, here, caller, idempotency_key=idempotency_key, route="POST /v1/datasets", show=shown)
+    if media_type in MEDIA_TYPES:
+        return await take(valid_name(name), request.stream(), MEDIA_TYPES[media_type])
+    if media_type != "multipart/form-data":
+        detail = f"Send {', '.join(MEDIA_TYPES)}, or multipart/form-data with a field `file`"
+        raise Problem(415, "Unsupported media type", detail)
     try:
-        with NamedTemporaryFile(dir=here.settings.spool_dir, prefix="sskai-dataset-") as spool:
-            if media_type == "multipart/form-data":
-                async with request.form(max_files=1, max_fields=4) as form:
-                    file, named = form.get("file"), form.get("name")
-                    if not isinstance(file, UploadFile):
-                        raise Problem(422, "No file", "Send the dataset as the form's field `file`", field="file")
-                    name = valid_name(name or (named if isinstance(named, str) else None))
-                    filename = intake.shown_name(file.filename or "")
-                    scanned = await receiving.spooled(receiving.pieces(file), spool, intake.kind_of_name(filename))
-            elif media_type in MEDIA_TYPES:
-                name = valid_name(name)
-                scanned = await receiving.spooled(request.stream(), spool, MEDIA_TYPES[media_type])
-            else:
-                raise Problem(
-                    415,
-                    "Unsupported media type",
-                    f"Send {', '.join(MEDIA_TYPES)}, or multipart/form-data with a field `file`",
-                )
-            if isinstance(scanned, RejectedError):
-                raise await receiving.refused(here, caller, name, scanned)
-            answer = await receiving.keep(
-                here,
-                caller,
-                name,
-                scanned,
-                spool,
-                idempotency_key=idempotency_key,
-                route="POST /v1/datasets",
-                show=shown,
-                filename=filename,
-            )
-            return respond(answer)
+        async with request.form(max_files=1, max_fields=4) as form:
+            file, named = form.get("file"), form.get("name")
+            if not isinstance(file, UploadFile):
+                raise Problem(422, "No file", "Send the dataset as the form's field `file`", field="file")
+            filename = intake.shown_name(file.filename or "")
+            kind = intake.kind_of_name(filename)
+            return await take(valid_name(name or named), receiving.pieces(file), kind, filename=filename)
     except ClientDisconnect as error:
-        raise Problem(400, "The upload broke off", "Send it again") from error
-    except KeyReusedError as error:
-        raise key_reused(error) from error
+        raise receiving.broken_off() from error
 
 
 @router.get("")

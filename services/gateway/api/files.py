@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from tempfile import NamedTemporaryFile
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,14 +12,12 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from services.gateway import intake
-from services.gateway.answers import KeyReusedError
 from services.gateway.api import receiving
 from services.gateway.api.auth import Caller
 from services.gateway.api.datasets import delete, find, valid_name
-from services.gateway.api.world import After, Here, Id, IdempotencyKey, key_reused, page, respond
+from services.gateway.api.world import After, Here, Id, IdempotencyKey, page
 from services.gateway.library import Library
 from services.gateway.paging import Paging
-from services.gateway.rowforms import RejectedError
 from services.gateway.values import Dataset
 from sskai.http import Problem
 
@@ -70,27 +67,19 @@ async def create_file(request: Request, here: Here, caller: Caller, idempotency_
                 raise Problem(422, "No file", "Send the file as the form's field `file`", field="file")
             filename = intake.shown_name(file.filename or "")
             name = valid_name(form.get("name")) if form.get("name") is not None else intake.name_of(filename)
-            with NamedTemporaryFile(dir=here.settings.spool_dir, prefix="sskai-dataset-") as spool:
-                kind = intake.kind_of_name(filename)
-                scanned = await receiving.spooled(receiving.pieces(file), spool, kind)
-                if isinstance(scanned, RejectedError):
-                    raise await receiving.refused(here, caller, name, scanned)
-                answer = await receiving.keep(
-                    here,
-                    caller,
-                    name,
-                    scanned,
-                    spool,
-                    idempotency_key=idempotency_key,
-                    route="POST /v1/files",
-                    show=shown,
-                    filename=filename,
-                )
-        return respond(answer)
+            return await receiving.take(
+                here,
+                caller,
+                name,
+                receiving.pieces(file),
+                intake.kind_of_name(filename),
+                idempotency_key=idempotency_key,
+                route="POST /v1/files",
+                show=shown,
+                filename=filename,
+            )
     except ClientDisconnect as error:
-        raise Problem(400, "The upload broke off", "Send it again") from error
-    except KeyReusedError as error:
-        raise key_reused(error) from error
+        raise receiving.broken_off() from error
 
 
 @router.get("")

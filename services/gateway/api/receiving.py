@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryFile
 from typing import IO, Any
 
+from fastapi import Response
 from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from services.gateway import intake
-from services.gateway.answers import Answer, digest, once
-from services.gateway.api.world import World
+from services.gateway.answers import Answer, KeyReusedError, digest, once
+from services.gateway.api.world import World, key_reused, respond
 from services.gateway.datareport import Summary
 from services.gateway.datasets import Scan
 from services.gateway.intake import CHUNK_BYTES, LINES, MAGIC_BYTES, READERS, DeletedMeanwhileError
@@ -29,7 +31,7 @@ async def pieces(file: UploadFile) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def spooled(coming: AsyncIterator[bytes], spool: IO[bytes], kind: str) -> Summary | RejectedError:
+async def _spooled(coming: AsyncIterator[bytes], spool: IO[bytes], kind: str) -> Summary | RejectedError:
     """Check what comes and keep it as it will be stored, in constant memory. What follows a wrong row is read and
     dropped: many clients hear an answer only after they sent all they had."""
     taking: Scan | IO[bytes] | None = None
@@ -77,7 +79,48 @@ def _finish(taken: Scan | IO[bytes] | None, kind: str, spool: IO[bytes]) -> Summ
     return summary
 
 
-async def refused(here: World, caller: Principal, name: str, error: RejectedError) -> Problem:
+async def take(
+    here: World,
+    caller: Principal,
+    name: str,
+    coming: AsyncIterator[bytes],
+    kind: str,
+    *,
+    idempotency_key: str | None,
+    route: str,
+    show: Callable[[Dataset], dict[str, Any]],
+    filename: str = "",
+) -> Response:
+    """Check what comes and keep it. `kind` empty: its first bytes tell. Raises Problem: refused, or broken off."""
+    try:
+        with NamedTemporaryFile(dir=here.settings.spool_dir, prefix="sskai-dataset-") as spool:
+            scanned = await _spooled(coming, spool, kind)
+            if isinstance(scanned, RejectedError):
+                raise await _refused(here, caller, name, scanned)
+            kept = await _keep(
+                here,
+                caller,
+                name,
+                scanned,
+                spool,
+                idempotency_key=idempotency_key,
+                route=route,
+                show=show,
+                filename=filename,
+            )
+            return respond(kept)
+    except ClientDisconnect as error:
+        raise broken_off() from error
+    except KeyReusedError as error:
+        raise key_reused(error) from error
+
+
+def broken_off() -> Problem:
+    """The client left in the middle of what it sent."""
+    return Problem(400, "The upload broke off", "Send it again")
+
+
+async def _refused(here: World, caller: Principal, name: str, error: RejectedError) -> Problem:
     """What the client is told of a refusal, which is told to the others too."""
     async with here.database.transaction() as session:
         await tell(session, intake.rejected(caller.tenant_id, name, error, here.now()))
@@ -91,7 +134,7 @@ async def refused(here: World, caller: Principal, name: str, error: RejectedErro
     )
 
 
-async def keep(
+async def _keep(
     here: World,
     caller: Principal,
     name: str,
@@ -101,7 +144,7 @@ async def keep(
     idempotency_key: str | None,
     route: str,
     show: Callable[[Dataset], dict[str, Any]],
-    filename: str = "",
+    filename: str,
 ) -> Answer:
     """A new version, or the one that is this content already. Raises KeyReusedError."""
     while True:
