@@ -404,6 +404,14 @@ def machines(form: MachinesForm) -> dict[str, Any]:
     }
 
 
+def set_champion(spec: events.JobSpec, champion: Model | None) -> None:
+    """The version that the job's result is measured against; None: there is none."""
+    spec.ClearField("champion")
+    if champion is not None:
+        names = ("model_id", "version", "job_id", "base_uri", "artifact_uri", "method")
+        spec.champion.CopyFrom(events.Champion(**{name: getattr(champion, name) for name in names}))
+
+
 def dataset_ref(dataset: Dataset, eval_fraction: float) -> events.DatasetRef:
     return events.DatasetRef(
         dataset_id=dataset.dataset_id,
@@ -448,12 +456,15 @@ def retrain_spec(
     request: events.RetrainRequested,
     now: datetime,
     *,
+    champion: Model | None,
     data: str = "dataset",
     data_detail: str = "",
 ) -> events.JobSpec:
-    """The parent's job once more, on this dataset, with as much time as the parent had; `data` as in RetrainOf."""
+    """The parent's job once more, on this dataset, measured against today's champion, with as much time as the parent
+    had; `data` as in RetrainOf."""
     spec = events.JobSpec()
     spec.CopyFrom(parent)
+    set_champion(spec, champion)
     spec.dataset.CopyFrom(dataset_ref(dataset, parent.dataset.eval_fraction))
     spec.retrain_of.CopyFrom(
         events.RetrainOf(

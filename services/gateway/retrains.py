@@ -65,7 +65,10 @@ async def submit(
         dataset, facts = await cutting.keep(cut, store.library, now)
         told.extend(facts)
     data = TRAFFIC if cut is not None else DATASET
-    spec = jobfile.retrain_spec(parent, submitted_at, dataset, request, now, data=data, data_detail=detail)
+    champion, _ = await store.library.champion(request.tenant_id, parent.name)
+    spec = jobfile.retrain_spec(
+        parent, submitted_at, dataset, request, now, champion=champion, data=data, data_detail=detail
+    )
     submitted = events.JobSubmitted(job_id=job_id, tenant_id=request.tenant_id, spec=spec, submitted_at=timestamp(now))
     await store.add_job(submitted, telemetry.current_trace_id(), now)
     return [*told, submitted]

@@ -23,6 +23,7 @@ from sskai.events import v1 as events
 from sskai.objects import Objects
 from sskai.testing import envelope, fresh_database, handle, wait_for
 from tests.gateway.conftest import ADMIN_KEY, House, job_file, jsonl
+from tests.gateway.test_api import trained
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -41,6 +42,7 @@ async def served(house: House, tenant_id: str) -> str:
 async def test_a_retrain_becomes_one_job_on_the_newest_data(house: House) -> None:
     parent = await submitted(house, deadline="6h", budget={"total_usd": 15})
     endpoint_id = await served(house, parent.tenant_id)
+    await trained(house, parent.tenant_id)
     await house.dataset(house.ann, rows=[{"text": "drifted"}])
     request = events.RetrainRequested(
         endpoint_id=endpoint_id,
@@ -58,6 +60,7 @@ async def test_a_retrain_becomes_one_job_on_the_newest_data(house: House) -> Non
     assert len(child) == 1
     spec = child[0].spec
     assert (spec.dataset.version, spec.retrain_of.endpoint_id, spec.budget_usd) == (2, endpoint_id, 15)
+    assert (parent.spec.champion.version, spec.champion.version) == (0, 1), "it is measured against what answers now"
     assert moment(spec.deadline) - moment(child[0].submitted_at) == moment(parent.spec.deadline) - moment(
         parent.submitted_at
     )

@@ -250,12 +250,14 @@ def test_an_adapter_is_no_base_to_train() -> None:
 
 def test_a_retrain_has_the_parents_words_and_as_much_time() -> None:
     parent = spec_of(deadline="6h", budget={"total_usd": 15}, env={"A": "b"})
+    parent.champion.version = 1  # of its own time
     newer = Dataset("dataset_2", "tenant_a", "support", 4, "s3://b/k4", "messages", 120, 1200, "cd", 60, NOW)
     request = events.RetrainRequested(
         endpoint_id="endpoint_1", model_id="model_1", version=2, budget_usd=4, requested_at=timestamp(NOW)
     )
     later = NOW + timedelta(days=3)
-    spec = retrain_spec(parent, NOW, newer, request, later)
+    spec = retrain_spec(parent, NOW, newer, request, later, champion=None)
+    assert not spec.HasField("champion")
     assert (spec.dataset.version, spec.dataset.eval_fraction) == (4, parent.dataset.eval_fraction)
     assert (spec.retrain_of.endpoint_id, spec.retrain_of.version, spec.budget_usd) == ("endpoint_1", 2, 4)
     assert moment(spec.deadline) == later + timedelta(hours=6)

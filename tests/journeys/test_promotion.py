@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 QUICK = {"mode": "auto", "steps": [0.5, 1.0], "minimum_requests": 8, "minimum_seconds": 0.0, "latency_tolerance": 50.0}
 
 
-@pytest.mark.heavy
 async def test_a_better_version_gets_the_name_and_worse_ones_do_not(
     running: Stack, base_model: str, tmp_path: Path
 ) -> None:
@@ -27,6 +26,8 @@ async def test_a_better_version_gets_the_name_and_worse_ones_do_not(
         form = {"name": keeper.name, "model": f"{keeper.name}@1", "kind": "adapter", "promotion": QUICK}
         endpoint_id = client.request("POST", "/v1/endpoints", json=form)["id"]
         assert client.endpoints.wait(endpoint_id)["state"] == "ready"
+        # Users who ask about cats alone are a drift: a version that it makes would be tried instead of the ones below.
+        client.request("PUT", f"/v1/endpoints/{endpoint_id}/retraining", json={"mode": "suggest"})
 
         good = keeper.dataset(rows(lambda animal, _: f"The {animal} says {ANIMALS[animal]}."))
         await keeper.train(2, good, max_steps=80)

@@ -51,17 +51,7 @@ async def _to_run(spec: events.JobSpec, caller: Principal, library: Library) -> 
     champion, is_taken = await library.champion(caller.tenant_id, spec.name)
     if is_taken:
         raise JobFileError("name", f"{spec.name!r} is a model that was uploaded: choose another name")
-    if champion is not None:
-        spec.champion.CopyFrom(
-            events.Champion(
-                model_id=champion.model_id,
-                version=champion.version,
-                job_id=champion.job_id,
-                base_uri=champion.base_uri,
-                artifact_uri=champion.artifact_uri,
-                method=champion.method,
-            )
-        )
+    jobfile.set_champion(spec, champion)
     return spec
 
 
