@@ -17,7 +17,7 @@ from services.gateway.api import logs
 from sskai.client import Client, LogLine, SskaiError
 from sskai.http import PROBLEM_JSON
 from sskai.testing import wait_for
-from tests.gateway.conftest import House, serving
+from tests.gateway.conftest import House, client_of, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -191,3 +191,23 @@ async def test_a_refused_log_is_an_error_of_the_client(house: House, scheduler: 
                 next(sskai.jobs.follow_logs("job_of_nobody"))
 
     await asyncio.to_thread(ask)
+
+
+async def test_a_followed_log_ends_when_the_key_is_revoked(
+    house: House, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "RECHECK_SECONDS", 0.0)
+    job = await house.job(house.ann)
+    scheduler.attempts[1] = ["first"]
+    made = (await house.ann.post("/v1/keys", json={"name": "short-lived"})).json()
+    path = f"/v1/jobs/{job['id']}/logs"
+    async with (
+        client_of(house.url, made["key"]) as client,
+        client.stream("GET", path, params={"follow": True}) as answer,
+    ):
+        lines = answer.aiter_lines()
+        assert await anext(lines) == "event: line"
+        await house.ann.delete(f"/v1/keys/{made['id']}")
+        async with asyncio.timeout(10):
+            rest = [line async for line in lines]
+    assert "event: end" not in rest, "the job goes on"

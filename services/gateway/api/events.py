@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from services.gateway.api.auth import Caller
-from services.gateway.api.streaming import MEDIA_TYPE, EventStreamResponse
+from services.gateway.api.streaming import MEDIA_TYPE, EventStreamResponse, place_for_stream
 from services.gateway.api.world import ID_PATTERN, Here, Limit, page
 from services.gateway.feeds import Stream
-from services.gateway.hub import TooManyWaitersError
 from services.gateway.plain import iso
 from services.gateway.ring import PACKAGE, Wanted
 from services.gateway.store import Store
@@ -110,14 +109,7 @@ AsPage = Annotated[bool, Depends(_as_page)]
 
 async def _place(here: Here, caller: Caller, as_page: AsPage) -> AsyncIterator[None]:
     """One of the tenant's places, for as long as the stream lasts."""
-    with ExitStack() as stack:
-        limit = here.settings.max_event_streams_per_tenant
-        try:
-            if not as_page:
-                stack.enter_context(here.hub.stream_of(caller.tenant_id, limit))
-        except TooManyWaitersError as error:
-            detail = f"{limit} event streams are open, which is the limit: close one"
-            raise Problem(429, "Too many streams", detail, headers={"Retry-After": "5"}) from error
+    with nullcontext() if as_page else place_for_stream(here, caller):
         yield
 
 

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import httpx2
 import structlog
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
+from services.gateway.api import inside
 from services.gateway.api.auth import Caller
+from services.gateway.api.streaming import HEADERS, MEDIA_TYPE, RECHECK_SECONDS, place_for_stream
 from services.gateway.api.world import Here, Id, World, not_found
-from services.gateway.hub import TooManyWaitersError
 from services.gateway.keys import Principal
 from services.gateway.store import Store
-from sskai.http import PROBLEM_JSON, Problem
+from sskai.http import Problem
 
 log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-SCHEDULER_SECONDS = 30
+WHO = "scheduler"
 MAX_LINES = 10_000
 # A follower asks at most so often while lines come, and more rarely while they do not.
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.3, 2.0
@@ -57,9 +57,16 @@ class Place:
         return f"{self.attempt}:{self.after}"
 
 
-@router.get("/{job_id}/logs", response_class=Response, responses=_JSON_OR_EVENTS)
+async def _place(here: Here, caller: Caller, follow: bool = False) -> AsyncIterator[None]:
+    """One of the tenant's places, for as long as the stream lasts."""
+    with place_for_stream(here, caller) if follow else nullcontext():
+        yield
+
+
+@router.get("/{job_id}/logs", response_class=Response, responses=_JSON_OR_EVENTS, dependencies=[Depends(_place)])
 async def get_job_logs(  # noqa: PLR0917 - filters of one question
     job_id: Id,
+    request: Request,
     here: Here,
     caller: Caller,
     attempt: Attempt = None,
@@ -82,36 +89,32 @@ async def get_job_logs(  # noqa: PLR0917 - filters of one question
             raise _no_log(told)
         lines = {name: told[name] for name in ("job_id", "attempt", "lines", "truncated")}
         return Response(_json({"object": "job.logs", **lines}), media_type="application/json")
-    place = _place(last_event_id or after) or Place(attempt)
+    place = _place_at(last_event_id or after) or Place(attempt)
     pages = _pages(here, caller, job_id, place, tail, only=attempt is not None)
     first = await anext(pages)  # what is refused is refused before the stream begins
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(here.hub.stream_of(caller.tenant_id, here.settings.max_event_streams_per_tenant))
-        except TooManyWaitersError as error:
-            limit = here.settings.max_event_streams_per_tenant
-            detail = f"{limit} streams are open, which is the limit: close one"
-            raise Problem(429, "Too many streams", detail, headers={"Retry-After": "5"}) from error
-        held = stack.pop_all()
-    events = _events(here, first, pages, held)
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    events = _events(here, first, pages, request.state.still_may)
+    return StreamingResponse(events, media_type=MEDIA_TYPE, headers=HEADERS)
 
 
 async def _events(
-    here: World, first: dict[str, Any], pages: AsyncIterator[dict[str, Any]], held: ExitStack
+    here: World, first: dict[str, Any], pages: AsyncIterator[dict[str, Any]], still_may: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[bytes]:
-    """Pages as server-sent events, and a sign of life where there is nothing to tell."""
-    with held:
-        yield _event(first)
-        quiet_since = asyncio.get_running_loop().time()
-        async for page in pages:
-            now = asyncio.get_running_loop().time()
-            if page["lines"] or page.get("end"):
-                quiet_since = now
-                yield _event(page)
-            elif now - quiet_since >= here.settings.heartbeat_seconds:
-                quiet_since = now
-                yield format_sse_event(comment="still here")
+    """Pages as server-sent events, and a sign of life where there is nothing to tell, while the caller may read."""
+    yield _event(first)
+    clock = asyncio.get_running_loop().time
+    quiet_since = checked_at = clock()
+    async for page in pages:
+        now = clock()
+        if now - checked_at >= RECHECK_SECONDS:
+            if not await still_may():
+                return
+            checked_at = now
+        if page["lines"] or page.get("end"):
+            quiet_since = now
+            yield _event(page)
+        elif now - quiet_since >= here.settings.heartbeat_seconds:
+            quiet_since = now
+            yield format_sse_event(comment="still here")
 
 
 def _event(page: dict[str, Any]) -> bytes:
@@ -162,32 +165,19 @@ async def _pages(
 
 async def _ask(here: World, caller: Principal, job_id: str, place: Place, tail: int) -> dict[str, Any]:
     """A page of the scheduler's. Raises Problem."""
+    url = f"{here.settings.scheduler_url.rstrip('/')}/v1/jobs/{job_id}/logs"
     params = {"attempt": place.attempt, "tail": tail, "after": place.after or None}
-    try:
-        answer = await here.http.get(
-            f"{here.settings.scheduler_url.rstrip('/')}/v1/jobs/{job_id}/logs",
-            params={name: value for name, value in params.items() if value is not None},
-            headers=here.internal_headers(caller.tenant_id),
-            timeout=SCHEDULER_SECONDS,
-        )
-    except httpx2.HTTPError as error:
-        raise Problem(
-            503, "The scheduler is away", "Try again in a few seconds", headers={"Retry-After": "2"}
-        ) from error
-    if answer.status_code == 200:
-        return dict(answer.json())
-    if answer.status_code in (404, 503) and answer.headers.get("content-type", "").startswith(PROBLEM_JSON):
-        body = answer.json()
-        more = {"field": body["field"]} if body.get("field") else {}
-        raise Problem(answer.status_code, str(body.get("title", "")), str(body.get("detail", "")), **more)
-    raise Problem(502, "The scheduler failed", f"It answered {answer.status_code}: try again")
+    answer = await inside.send(here, caller, WHO, url, params)
+    if answer.status_code != 200:
+        raise inside.refusal(answer, WHO)
+    return dict(answer.json())
 
 
 def _no_log(told: dict[str, Any]) -> Problem:
     return Problem(404, "No log", f"attempt {told['attempt']}: {told['missing']}")
 
 
-def _place(text: str | None) -> Place | None:
+def _place_at(text: str | None) -> Place | None:
     """Of a position that a stream told."""
     if not text:
         return None

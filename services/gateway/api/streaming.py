@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from services.gateway.api.world import World
 from services.gateway.feeds import Stream
+from services.gateway.hub import TooManyWaitersError
+from services.gateway.keys import Principal
+from sskai.http import Problem
 
 MEDIA_TYPE = "text/event-stream"
 RECHECK_SECONDS = 3.0  # with what is remembered of keys, a revoked one ends its streams within 5 s
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # proxies must not hold back what is said
+
+
+@contextmanager
+def place_for_stream(here: World, caller: Principal) -> Iterator[None]:
+    """One of the tenant's places for streams, for as long as the block lasts. Raises Problem if there is none."""
+    limit = here.settings.max_event_streams_per_tenant
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(here.hub.stream_of(caller.tenant_id, limit))
+        except TooManyWaitersError as error:
+            detail = f"{limit} streams are open, which is the limit: close one"
+            raise Problem(429, "Too many streams", detail, headers={"Retry-After": "5"}) from error
+        yield
 
 
 class EventStreamResponse(Response):
