@@ -1,8 +1,9 @@
-"""Kafka, and the only file that imports aiokafka: publish, consume, retry, set aside.
+"""Kafka as services use it: publish, consume, retry, set aside. What operators ask of it is in `broker_admin.py`.
 
 Delivery is at least once and in order per key; the inbox makes effects happen once. Each partition has a worker of its
-own, so that one that retries holds up nobody else. An offset is committed only when its record was handled, skipped as
-an unknown type, or set aside in `<topic>.dlq` with the reason in its headers.
+own, so that one that retries holds up nobody else. What waits in a partition is handled together; where that fails, the
+record that failed is handled alone. An offset is committed only when its record was handled, skipped as an unknown
+type, or set aside in `<topic>.dlq` with the reason in its headers.
 """
 
 from __future__ import annotations
@@ -10,18 +11,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import IllegalStateError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import IllegalStateError, KafkaConnectionError, KafkaError
 from opentelemetry import trace
 
-from sskai import contract, telemetry
+from sskai import contract, failpoints, telemetry
+from sskai.broker import Broker, options_of
 from sskai.metrics import CONSUMER_LAG, DEAD_LETTERS, EVENTS_SKIPPED
 
 log = structlog.get_logger()
@@ -30,6 +32,7 @@ MAX_ATTEMPTS = 5  # of a handler that raises, before its record is set aside
 FIRST_BACKOFF_SECONDS = 0.1
 LAST_BACKOFF_SECONDS = 5.0
 MAX_QUEUED_RECORDS = 500  # per partition, in memory
+MAX_TOGETHER = 100  # records of a partition in one transaction
 COMMIT_SECONDS = 0.2
 REVOKE_SECONDS = 5.0  # how long a rebalance waits for records in the making
 MAX_RECORD_BYTES = 4_000_000  # raw OTLP batches are larger than events
@@ -51,7 +54,22 @@ class Incoming:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
 
 
+def dead_letter_headers(incoming: Incoming, reason: str, detail: str, consumer: str) -> list[tuple[str, bytes]]:
+    """What a record that is set aside carries: its own headers, and where it was and why it is here."""
+    return [
+        *((name, text) for name, text in incoming.headers if not name.startswith("dlq_")),
+        ("dlq_reason", reason.encode()),
+        # An error may quote the record: half of a surrogate pair has no UTF-8, and would stop the partition here.
+        ("dlq_detail", detail[:2000].encode(errors="backslashreplace")),
+        ("dlq_consumer", consumer.encode()),
+        ("dlq_partition", str(incoming.partition).encode()),
+        ("dlq_offset", str(incoming.offset).encode()),
+    ]
+
+
 Handle: TypeAlias = Callable[[Incoming], Awaitable[None]]
+# Returns how many of the first ones are done, at least one; raises TogetherError, or anything else, if none is.
+HandleTogether: TypeAlias = Callable[[Sequence[Incoming]], Awaitable[int]]
 
 
 def backoff_seconds(attempt: int) -> float:
@@ -60,11 +78,12 @@ def backoff_seconds(attempt: int) -> float:
     return ceiling * random.uniform(0.5, 1.0)
 
 
+@failpoints.boundary("broker", KafkaConnectionError)
 class Publisher:
     """An idempotent producer (acks=all). `publish_all` returns when the broker has every record."""
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, broker: Broker | str, client_id: str) -> None:
+        self._options = options_of(broker)
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
@@ -74,7 +93,7 @@ class Publisher:
         async with self._starting:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap,
+                    **self._options,
                     client_id=self._client_id,
                     acks="all",
                     enable_idempotence=True,
@@ -103,7 +122,8 @@ class Publisher:
         waiting = []
         for envelope in envelopes:
             record = contract.encode(envelope)
-            with telemetry.tracer().start_as_current_span(
+            # Not the current span: nothing else begins below it, and to change the context costs more than the span.
+            span = telemetry.tracer().start_span(
                 f"publish {type(envelope.message).__name__}",
                 context=telemetry.context_from(envelope.traceparent),
                 kind=trace.SpanKind.PRODUCER,
@@ -116,24 +136,23 @@ class Publisher:
                     "sskai.tenant": contract.tenant_of(envelope.message),
                     "sskai.subject": envelope.key,
                 },
-            ):
+            )
+            try:
                 waiting.append(
                     await producer.send(record.topic, value=record.value, key=record.key, headers=record.headers)
                 )
+            except BaseException as error:
+                span.record_exception(error)
+                raise
+            finally:
+                span.end()
         for acknowledged in waiting:
             await acknowledged
 
     async def set_aside(self, incoming: Incoming, reason: str, detail: str) -> None:
         """Copy a record to its dead letter topic; its headers say where it was and why it is here."""
         producer = await self.start()
-        headers = [(name, text) for name, text in incoming.headers if not name.startswith("dlq_")]
-        headers += [
-            ("dlq_reason", reason.encode()),
-            ("dlq_detail", detail[:2000].encode()),
-            ("dlq_consumer", self._client_id.encode()),
-            ("dlq_partition", str(incoming.partition).encode()),
-            ("dlq_offset", str(incoming.offset).encode()),
-        ]
+        headers = dead_letter_headers(incoming, reason, detail, self._client_id)
         topic = incoming.topic + contract.DEAD_LETTER_SUFFIX
         await producer.send_and_wait(topic, value=incoming.value or b"", key=incoming.key, headers=headers)
         DEAD_LETTERS.labels(topic=incoming.topic, reason=reason).inc()
@@ -148,14 +167,59 @@ class _Worker:
         self.handled_up_to: int | None = None  # the offset to commit: one past the last handled
         self.stopping = asyncio.Event()
         self._consumer = consumer
+        self._limit = MAX_TOGETHER
         self.task = asyncio.create_task(self._run(), name=f"{partition.topic}-{partition.partition}")
 
     async def _run(self) -> None:
         while (incoming := await self.records.get()) is not None:
-            if self.stopping.is_set():
-                return
-            if await self._handle(incoming):
-                self.handled_up_to = incoming.offset + 1
+            waiting: deque[list[Incoming]] = deque([[incoming, *self._more()]])
+            while waiting:
+                records = waiting.popleft()
+                if records[self._limit :]:
+                    waiting.appendleft(records[self._limit :])
+                    records = records[: self._limit]
+                done = await self._handle_together(records, waiting) if len(records) > 1 else 0
+                if len(records) == 1 and await self._handle(records[0]):
+                    done = 1
+                if self.stopping.is_set() and not done:
+                    return
+                if done:
+                    self.handled_up_to = records[done - 1].offset + 1
+                    if records[done:]:
+                        waiting.appendleft(records[done:])
+
+    def _more(self) -> list[Incoming]:
+        """What else is there already, as far as it may be handled together."""
+        found: list[Incoming] = []
+        while len(found) + 1 < self._limit and self._consumer.handle_together and not self.records.empty():
+            incoming = self.records.get_nowait()
+            if incoming is None:
+                self.records.put_nowait(None)
+                break
+            found.append(incoming)
+        return found
+
+    async def _handle_together(self, records: list[Incoming], waiting: deque[list[Incoming]]) -> int:
+        """How many are done. 0: none, and `waiting` begins with smaller parts of them, in order."""
+        assert self._consumer.handle_together is not None
+        try:
+            # One at a time: two that lock the same rows in different orders would wait for each other.
+            async with self._consumer.turn:
+                if self.stopping.is_set():
+                    return 0
+                done = await self._consumer.handle_together(records)
+            # As many as the time sufficed for, and a few more: what is not done is decoded again.
+            self._limit = min(MAX_TOGETHER, self._limit + 5) if done == len(records) else max(2, done)
+            return done
+        except contract.TogetherError as error:
+            parts = [records[: error.index], records[error.index : error.index + 1], records[error.index + 1 :]]
+            waiting.extendleft(part for part in reversed(parts) if part)
+        except Exception as error:
+            # A lock that another process holds the other way round, or a part that is away.
+            self._limit = max(2, self._limit // 2)
+            log.warning("handled one by one", topic=records[0].topic, records=len(records), error=repr(error)[:500])
+            waiting.extendleft([record] for record in reversed(records))
+        return 0
 
     async def _handle(self, incoming: Incoming) -> bool:
         """True: done with it, its offset may be committed. False: stopped in the middle of retrying."""
@@ -207,18 +271,21 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(
         self,
-        bootstrap: str,
+        broker: Broker | str,
         group: str,
         topics: Iterable[str],
         handle: Handle,
         publisher: Publisher,
         *,
         instance: str = "",
+        handle_together: HandleTogether | None = None,
     ) -> None:
         self.handle = handle
+        self.handle_together = handle_together
+        self.turn = asyncio.Lock()  # of the worker that handles several records together
         self.publisher = publisher
         self.ready = asyncio.Event()  # partitions were assigned at least once
-        self._bootstrap = bootstrap
+        self._options = options_of(broker)
         self._group = group
         # A named member that was killed takes its partitions back as soon as it is up again, instead of waiting for
         # the broker to miss the dead one. Names must differ between replicas.
@@ -233,7 +300,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         failures = 0
         while not stopping.is_set():
             self._consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap,
+                **self._options,
                 group_id=self._group,
                 client_id=self._group,
                 group_instance_id=self._instance,
@@ -331,71 +398,3 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in partitions:
             del self._workers[partition]
             self._committed.pop(partition, None)
-
-
-async def create_topics(bootstrap: str, topics: Iterable[str], *, partitions: int = 4, replication: int = 1) -> None:
-    """Create what is missing of `topics` and their dead letter topics. Raises KafkaError."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        wanted = [
-            NewTopic(name, partitions if not name.endswith(contract.DEAD_LETTER_SUFFIX) else 1, replication)
-            for topic in topics
-            for name in (topic, topic + contract.DEAD_LETTER_SUFFIX)
-        ]
-        existing = set(await admin.list_topics())
-        missing = [topic for topic in wanted if topic.name not in existing]
-        if missing:
-            response = await admin.create_topics(missing)
-            for name, code, *_rest in response.topic_errors:
-                error = for_code(code)
-                if code and error is not TopicAlreadyExistsError:
-                    raise error(f"topic {name}: {_rest}")
-    finally:
-        await admin.close()
-
-
-async def read_dead_letters(bootstrap: str, topic: str, *, limit: int = 100, seconds: float = 5) -> list[Incoming]:
-    """The records set aside from `topic`, oldest first, at most `limit`; reads no longer than `seconds`."""
-    return await read_records(bootstrap, topic + contract.DEAD_LETTER_SUFFIX, limit=limit, seconds=seconds)
-
-
-async def read_records(bootstrap: str, topic: str, *, limit: int = 100, seconds: float = 5) -> list[Incoming]:
-    """What stands on a topic now, from its beginning, without joining a group."""
-    consumer: Any = AIOKafkaConsumer(
-        topic,
-        bootstrap_servers=bootstrap,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=MAX_RECORD_BYTES,
-    )
-    await consumer.start()
-    found: list[Incoming] = []
-    try:
-        ends = await consumer.end_offsets(list(consumer.assignment()))
-        deadline = time.monotonic() + seconds
-        while len(found) < limit and time.monotonic() < deadline:
-            if all([await consumer.position(partition) >= end for partition, end in ends.items()]):
-                break
-            for records in (await consumer.getmany(timeout_ms=200, max_records=limit)).values():
-                found += [Incoming(r.topic, r.partition, r.offset, r.key, r.value, list(r.headers)) for r in records]
-    finally:
-        await consumer.stop()
-    return sorted(found, key=lambda incoming: (incoming.partition, incoming.offset))[:limit]
-
-
-async def redrive(bootstrap: str, topic: str, *, limit: int = 100) -> int:
-    """Publish the dead letters of `topic` to it again, less their `dlq_` headers; returns how many.
-
-    They stay in the dead letter topic (a log is not edited); receivers that handled one already know its id.
-    """
-    letters = await read_dead_letters(bootstrap, topic, limit=limit)
-    publisher = Publisher(bootstrap, "sskai-redrive")
-    try:
-        producer = await publisher.start()
-        for letter in letters:
-            headers = [(name, text) for name, text in letter.headers if not name.startswith("dlq_")]
-            await producer.send_and_wait(topic, value=letter.value, key=letter.key, headers=headers)
-    finally:
-        await publisher.stop()
-    return len(letters)

@@ -8,12 +8,14 @@ as well and is what SSE and webhooks carry.
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TypeAlias
 
 from google.protobuf import json_format
@@ -72,6 +74,14 @@ class ForeignEventError(Exception):
     """An event of one tenant about what another one has: to be set aside with this reason."""
 
 
+class TogetherError(Exception):
+    """Nothing of several events was done, because of the one at `index`: it has to be handled alone."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"the event at {index} of those that were handled together")
+        self.index = index
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """A message with what CloudEvents says around it. (source, id) is unique: consumers dedupe on it."""
@@ -101,6 +111,7 @@ class Record:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
 
 
+@cache
 def _topic(proto_file: str) -> str:
     folder, _, name = proto_file.rpartition("/")
     product, version = folder.split("/")[0], folder.split("/")[-1]
@@ -133,13 +144,14 @@ def tenant_of(message: Message) -> str:
     return str(getattr(message, "tenant_id", ""))
 
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 
 
 def new_id(kind: str) -> str:
     """`kind_` and 26 characters that sort by time: 48 bits of milliseconds, 80 of chance (the layout of a ULID)."""
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return kind + "_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    digits = base64.b32encode(number.to_bytes(20)).translate(_CROCKFORD)  # 160 bits, of which the last 130 are shown
+    return f"{kind}_{digits[6:].decode()}"
 
 
 def moment(stamp: Timestamp) -> datetime:
@@ -161,6 +173,8 @@ def encode(envelope: Envelope) -> Record:
         raise ValueError(f"{envelope.type} {envelope.key} has {len(value)} bytes; the limit is {MAX_EVENT_BYTES}")
     if not envelope.key:
         raise ValueError(f"{envelope.type} has an empty key (field 1)")
+    if not _is_storable(envelope.key):
+        raise ValueError(f"{envelope.type} has a key that nothing can store: {envelope.key[:100]!r}")
     headers = {
         "ce_specversion": "1.0",
         "ce_id": envelope.id,
@@ -178,6 +192,11 @@ def encode(envelope: Envelope) -> Record:
         value=value,
         headers=[(name, text.encode()) for name, text in headers.items()],
     )
+
+
+# What protobuf raises over bytes and JSON that are no such message: text that is not UTF-8, a number where an object
+# must be, half of a surrogate pair (for which it sets an error that Python itself calls a SystemError).
+_WRONG_DATA = (DecodeError, json_format.ParseError, RecursionError, ValueError, TypeError, SystemError)
 
 
 def decode(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Envelope:
@@ -208,7 +227,7 @@ def decode(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Envelop
             json_format.Parse(value, message, ignore_unknown_fields=True)
         else:
             message.ParseFromString(value)
-    except (DecodeError, json_format.ParseError, RecursionError) as error:
+    except _WRONG_DATA as error:
         raise UndecodableError(f"not a {kind.DESCRIPTOR.full_name}: {error}") from error
     return _envelope(
         message,
@@ -242,7 +261,7 @@ def from_cloudevent(event: Mapping[str, Any]) -> Envelope:
     message = kind()
     try:
         json_format.ParseDict(event.get("data") or {}, message, ignore_unknown_fields=True)
-    except (json_format.ParseError, RecursionError) as error:
+    except _WRONG_DATA as error:
         raise UndecodableError(f"not a {kind.DESCRIPTOR.full_name}: {error}") from error
     traceparent = event.get("traceparent")
     return _envelope(message, event, traceparent if isinstance(traceparent, str) else None)
@@ -265,8 +284,20 @@ def _envelope(message: Message, attributes: Mapping[str, Any], traceparent: str 
         raise UndecodableError("CloudEvents id and source must be given: events are told apart by them")
     if not key_of(message):
         raise UndecodableError(f"field 1 ({message.DESCRIPTOR.fields_by_number[1].name}) is empty: it is the key")
+    for name, text in (("id", id_), ("source", source), ("key", key_of(message))):
+        if not _is_storable(text):
+            raise UndecodableError(
+                f"{name} {text[:100]!r} holds a NUL or half of a surrogate pair: nothing can store it"
+            )
+    if traceparent is not None and not _is_storable(traceparent):
+        traceparent = None  # the event is sound: it begins a trace of its own
     try:
         at = datetime.fromisoformat(attributes["time"]) if "time" in attributes else datetime.now(UTC)
     except (ValueError, TypeError) as error:
         raise UndecodableError(f"CloudEvents time is no RFC 3339 time: {error}") from error
     return Envelope(message, id_, source, at if at.tzinfo else at.replace(tzinfo=UTC), traceparent)
+
+
+def _is_storable(text: str) -> bool:
+    """PostgreSQL keeps no NUL, and UTF-8 has no lone surrogates."""
+    return "\0" not in text and (text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text))

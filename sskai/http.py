@@ -1,8 +1,12 @@
-"""HTTP errors as RFC 9457 problem documents: what is wrong, where, and what to do."""
+"""HTTP as all services speak it: spans of requests, and errors as RFC 9457 problem documents.
+
+Those say what is wrong, where, and what to do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -10,13 +14,30 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.telemetry import TelemetryConfig
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 log = structlog.get_logger()
 
 PROBLEM_JSON = "application/problem+json"
+PROBES = r"/healthz|/readyz|/metrics"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def spans_of_requests(but: str = "") -> TelemetryConfig:
+    """For `FastAPI(telemetry=...)`: one span for each request, and none for what its parts do.
+
+    `but`: a pattern of paths that get none, beside the probes.
+    """
+    silent = re.compile(f"{PROBES}|{but}" if but else PROBES)
+
+    def exclude(scope: MutableMapping[str, Any]) -> bool:
+        return silent.fullmatch(scope["path"]) is not None
+
+    return TelemetryConfig(exclude=exclude, operation_spans=False, metrics=False, logs=False)
 
 
 class Problem(Exception):  # noqa: N818 (it is what RFC 9457 calls it)
@@ -48,8 +69,12 @@ def problem_response(problem: Problem) -> JSONResponse:
     )
 
 
+BUSY, AWAY = "Too busy", "A part is away"
+
+
 def install_problem_handlers(app: FastAPI, shaped: Callable[[str, Problem], Problem] | None = None) -> None:
-    """Make every error of `app` a problem document; a bug answers 500 without its stack, which goes to the log.
+    """Make every error of `app` a problem document; a bug answers 500 without its stack, which goes to the log, and a
+    part that is away, or a database that is busy, 503.
 
     `shaped`: what a problem is told as on a path.
     """
@@ -78,6 +103,21 @@ def install_problem_handlers(app: FastAPI, shaped: Callable[[str, Problem], Prob
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers = {"Allow": ", ".join(_allowed(request))}
         return told(request, Problem(error.status_code, title, str(error.detail), headers=headers))
+
+    @app.exception_handler(PoolTimeoutError)
+    async def busy(request: Request, _error: PoolTimeoutError) -> JSONResponse:
+        """Every connection to the database was taken for too long."""
+        detail = "Too many requests wait for the database: try again in a few seconds"
+        return told(request, Problem(503, BUSY, detail, headers={"Retry-After": "5"}))
+
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(ConnectionError)
+    async def away(request: Request, error: Exception) -> JSONResponse:
+        """No bug of ours, and nothing was done: whoever asks again may be lucky."""
+        log.warning("a part is away", path=request.url.path, error=repr(error)[:500])
+        detail = "The database, or another part that this needs, does not answer: try again in a few seconds"
+        return told(request, Problem(503, AWAY, detail, headers={"Retry-After": "5"}))
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:

@@ -19,3 +19,8 @@ LOOP_SECONDS = Histogram(
     "sskai_loop_seconds", "Time of one turn of a loop", ["loop"], buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60)
 )
 LOOP_ERRORS = Counter("sskai_loop_errors", "Turns of a loop that raised", ["loop"])
+OUTBOX_EVENTS = Gauge("sskai_outbox_events", "Events that wait in the outbox, 10,000 at most")
+OUTBOX_AGE_SECONDS = Gauge("sskai_outbox_age_seconds", "Since the oldest event in the outbox was told; 0: none waits")
+CLOCK_AHEAD_SECONDS = Gauge("sskai_clock_ahead_seconds", "Of this machine's clock, before the database's")
+DATABASE_CONNECTIONS = Gauge("sskai_database_connections", "Connections of this process that are in use")
+DATABASE_CONNECTIONS_LIMIT = Gauge("sskai_database_connections_limit", "How many of them there may be")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO
 
-from sskai.objects import Objects, errors
+from sskai import failpoints
+from sskai.objects import Objects, ObjectsUnavailableError, errors
 
 # S3's own limits: only the last part may be smaller.
 MIN_PART_BYTES = 5 * 1024 * 1024
@@ -24,6 +25,7 @@ class Part:
     stored_at: datetime
 
 
+@failpoints.boundary("multipart", ObjectsUnavailableError)
 class Multipart:
     """Multipart uploads into one bucket. Raises NotFoundError for one that is over, ObjectsUnavailableError."""
 
@@ -72,6 +74,7 @@ class Multipart:
                 self._s3.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
         return len(begun)
 
+    @failpoints.stays
     def presigned(self, key: str, upload_id: str, number: int, size_bytes: int, seconds: int = 900) -> str:
         """A URL by which this one part, of this size, may be PUT, for at most 15 minutes; nothing else is allowed."""
         part = {"Bucket": self._bucket, "Key": key, "UploadId": upload_id, "PartNumber": number}

@@ -5,6 +5,7 @@ Keys are laid out by what they belong to: `tenants/TENANT/datasets/...`, `jobs/J
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from sskai import failpoints
 from sskai.settings import Settings
 
 PART_BYTES = 8 * 1024 * 1024
@@ -26,6 +28,8 @@ PART_BYTES = 8 * 1024 * 1024
 _TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4)
 PARTS_AHEAD = 4  # of one object, in memory at a time
 MAX_SPOOL_BYTES = 16 * 1024 * 1024
+# What EKS tells a pod whose service account has a role.
+ROLE_VARIABLES = ("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_SESSION_NAME", "AWS_REGION")
 
 
 class NotFoundError(Exception):
@@ -67,23 +71,32 @@ class Access:
     bucket: str
     access_key: str
     secret_key: str = field(repr=False)
+    region: str = ""
+    # Without a key: the variables of the role, which leave the environment before code of users runs.
+    role: dict[str, str] = field(default_factory=dict, repr=False)
 
 
+@failpoints.boundary("objects", ObjectsUnavailableError)
 class Objects:
-    """One bucket. Raises NotFoundError, AlreadyExistsError, ObjectsUnavailableError."""
+    """One bucket. Raises NotFoundError, AlreadyExistsError, ObjectsUnavailableError.
 
-    def __init__(self, url: str, bucket: str, access_key: str, secret_key: str) -> None:
+    Without a `url` it is AWS's, in the region; without a key boto3 looks for credentials where it always does.
+    """
+
+    def __init__(self, url: str, bucket: str, access_key: str, secret_key: str, region: str = "") -> None:
         self.bucket = bucket
-        self.access = Access(url, bucket, access_key, secret_key)
+        role = {} if access_key else {name: os.environ[name] for name in ROLE_VARIABLES if name in os.environ}
+        self.access = Access(url, bucket, access_key, secret_key, region, role)
         self.s3: Any = boto3.client(
             "s3",
-            endpoint_url=url,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            region_name="us-east-1",
+            endpoint_url=url or None,
+            aws_access_key_id=access_key or None,
+            aws_secret_access_key=secret_key or None if access_key else None,
+            region_name=region or "us-east-1",
             config=Config(
                 signature_version="s3v4",
-                s3={"addressing_style": "path"},
+                # A server of one's own seldom has a name for each bucket.
+                s3={"addressing_style": "path" if url else "virtual"},
                 retries={"max_attempts": 5, "mode": "standard"},
                 connect_timeout=3,
                 read_timeout=60,
@@ -100,19 +113,25 @@ class Objects:
             settings.objects_bucket,
             settings.objects_access_key,
             settings.objects_secret_key.get_secret_value(),
+            settings.objects_region,
         )
 
+    @failpoints.stays
     def uri(self, key: str) -> str:
         return uri_of(self.bucket, key)
 
+    @failpoints.stays
     def key(self, uri: str) -> str:
         return key_of(self.bucket, uri)
 
-    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
-        """Write an object whole; returns its ETag. `if_absent`: AlreadyExistsError if the key is taken (atomic)."""
-        condition = {"IfNoneMatch": "*"} if if_absent else {}
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False, kind: str = "") -> str:
+        """Write an object whole; returns its ETag. `if_absent`: AlreadyExistsError if the key is taken (atomic).
+
+        `kind` becomes its tag `sskai-kind`, by which a lifecycle rule of the bucket finds it.
+        """
+        more = ({"IfNoneMatch": "*"} if if_absent else {}) | ({"Tagging": f"sskai-kind={kind}"} if kind else {})
         with errors(key):
-            etag: str = self.s3.put_object(Bucket=self.bucket, Key=key, Body=data, **condition)["ETag"]
+            etag: str = self.s3.put_object(Bucket=self.bucket, Key=key, Body=data, **more)["ETag"]
         return etag
 
     def put_file(self, key: str, path: Path) -> None:
@@ -132,9 +151,17 @@ class Objects:
         return size
 
     def get_bytes(self, key: str) -> bytes:
-        """An object whole: for manifests and small documents."""
-        with errors(key):
-            data: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        """An object whole: for manifests and small documents.
+
+        Whoever may list a part of the bucket only is told 403, not 404, of a key that is not there: it is looked for.
+        """
+        try:
+            with errors(key):
+                data: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "AccessDenied" and key not in {one.key for one in self.list(key)}:
+                raise NotFoundError(key) from error
+            raise
         return data
 
     def open(self, key: str, chunk_bytes: int = 1024 * 1024) -> Iterator[bytes]:
@@ -204,10 +231,12 @@ class Objects:
         """The bytes from `start` to before `end`; fewer if the object ends earlier."""
         return self._range(key, start, end) if end > start else b""
 
+    @failpoints.stays
     def at(self, url: str) -> Objects:
         """The same bucket by another address: the one that users reach it by."""
-        return Objects(url, self.bucket, self.access.access_key, self.access.secret_key)
+        return Objects(url, self.bucket, self.access.access_key, self.access.secret_key, self.access.region)
 
+    @failpoints.stays
     def presigned_get(self, key: str, seconds: int = 900) -> str:
         """A URL that anybody may read this one object by, for at most 15 minutes."""
         url: str = self.s3.generate_presigned_url(

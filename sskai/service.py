@@ -10,10 +10,11 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from importlib.metadata import version
 from typing import Any, TypeAlias
 
 import structlog
@@ -22,14 +23,24 @@ import uvloop
 from fastapi import FastAPI, Response
 from google.protobuf.message import Message
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from sskai import contract, delivery, telemetry
+from sskai import contract, delivery, faults, telemetry
+from sskai.broker import Broker
 from sskai.bus import Consumer, Incoming, Publisher, UnavailableError, backoff_seconds
 from sskai.database import Database, migrate
-from sskai.metrics import HANDLER_SECONDS, LOOP_ERRORS, LOOP_SECONDS
+from sskai.metrics import (
+    CLOCK_AHEAD_SECONDS,
+    DATABASE_CONNECTIONS,
+    DATABASE_CONNECTIONS_LIMIT,
+    EVENTS_SKIPPED,
+    HANDLER_SECONDS,
+    LOOP_ERRORS,
+    LOOP_SECONDS,
+    OUTBOX_AGE_SECONDS,
+    OUTBOX_EVENTS,
+)
 from sskai.settings import Settings
 
 log = structlog.get_logger()
@@ -37,6 +48,8 @@ log = structlog.get_logger()
 LoopBody: TypeAlias = Callable[[], Awaitable[Any]]
 RawHandler: TypeAlias = Callable[[bytes, Any, datetime], Awaitable[None]]
 
+MEASURE_SECONDS = 10
+VERSION = version("sskai")
 STOP_SECONDS = 10  # SIGTERM to the end, at most, whatever hangs
 
 
@@ -77,17 +90,28 @@ class Service:
         self.handlers = handlers
         self.database = database or Database(settings.database_url.get_secret_value(), name)
         self.db = self.database
-        self.loops = [*loops, every(3600, self._forget_old_events, name="forget_old_events")]
+        self.loops = [
+            *loops,
+            every(3600, self._forget_old_events, name="forget_old_events"),
+            every(MEASURE_SECONDS, self._measure, name="measure"),
+        ]
         self.api = api or FastAPI(title=f"SSKAI {name}", openapi_url=None)
         self._store = store
         self._raw_topics = raw_topics or {}
         self._after_event = after_event
         self._stopping = asyncio.Event()
         self._migrated = False
-        self._publisher = Publisher(settings.kafka_bootstrap, name)
+        broker = Broker.from_settings(settings)
+        self._publisher = Publisher(broker, name)
         topics = {contract.topic_of(message) for message in handlers} | set(self._raw_topics)
         self._consumer = Consumer(
-            settings.kafka_bootstrap, name, topics, self._take, self._publisher, instance=settings.instance
+            broker,
+            name,
+            topics,
+            self._take,
+            self._publisher,
+            instance=settings.instance,
+            handle_together=self._take_together,
         )
         self._has_topics = bool(topics)
         self._relay = delivery.Relay(self.database, self._publisher)
@@ -95,6 +119,7 @@ class Service:
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT."""
+        faults.arm_from_environment()
         # What was imported and built lives as long as the process. Each full collection would look at all of it again,
         # and nothing else is done for these 50 to 150 ms.
         gc.collect()
@@ -129,10 +154,7 @@ class Service:
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(server.serve(), name="http")]
         await self._migrate()
         if not self._stopping.is_set():
-            tasks.append(asyncio.create_task(self._relay.run(self._stopping), name="relay"))
-            if self._has_topics:
-                tasks.append(asyncio.create_task(self._consumer.run(self._stopping), name="consumer"))
-            tasks += [asyncio.create_task(self._turn(loop), name=loop.name) for loop in self.loops]
+            tasks += [asyncio.create_task(part, name=name) for name, part in self.parts()]
             log.info("started", port=settings.port, events=len(self.handlers))
         stopped: asyncio.Task[Any] = asyncio.create_task(self._stopping.wait(), name="stop")
         # A part that ends by itself is a bug or a lost port: stop the rest, and let the supervisor start it anew.
@@ -155,6 +177,13 @@ class Service:
                 raise error
             raise RuntimeError(f"{self.name}: {task.get_name()} ended by itself")
 
+    def parts(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        """What goes on at the same time once the schema stands, by name; each ends when the stop has begun."""
+        parts = [("relay", self._relay.run(self._stopping))]
+        if self._has_topics:
+            parts.append(("consumer", self._consumer.run(self._stopping)))
+        return [*parts, *((loop.name, self._turn(loop)) for loop in self.loops)]
+
     async def _migrate(self) -> None:
         tries = 0
         while not self._stopping.is_set():
@@ -170,22 +199,45 @@ class Service:
 
     async def _take(self, incoming: Incoming) -> None:
         raw = self._raw_topics.get(incoming.topic)
-        try:
+        with _away_is_waited_for():
+            await self._set_clock()
             if raw is not None:
                 async with self.database.transaction() as session:
-                    await raw(incoming.value or b"", self._store(session), datetime.now(UTC))
+                    await raw(incoming.value or b"", self._store(session), self.database.clock.now())
                 return
             envelope = contract.decode(incoming.value, incoming.headers)
-            kind = type(envelope.message)
-            if kind not in self.handlers:
+            if type(envelope.message) not in self.handlers:
                 return
             started = time.perf_counter()
-            told = await delivery.handle(self.database, self.handlers, self._store, envelope, datetime.now(UTC))
+            now = self.database.clock.now()
+            told = await delivery.handle(self.database, self.handlers, self._store, envelope, now)
             HANDLER_SECONDS.labels(type=envelope.type).observe(time.perf_counter() - started)
-        except (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError) as error:
-            raise UnavailableError(str(error)) from error
         if told is not None and self._after_event is not None:
             self._after_event(envelope.message, told)
+
+    async def _take_together(self, records: Sequence[Incoming]) -> int:
+        """How many of these records of one partition are done; at least one. Raises as `_take`, or TogetherError."""
+        if records[0].topic in self._raw_topics:
+            await self._take(records[0])
+            return 1
+        decoded = [_decode(place, record) for place, record in enumerate(records)]
+        places = [place for place, one in enumerate(decoded) if one and type(one.message) in self.handlers]
+        envelopes = [envelope for place in places if (envelope := decoded[place])]
+        told: list[list[Message] | None] = []
+        if envelopes:
+            started = time.perf_counter()
+            with _away_is_waited_for(), _in_places(places):
+                await self._set_clock()
+                now = self.database.clock.now()
+                told = await delivery.handle_together(self.database, self.handlers, self._store, envelopes, now)
+            seconds_each = (time.perf_counter() - started) / len(told)
+        for envelope, answer in zip(envelopes, told, strict=False):
+            HANDLER_SECONDS.labels(type=envelope.type).observe(seconds_each)
+            if answer is not None and self._after_event is not None:
+                self._after_event(envelope.message, answer)
+        done = len(records) if len(told) == len(envelopes) else places[len(told)]
+        EVENTS_SKIPPED.labels(topic=records[0].topic).inc(decoded[:done].count(None))
+        return done
 
     async def _turn(self, loop: Loop) -> None:
         """Run a loop's body for ever; what it raises is logged, counted and tried again later."""
@@ -194,9 +246,10 @@ class Service:
             loop.wake.clear()
             started = time.perf_counter()
             try:
+                await self._set_clock()
                 await loop.body()
                 failures = 0
-            except (OperationalError, InterfaceError, PoolTimeoutError, ConnectionError) as error:
+            except delivery.AWAY as error:
                 failures += 1
                 LOOP_ERRORS.labels(loop=loop.name).inc()
                 log.warning("loop waits for a part that is away", loop=loop.name, error=str(error)[:500])
@@ -216,13 +269,27 @@ class Service:
             for wait in waits:
                 wait.cancel()
 
+    async def _set_clock(self) -> None:
+        """Before anything goes by it; afterwards it is set anew with each measurement."""
+        if not self.database.clock.is_set:
+            await self.database.read_clock()
+
     async def _forget_old_events(self) -> None:
         await delivery.forget_old_events(self.database)
+
+    async def _measure(self) -> None:
+        DATABASE_CONNECTIONS.set(self.database.connections())
+        DATABASE_CONNECTIONS_LIMIT.set(self.database.max_connections)
+        events, age_seconds = await delivery.outbox_backlog(self.database)
+        OUTBOX_EVENTS.set(events)
+        OUTBOX_AGE_SECONDS.set(age_seconds)
+        await self.database.read_clock()
+        CLOCK_AHEAD_SECONDS.set(self.database.clock.ahead_seconds())
 
     def _add_routes(self) -> None:
         @self.api.get("/healthz", include_in_schema=False)
         async def healthz() -> dict[str, str]:
-            return {"status": "ok", "service": self.name}
+            return {"status": "ok", "service": self.name, "version": VERSION}
 
         @self.api.get("/readyz", include_in_schema=False)
         async def readyz(response: Response) -> dict[str, str]:
@@ -240,6 +307,33 @@ class Service:
         @self.api.get("/metrics", include_in_schema=False)
         async def metrics() -> Response:
             return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _decode(place: int, record: Incoming) -> contract.Envelope | None:
+    """None: of a type that this version does not know. Raises TogetherError: no event of the contract."""
+    try:
+        return contract.decode(record.value, record.headers)
+    except contract.UnknownTypeError:
+        return None
+    except contract.UndecodableError as error:
+        raise contract.TogetherError(place) from error
+
+
+@contextmanager
+def _away_is_waited_for() -> Iterator[None]:
+    try:
+        yield
+    except delivery.AWAY as error:
+        raise UnavailableError(str(error)) from error
+
+
+@contextmanager
+def _in_places(places: Sequence[int]) -> Iterator[None]:
+    """Events are some of the records: what is said of an event is said of its record."""
+    try:
+        yield
+    except contract.TogetherError as error:
+        raise contract.TogetherError(places[error.index]) from error.__cause__
 
 
 class _Server(uvicorn.Server):

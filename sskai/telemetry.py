@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import random
 import sys
+import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import structlog
@@ -23,25 +26,29 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 # The SDK's default of 2,048 drops spans in a burst; a span is about 2 KB, so this is at most some 40 MB.
 MAX_QUEUED_SPANS = 20_000
+END_SECONDS = 5.0  # one try of the exporter
 
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 _foretold: ContextVar[int] = ContextVar("foretold span id")
 
 
 class OwnIds(IdGenerator):
-    """Ids from the system's randomness. The SDK draws them from `random`, which a training seeds: every attempt of a
+    """Ids from a generator of their own. The SDK draws them from `random`, which a training seeds: every attempt of a
     job would tell the same ids, and each span would move a generator that a checkpoint keeps."""
 
     def __init__(self) -> None:
-        self._random = random.SystemRandom()
+        self._random = random.Random()  # seeded by the system; ids are no secrets
+        os.register_at_fork(after_in_child=self._random.seed)
 
     def generate_span_id(self) -> int:
-        return _foretold.get(0) or self._random.randrange(1, 1 << 64)  # zero is no id
+        return _foretold.get(0) or self._random.getrandbits(64) or 1  # zero is no id
 
     def generate_trace_id(self) -> int:
-        return self._random.randrange(1, 1 << 128)
+        return self._random.getrandbits(128) or 1
 
     def is_trace_id_random(self) -> bool:
         return True
@@ -83,33 +90,46 @@ def setup(
 
 
 def shutdown() -> None:
-    """Send the spans that wait."""
+    """Send the spans that wait, as far as END_SECONDS suffice: for a collector that is away, the SDK itself would wait
+    half a minute, of the two that a notice leaves."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
-        provider.shutdown()
+        ending = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
+        ending.start()
+        ending.join(END_SECONDS)
 
 
 def tracer() -> trace.Tracer:
     """The tracer of this process."""
-    return trace.get_tracer("sskai")
+    return _tracer_of(trace.get_tracer_provider())
+
+
+@cache
+def _tracer_of(provider: trace.TracerProvider) -> trace.Tracer:
+    return provider.get_tracer("sskai")
 
 
 def current_traceparent() -> str | None:
     """W3C traceparent of the active span, or None outside of any."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return carrier.get("traceparent")
+    span = trace.get_current_span().get_span_context()
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else None
 
 
 def current_trace_id() -> str:
     """Of the trace that is being written; empty outside of any."""
-    traceparent = current_traceparent()
-    return traceparent.split("-")[1] if traceparent else ""
+    span = trace.get_current_span().get_span_context()
+    return f"{span.trace_id:032x}" if span.is_valid else ""
+
+
+def trace_id_of(traceparent: str | None) -> str:
+    """Of the trace that it belongs to; empty without one, or if it is broken."""
+    span = trace.get_current_span(context_from(traceparent)).get_span_context()
+    return f"{span.trace_id:032x}" if span.is_valid else ""
 
 
 def context_from(traceparent: str | None) -> otel_context.Context:
     """The context to start a child span in; an absent or broken traceparent starts a new trace."""
-    return propagate.extract({"traceparent": traceparent} if traceparent else {})
+    return _TRACE_CONTEXT.extract({"traceparent": traceparent} if traceparent else {})
 
 
 def _add_trace_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

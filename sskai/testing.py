@@ -15,9 +15,9 @@ import psycopg
 from google.protobuf.message import Message
 from sqlalchemy.engine import make_url
 
-from sskai import contract, delivery
+from sskai import broker_admin, contract, delivery
 from sskai.bus import Incoming
-from sskai.database import Database, migrate
+from sskai.database import Database, migrate, plain_url
 
 T = TypeVar("T")
 
@@ -31,6 +31,15 @@ def incoming(message: Message, **attributes: Any) -> Incoming:
     """The message as the bus would hand it over."""
     record = contract.encode(envelope(message, **attributes))
     return Incoming(record.topic, 0, 0, record.key, record.value, record.headers)
+
+
+async def heard(kafka: str, *topics: str, seconds: float = 5) -> list[contract.Envelope]:
+    """What can be decoded of what stands on `topics`: tests share a broker, and some write what nobody can decode."""
+    found = []
+    for record in await broker_admin.read_records(kafka, *topics, limit=10_000, seconds=seconds):
+        with suppress(contract.UndecodableError):
+            found.append(contract.decode(record.value, record.headers))
+    return found
 
 
 async def handle(
@@ -106,7 +115,7 @@ async def fresh_database(server_url: str, service: str) -> AsyncIterator[Databas
     """A database of its own for one test, with the schema of one service, dropped afterwards."""
     name = contract.new_id("test")
     url = make_url(server_url)
-    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    plain = plain_url(server_url)
     async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
         await connection.execute(f'CREATE DATABASE "{name}"')
     database = Database(url.set(database=name).render_as_string(hide_password=False), service, pool_size=5)
@@ -117,3 +126,19 @@ async def fresh_database(server_url: str, service: str) -> AsyncIterator[Databas
         await database.close()
         async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
             await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[str]:
+    """An ASGI application on a free port of loopback; its address."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
+    server.config.load()
+    task = asyncio.create_task(server._serve())
+    try:
+        await wait_for(lambda: server.started, limit_seconds=30)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from hypothesis import settings
 
-from sskai import bus, contract
+from sskai import broker_admin, contract
 from sskai.database import Database
 from sskai.local.kafka import Kafka
 from sskai.local.objectstore import ObjectStore
@@ -27,7 +27,7 @@ settings.load_profile("shared machine")
 def kafka() -> Iterator[str]:
     """The bootstrap address of a broker that has every topic of the contract."""
     with Kafka.start() as broker:
-        asyncio.run(bus.create_topics(broker.bootstrap, [*contract.TOPICS, contract.OTLP_TOPIC]))
+        asyncio.run(broker_admin.create_topics(broker.bootstrap, [*contract.TOPICS, contract.OTLP_TOPIC]))
         yield broker.bootstrap
 
 

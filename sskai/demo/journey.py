@@ -167,6 +167,8 @@ class Journey:
                 where=lambda data: data.get("phase") == "training" and data.get("step", 0) >= s.interrupt_at_step,
                 meanwhile=show,
             )
+            if s.notice_seconds == 0:  # only what is committed is safe then
+                see.wait("CheckpointCommitted", job_id=job_id, limit_seconds=s.step_limit_seconds, meanwhile=show)
             self._between("training")
             interrupted_at = time.monotonic()
             self.cloud.interrupt(started["machine_id"], s.notice_seconds)
@@ -178,9 +180,9 @@ class Journey:
             self._between("requeued")
             bar.say(f"requeued ({noticed['reason']}) with {noticed.get('steps_done', 0)} steps safe")
             resumed = see.wait("AttemptResumed", job_id=job_id, limit_seconds=s.step_limit_seconds, meanwhile=show)
-            recovery = time.monotonic() - interrupted_at
+            recovery, from_step = time.monotonic() - interrupted_at, int(resumed.get("from_step", 0))
             bar.say(
-                f"[green]attempt {resumed['attempt']} goes on after step {resumed['from_step']}: "
+                f"[green]attempt {resumed['attempt']} goes on after step {from_step}: "
                 f"{resumed.get('lost_steps', 0)} steps lost, {resumed.get('gap_seconds', 0):.1f} s gap[/green]"
             )
             self._between("resumed")
@@ -198,7 +200,7 @@ class Journey:
             "eval_loss_before": before,
             "eval_loss_after": after,
             "attempts": int(resumed["attempt"]),
-            "resumed_from_step": int(resumed["from_step"]),
+            "resumed_from_step": from_step,
             "lost_steps": int(resumed.get("lost_steps", 0)),
             "gap_seconds": round(resumed.get("gap_seconds", 0.0), 1),
             "notice_to_new_step_seconds": round(recovery, 1),

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
@@ -83,14 +84,19 @@ class Kafka(Server):
         return server
 
 
-def program(folder: Path, port: int, controller_port: int, log: Path) -> Program:
-    """Format the folder if it is new, and say how to run the broker in it. Raises StartError."""
+def program(
+    folder: Path, port: int, controller_port: int, log: Path, *, more_settings: str = "", accounts: Sequence[str] = ()
+) -> Program:
+    """Format the folder if it is new, and say how to run the broker in it. Raises StartError.
+
+    `more_settings` come last and so win. `accounts` are there from the start: `SCRAM-SHA-512=[name=...,password=...]`.
+    """
     java, classpath = java_program(), f"{jars()}/*"
     data, settings = folder / "data", folder / "server.properties"
     folder.mkdir(parents=True, exist_ok=True)
-    settings.write_text(SETTINGS.format(port=port, controller_port=controller_port, data=data))
+    settings.write_text(SETTINGS.format(port=port, controller_port=controller_port, data=data) + more_settings)
     if not (data / "meta.properties").exists():
-        _format_storage(java, classpath, settings)
+        _format_storage(java, classpath, settings, accounts)
     return Program(
         name="kafka",
         command=[
@@ -179,11 +185,12 @@ def _java_version(java: str) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _format_storage(java: str, classpath: str, settings: Path) -> None:
+def _format_storage(java: str, classpath: str, settings: Path, accounts: Sequence[str]) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     command = [java, *JVM_OPTIONS, "-cp", classpath, "kafka.tools.StorageTool", "format"]
     # One argument: an id that begins with a dash would be taken for an option.
     command += [f"--cluster-id={cluster_id}", "--config", str(settings)]
+    command += [word for account in accounts for word in ("--add-scram", account)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StartError(f"kafka: cannot format its storage:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")

@@ -59,7 +59,7 @@ def _cloud(layout: Layout) -> Program:
         name="cloud",
         command=[sys.executable, "-m", "sskai.local.cloud"],
         log=log(layout.home, "cloud"),
-        ready=lambda: _answers_ok(f"{layout.url('cloud')}/healthz"),
+        ready=lambda: answers_ok(f"{layout.url('cloud')}/healthz"),
         environment={
             **catalogue,
             # The caller may name another price table, or a market's record to replay.
@@ -78,14 +78,15 @@ def _service(layout: Layout, name: str) -> Program:
         name=name,
         command=[sys.executable, "-m", f"services.{name}.main"],
         log=log(layout.home, name),
-        ready=lambda: _answers_ok(f"{layout.url(name)}/readyz"),
+        ready=lambda: answers_ok(f"{layout.url(name)}/readyz"),
         environment={**layout.environment(), "SSKAI_PORT": str(layout.ports[name])},
         folder=SOURCE_FOLDER,
         stop_limit_seconds=15,
     )
 
 
-def _answers_ok(url: str) -> bool:
+def answers_ok(url: str) -> bool:
+    """Whether it answers with 200. Raises OSError if nobody listens."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - our own http:// addresses
             return bool(response.status == 200)

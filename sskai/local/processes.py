@@ -26,7 +26,7 @@ import psutil
 PORT_RANGE = range(20_000, 32_000)
 # Clock ticks and boot time are rounded, so one process may be seen with slightly different start times.
 START_TIME_TOLERANCE_SECONDS = 2.0
-START_LIMIT_SECONDS = 60.0
+START_LIMIT_SECONDS = 120.0
 
 
 class StartError(RuntimeError):

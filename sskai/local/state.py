@@ -67,6 +67,12 @@ def read_state(home: Path) -> StackState | None:
     return StackState(**{**raw, "supervisor": ProcessIdentity(**raw["supervisor"]), "parts": parts})
 
 
+def told_by_the_stack(home: Path) -> dict[str, str]:
+    """The variables of its services; none when the stack is down."""
+    state = read_state(home)
+    return state.environment if state is not None else {}
+
+
 def write_state(home: Path, state: StackState) -> None:
     """Replace the state file."""
     write_privately(state_file(home), json.dumps(asdict(state), indent=2) + "\n")

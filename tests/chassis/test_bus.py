@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from sskai import bus, contract
+from sskai import broker_admin, bus, contract
+from sskai.broker import Broker
 from sskai.bus import Consumer, Incoming, Publisher, UnavailableError
 from sskai.events import v1 as events
 from sskai.testing import envelope, wait_for
@@ -83,7 +84,7 @@ async def test_a_poison_event_is_set_aside_with_its_reason_and_stops_nobody(
         await wait_for(lambda: sum(key.startswith(marker) for key in seen) == 20)
 
         async def letters() -> dict[str, dict[str, str]]:
-            found = await bus.read_dead_letters(kafka, TOPIC, limit=1000)
+            found = await broker_admin.read_dead_letters(kafka, TOPIC, limit=1000)
             return {
                 (letter.key or b"").decode(): {name: text.decode() for name, text in letter.headers}
                 for letter in found
@@ -118,7 +119,9 @@ async def test_a_part_that_is_away_is_waited_for_and_nothing_is_set_aside(
         away = False
         count = len(tries)
         await wait_for(lambda: len(tries) == count + 1)
-    assert not [one for one in await bus.read_dead_letters(kafka, TOPIC, limit=1000) if one.key == marker.encode()]
+    assert not [
+        one for one in await broker_admin.read_dead_letters(kafka, TOPIC, limit=1000) if one.key == marker.encode()
+    ]
 
 
 async def test_what_was_handled_is_not_handled_again_by_the_next_member(
@@ -196,8 +199,8 @@ async def test_redriven_letters_come_back_without_their_marks(kafka: str, publis
     record = contract.encode(envelope(events.DriftDetected(endpoint_id=marker, tenant_id="t")))
     letter = Incoming(topic, 0, 7, record.key, record.value, record.headers)
     await publisher.set_aside(letter, "handler-failed", "because")
-    await bus.redrive(kafka, topic)
-    mine = [one for one in await bus.read_records(kafka, topic, limit=1000) if one.key == marker.encode()]
+    await broker_admin.redrive(kafka, topic)
+    mine = [one for one in await broker_admin.read_records(kafka, topic, limit=1000) if one.key == marker.encode()]
     assert [one.value for one in mine] == [record.value]
     assert not [name for name, _ in mine[0].headers if name.startswith("dlq_")]
 
@@ -210,3 +213,115 @@ async def test_publishing_to_no_broker_raises_in_bounded_time() -> None:
     lost = Publisher("127.0.0.1:1", "test")
     with pytest.raises(Exception, match=r"[Cc]onnect"):
         await asyncio.wait_for(lost.publish_all([envelope(events.JobHeld(job_id="j"))]), 20)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"security_protocol": "SASL_SSL"}, "SSKAI_KAFKA_USERNAME"),
+        ({"security_protocol": "SSL", "ca_pem": "no certificate"}, "SSKAI_KAFKA_CA_PEM"),
+    ],
+)
+def test_what_a_broker_asks_for_and_is_not_set_is_named(wrong: dict[str, str], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        Publisher(Broker("127.0.0.1:9092", **wrong), "test")
+
+
+class Together:
+    """Handles records together as a service does, and notes what was tried and what stands."""
+
+    def __init__(self, marker: str, poison: str = "", away: int = 0) -> None:
+        self.marker, self.poison, self.away = marker, poison, away
+        self.handled: list[str] = []
+        self.alone: list[str] = []
+        self.sizes: list[int] = []
+
+    async def one(self, incoming: Incoming) -> None:
+        key = job_of(incoming)
+        self.alone.append(key)
+        if key == self.poison:
+            raise ZeroDivisionError("cannot be handled")
+        self.handled.append(key)
+
+    async def several(self, records: Sequence[Incoming]) -> int:
+        keys = [job_of(record) for record in records]
+        self.sizes.append(len(keys))
+        if self.poison in keys:
+            raise contract.TogetherError(keys.index(self.poison))
+        if self.away:
+            self.away -= 1
+            raise UnavailableError("the database is away")
+        self.handled += keys
+        return len(keys)
+
+    def mine(self, keys: list[str]) -> list[str]:
+        return [key for key in keys if key.startswith(self.marker)]
+
+
+@asynccontextmanager
+async def together(kafka: str, publisher: Publisher, handling: Together) -> AsyncIterator[None]:
+    stopping = asyncio.Event()
+    consumer = Consumer(
+        kafka, f"together-{handling.marker}", [TOPIC], handling.one, publisher, handle_together=handling.several
+    )
+    task = asyncio.create_task(consumer.run(stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await asyncio.wait_for(task, 20)
+
+
+async def one_partitions_jobs(publisher: Publisher, marker: str, names: Sequence[str]) -> list[str]:
+    """Records of one partition, in this order; their keys."""
+    producer = await publisher.start()
+    keys = [f"{marker}-{name}" for name in names]
+    for key in keys:
+        record = contract.encode(envelope(events.JobHeld(job_id=key)))
+        await producer.send_and_wait(TOPIC, key=record.key, value=record.value, headers=record.headers, partition=0)
+    return keys
+
+
+async def test_only_the_poison_among_records_together_is_tried_again(
+    kafka: str, publisher: Publisher, marker: str
+) -> None:
+    handling = Together(marker, poison=f"{marker}-poison")
+    keys = await one_partitions_jobs(publisher, marker, [*map(str, range(10)), "poison", *map(str, range(10, 20))])
+    sound = [key for key in keys if key != handling.poison]
+    async with together(kafka, publisher, handling):
+        await wait_for(lambda: len(handling.mine(handling.handled)) >= len(sound), limit_seconds=30)
+    assert handling.mine(handling.handled) == sound, "each once, in order, around the poison"
+    assert handling.alone.count(handling.poison) == bus.MAX_ATTEMPTS
+    assert max(handling.sizes) > 1
+    letters = await broker_admin.read_dead_letters(kafka, TOPIC, limit=1000)
+    assert [letter.key for letter in letters].count(handling.poison.encode()) == 1
+
+
+async def test_records_together_that_find_the_database_away_are_handled_once_and_in_order(
+    kafka: str, publisher: Publisher, marker: str
+) -> None:
+    handling = Together(marker, away=1)
+    keys = await one_partitions_jobs(publisher, marker, list(map(str, range(30))))
+    async with together(kafka, publisher, handling):
+        await wait_for(lambda: len(handling.mine(handling.handled)) >= len(keys), limit_seconds=30)
+    assert handling.mine(handling.handled) == keys
+    assert not handling.away
+
+
+async def test_a_part_of_records_together_is_gone_on_with(kafka: str, publisher: Publisher, marker: str) -> None:
+    """Fewer are done than were given: the rest comes next, and no offset passes what was not done."""
+
+    class Slow(Together):
+        async def several(self, records: Sequence[Incoming]) -> int:
+            return await super().several(records[:3])
+
+    handling = Slow(marker)
+    keys = await one_partitions_jobs(publisher, marker, list(map(str, range(25))))
+    async with together(kafka, publisher, handling):
+        await wait_for(lambda: len(handling.mine(handling.handled)) >= len(keys), limit_seconds=30)
+    assert handling.mine(handling.handled) == keys
+    again = Together(marker)
+    async with together(kafka, publisher, again):
+        last = await one_partitions_jobs(publisher, marker, ["last"])
+        await wait_for(lambda: again.mine(again.handled))
+    assert again.mine(again.handled) == last, "what was done was committed"

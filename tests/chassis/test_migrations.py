@@ -14,13 +14,13 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from sskai import contract
-from sskai.database import SERVICES, migrate
+from sskai.database import SERVICES, migrate, plain_url
 
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_models_and_migrations_agree(service: str, postgres: str) -> None:
     name = contract.new_id("test")
-    plain = make_url(postgres).set(drivername="postgresql").render_as_string(hide_password=False)
+    plain = plain_url(postgres)
     async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
         await connection.execute(f'CREATE DATABASE "{name}"')
     url = make_url(postgres).set(database=name).render_as_string(hide_password=False)
@@ -41,3 +41,17 @@ async def test_models_and_migrations_agree(service: str, postgres: str) -> None:
         differences = compare_metadata(context, metadata)
     engine.dispose()
     assert not differences
+
+
+def test_a_schema_of_a_newer_release_is_left_as_it_is(postgres: str) -> None:
+    name = contract.new_id("test")
+    plain = plain_url(postgres)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    url = make_url(postgres).set(database=name)
+    migrate(url.render_as_string(hide_password=False), "trainer")
+    with psycopg.connect(url.set(drivername="postgresql").render_as_string(hide_password=False)) as connection:
+        connection.execute("UPDATE trainer.alembic_version SET version_num = 'of-tomorrow'")
+        connection.commit()
+        migrate(url.render_as_string(hide_password=False), "trainer")
+        assert connection.execute("SELECT version_num FROM trainer.alembic_version").fetchall() == [("of-tomorrow",)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx2
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from sskai import bus, contract
+from sskai import broker_admin, bus, contract
 from sskai.bus import Publisher
 from sskai.database import Database
 from sskai.delivery import Handlers
@@ -67,7 +68,7 @@ async def test_an_event_goes_in_and_a_fact_comes_out(kafka: str, database: Datab
     publisher = Publisher(kafka, "test")
 
     async def held() -> list[bus.Incoming]:
-        found = await bus.read_records(kafka, "sskai.jobs.v1", limit=10_000)
+        found = await broker_admin.read_records(kafka, "sskai.jobs.v1", limit=10_000)
         return [one for one in found if one.key == job_id.encode() and b"quota" in (one.value or b"")]
 
     async with serving(kafka, database, {events.JobSubmitted: answer}) as url:
@@ -134,3 +135,30 @@ async def test_a_service_without_its_database_is_alive_but_not_ready(kafka: str)
     assert readiness.json()["database"].startswith("away")
     service.stop()
     await asyncio.wait_for(task, 15)
+
+
+async def test_handlers_and_loops_go_by_the_databases_clock(
+    kafka: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AnHourAhead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=1)
+
+    monkeypatch.setattr("sskai.clock.datetime", AnHourAhead)
+    seen: dict[str, datetime] = {}
+
+    async def note(_event: events.JobSubmitted, _store: Store, now: datetime) -> list[object]:
+        seen["handler"] = now
+        return []
+
+    async def turn() -> None:
+        seen["loop"] = database.clock.now()
+
+    async with serving(kafka, database, {events.JobSubmitted: note}, [every(60, turn)]):
+        publisher = Publisher(kafka, "test")
+        await publisher.publish_all([envelope(events.JobSubmitted(job_id="job_1"))])
+        await publisher.stop()
+        await wait_for(lambda: len(seen) == 2, limit_seconds=30)
+    for now in seen.values():
+        assert abs(now - datetime.now(UTC)) < timedelta(minutes=1)

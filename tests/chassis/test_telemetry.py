@@ -56,6 +56,21 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
 
+def test_a_collector_that_is_away_holds_nothing_up() -> None:
+    """Neither the work nor, for longer than one try, the end of the process."""
+    program = (
+        "from sskai import telemetry\n"
+        "telemetry.setup('trainer', 'http://127.0.0.1:9')\n"
+        "for _ in range(2 * telemetry.MAX_QUEUED_SPANS):\n"
+        "    telemetry.tracer().start_span('work').end()\n"
+        "print('done', flush=True)\n"
+        "telemetry.shutdown()"
+    )
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 def test_a_span_is_told_later_where_others_were_put_below_it(told: InMemorySpanExporter) -> None:
     foretold = telemetry.told_later("job_1/attempt/1", PARENT)
     with telemetry.tracer().start_as_current_span("child", context=telemetry.context_from(foretold)):
@@ -107,3 +122,17 @@ def test_what_happens_beside_a_long_span_does_not_hang_on_it(told: InMemorySpanE
     assert trained.context is not None
     assert below.split("-")[2] == f"{trained.context.span_id:016x}"
     assert trained.status.status_code is StatusCode.ERROR
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "0af7651916cd43dd8448eb211c80319c"),
+        ("00-00000000000000000000000000000000-b7ad6b7169203331-01", ""),
+        ("no trace", ""),
+        (None, ""),
+    ],
+)
+def test_an_events_trace_is_its_own_or_none(traceparent: str | None, trace_id: str) -> None:
+    with telemetry.tracer().start_as_current_span("another"):
+        assert telemetry.trace_id_of(traceparent) == trace_id
