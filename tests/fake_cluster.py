@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from sskai import failpoints
 from sskai.cluster import (
+    Cluster,
     ClusterUnavailableError,
     Line,
     LogPage,
@@ -24,6 +26,7 @@ from sskai.cluster import (
 from sskai.cluster.pods import Ending, gang_end, lost_members
 
 
+@failpoints.boundary("cluster", ClusterUnavailableError, of=Cluster)
 @dataclass
 class FakeCluster:
     clock: Callable[[], datetime]

@@ -123,6 +123,8 @@ class Observation:
     why: str = ""
     # A hint that the risk has risen; nothing is taken yet.
     recommended: bool = False
+    # False: no machine of it is left. A pod that exited in order says EXITED for ever, whatever became of its machine.
+    stands: bool = True
 
 
 @dataclass(frozen=True, slots=True)

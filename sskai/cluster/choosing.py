@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from sskai.cluster import Cluster, LogPage, Machine, NoLogError, Observation, Pod, RefusedError
 from sskai.cluster.local_cluster import LocalCluster
 from sskai.cluster.settings import Settings
@@ -13,13 +15,16 @@ class _KubernetesLater:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._cluster: Cluster | None = None
+        self._connecting = asyncio.Lock()
 
     async def _connected(self) -> Cluster:
-        if self._cluster is None:
-            from sskai.cluster.kubernetes_cluster import KubernetesCluster
+        # Loops call at the same time. Of two clusters one would not know what the other has launched.
+        async with self._connecting:
+            if self._cluster is None:
+                from sskai.cluster.kubernetes_cluster import KubernetesCluster
 
-            self._cluster = await KubernetesCluster.connect(self._settings)
-        return self._cluster
+                self._cluster = await KubernetesCluster.connect(self._settings)
+            return self._cluster
 
     async def launch(self, pod: Pod) -> Machine:
         return await (await self._connected()).launch(pod)

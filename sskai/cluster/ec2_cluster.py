@@ -18,7 +18,9 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from sskai import failpoints
 from sskai.cluster import (
+    Cluster,
     ClusterUnavailableError,
     LogPage,
     Machine,
@@ -69,6 +71,7 @@ def aws_clients(settings: Settings) -> Clients:
     return client
 
 
+@failpoints.boundary("cluster", ClusterUnavailableError, of=Cluster)
 class Ec2Cluster:
     """Raises ValueError when the settings leave out what it cannot do without."""
 

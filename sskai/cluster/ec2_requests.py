@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sskai.cluster import Line, LogPage, Observation, Pod, PodState, Program, RefusedError
-from sskai.cluster.pods import OBJECTS_SECRETS, PRELOADED, Ending, gang_end, lost_members
+from sskai.cluster.pods import BROKER_SECRETS, OBJECTS_SECRETS, PRELOADED, Ending, gang_end, lost_members
 from sskai.cluster.settings import Settings
 from sskai.events import v1 as events
 
@@ -111,13 +111,14 @@ def environment(pod: Pod, settings: Settings) -> str:
     wrong = sorted(name for name in values if not ENV_NAME.fullmatch(name))
     if wrong:
         raise RefusedError(f"env.{wrong[0]}: a variable's name has letters, digits and _ only; rename it")
-    return _array("POD_ENV", {name: value for name, value in values.items() if name not in OBJECTS_SECRETS})
+    secrets = (*OBJECTS_SECRETS, *BROKER_SECRETS)
+    return _array("POD_ENV", {name: value for name, value in values.items() if name not in secrets})
 
 
 def secret_parameters(pod: Pod, settings: Settings) -> dict[str, str]:
     """Variable to SSM parameter, for all that the machine reads by its instance profile."""
     prefix = settings.ec2_secrets_prefix.rstrip("/")
-    ours = {name: f"{prefix}/{name}" for name in OBJECTS_SECRETS if pod.env.get(name)}
+    ours = {name: f"{prefix}/{name}" for name in (*OBJECTS_SECRETS, *BROKER_SECRETS) if pod.env.get(name)}
     return ours | {name: f"{prefix}/{pod.tenant_id}/{name}" for name in pod.secrets}
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +20,9 @@ import aiohttp
 import structlog
 from kubernetes import aio as k8s
 
+from sskai import failpoints
 from sskai.cluster import (
+    Cluster,
     ClusterUnavailableError,
     LogPage,
     Machine,
@@ -32,6 +36,7 @@ from sskai.cluster import (
     kubernetes_pods,
 )
 from sskai.cluster import kubernetes_manifests as manifests
+from sskai.cluster.kubernetes_nodes import Nodes
 from sskai.cluster.kubernetes_watch import ApiError, Reflector, refuse
 from sskai.cluster.settings import Settings
 
@@ -44,6 +49,16 @@ READ_BYTES = 4 * 1024 * 1024  # of a log, at once
 KILL_SECONDS = 1
 
 
+async def load_account() -> None:
+    """The pod's service account where there is one, else the kubeconfig's. Raises ConfigException, OSError."""
+    try:
+        k8s.config.load_incluster_config()
+    except k8s.config.ConfigException:
+        # The client itself reads the variable only once, when it is imported.
+        await k8s.config.load_kube_config(os.environ.get("KUBECONFIG"))
+
+
+@failpoints.boundary("cluster", ClusterUnavailableError, of=Cluster)
 class KubernetesCluster:
     """Jobs in one namespace. `api` is a configured ApiClient (in-cluster configuration or a kubeconfig)."""
 
@@ -55,7 +70,6 @@ class KubernetesCluster:
         self._settings = settings
         self._namespace = settings.namespace
         self._not_before = 0.0  # the API asked us to wait until then
-        self._node_ends: dict[str, kubernetes_pods.NodeEnd] = {}
         of_ours = {"namespace": settings.namespace, "label_selector": manifests.selector(settings.program)}
         self._jobs = Reflector(
             "jobs",
@@ -68,18 +82,13 @@ class KubernetesCluster:
             kubernetes_pods.slim_pod,
             departing=True,
         )
-        self._nodes = Reflector(
-            "nodes", self._core.list_node_without_preload_content, kubernetes_pods.slim_node, optional=True
-        )
+        self._nodes = Nodes(self._core.list_node_without_preload_content, self._call)
+        self._reflectors = (self._jobs, self._pods, self._nodes.reflector)
         self._watching: list[asyncio.Task[None]] = []
 
     @classmethod
     async def connect(cls, settings: Settings) -> KubernetesCluster:
-        """By the pod's service account where there is one, else by the kubeconfig."""
-        try:
-            k8s.config.load_incluster_config()
-        except k8s.config.ConfigException:
-            await k8s.config.load_kube_config()
+        await load_account()
         return cls(k8s.client.ApiClient(), settings)
 
     async def close(self) -> None:
@@ -139,18 +148,16 @@ class KubernetesCluster:
 
     async def observe(self) -> list[Observation]:
         if not self._watching:
-            self._watching = [
-                asyncio.create_task(one.run(), name=f"watch {one.kind}")
-                for one in (self._jobs, self._pods, self._nodes)
-            ]
-        for reflector in (self._jobs, self._pods, self._nodes):
+            self._watching = [asyncio.create_task(one.run(), name=f"watch {one.kind}") for one in self._reflectors]
+        for reflector in self._reflectors:
             await reflector.ready(self._settings.api_silence_seconds)
-        seen = self._seen(datetime.now(UTC))
+        now = datetime.now(UTC)
+        seen = self._seen(await self._nodes.lost(kubernetes_pods.nodes_of(self._pods.objects.values()), now), now)
         await asyncio.gather(*(self._keep_ended(one.observation) for one in seen if one.restarting))
         return [one.observation for one in seen]
 
-    def _seen(self, now: datetime) -> list[kubernetes_pods.Seen]:
-        self._node_ends = kubernetes_pods.ending_nodes(self._nodes.objects.values(), self._node_ends, now)
+    def _seen(self, lost_nodes: Mapping[str, datetime], now: datetime) -> list[kubernetes_pods.Seen]:
+        ends = self._nodes.ending(now)
         jobs = {job["metadata"]["uid"]: job for job in self._jobs.objects.values()}
         alive = _by_job(self._pods.objects)
         departed = _by_job(self._pods.departed)
@@ -162,8 +169,9 @@ class KubernetesCluster:
                 job,
                 alive.get(uid, []),
                 departed.get(uid, []),
-                self._node_ends,
+                ends,
                 now,
+                lost_nodes=lost_nodes,
                 patience_seconds=self._settings.unschedulable_seconds,
             )
             for uid, job in jobs.items()

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from sskai.cluster import Pod, Program, dns_label
-from sskai.cluster.pods import MASTER_PORT, OBJECTS_SECRETS, PRELOADED, USER_EXIT_CODES
+from sskai.cluster.pods import BROKER_CA, BROKER_SECRETS, MASTER_PORT, OBJECTS_SECRETS, PRELOADED, USER_EXIT_CODES
 from sskai.cluster.settings import Settings
 from sskai.events import v1 as events
 
@@ -266,8 +266,13 @@ def _volumes(pod: Pod, settings: Settings) -> tuple[list[Manifest], list[Manifes
 def _environment(pod: Pod, settings: Settings) -> list[Manifest]:
     values = PRELOADED | dict(pod.env) | {"SSKAI_MACHINE_ID": pod.name}
     by_reference = {name: f"sskai-secrets-{pod.tenant_id.replace('_', '-')}" for name in pod.secrets}
-    if settings.objects_secret:
-        by_reference |= dict.fromkeys(OBJECTS_SECRETS, settings.objects_secret)
+    for secret, names in (
+        (settings.objects_secret, OBJECTS_SECRETS),
+        (settings.kafka_secret, BROKER_SECRETS),
+        (settings.kafka_ca_secret, (BROKER_CA,)),
+    ):
+        if secret:
+            by_reference |= {name: secret for name in names if name in values}
     environment: list[Manifest] = []
     if settings.program.port is not None:
         prefix = settings.program.variables

@@ -98,6 +98,12 @@ def ending_nodes(nodes: Iterable[Thing], known: Mapping[str, NodeEnd], now: date
     return ends
 
 
+def nodes_of(pods: Iterable[Thing]) -> set[str]:
+    """Those that pods which have not ended are bound to."""
+    alive = (pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed"))
+    return {pod["spec"]["nodeName"] for pod in alive if pod["spec"].get("nodeName")}
+
+
 def _earlier(one: NodeEnd | None, other: NodeEnd) -> NodeEnd:
     """The first of two ends; of the same, the one that was known first."""
     if one is None or one.at is None:
@@ -112,21 +118,23 @@ def observe(
     ends: Mapping[str, NodeEnd],
     now: datetime,
     *,
+    lost_nodes: Mapping[str, datetime],
     patience_seconds: float,
 ) -> Seen:
     """The word on one Job. `departed`: its pods that are no more, as they were last seen; `ends`: `ending_nodes`;
-    `patience_seconds`: so long may a pod wait for a node."""
+    `lost_nodes`: those that are no more, and since when; `patience_seconds`: so long may a pod wait for a node."""
     metadata = job["metadata"]
     conditions = _conditions(job)
-    gone = {id(pod) for pod in departed}
+    gone = {id(pod): _lost(pod, now, "the pod is no more") for pod in departed}
+    for pod in pods:
+        if pod["spec"].get("nodeName") in lost_nodes:
+            gone[id(pod)] = _lost(pod, lost_nodes[pod["spec"]["nodeName"]], "its node is no more")
     endings = [
         one
-        for one in (
-            _ending(pod) or (_departed(pod, now) if id(pod) in gone else None)
-            for pod in _first_of_each_member([*pods, *departed])
-        )
+        for one in (_ending(pod) or gone.get(id(pod)) for pod in _first_of_each_member([*pods, *departed]))
         if one is not None
     ]
+    here = [pod for pod in pods if _ending(pod) is None and id(pod) not in gone]
     noted = (metadata.get("annotations") or {}).get(EXIT_CODE_NOTE)
     word = partial(Observation, metadata["name"], metadata["labels"][JOB_ID], int(metadata["labels"][ATTEMPT]))
     ended = conditions.get("Complete") or conditions.get("Failed")
@@ -139,7 +147,7 @@ def observe(
     over = gang_end(endings, members)
     if over is None and ended is not None:
         # Kubernetes calls a Job failed at the first member that left with a code, though others may still save.
-        still_saving = members > 1 and any(_ending(pod) is None for pod in pods)
+        still_saving = members > 1 and bool(here)
         # Failed, and of its pods nothing is left to ask.
         nothing_left = Ending(None, _at(ended.get("lastTransitionTime")))
         over = None if still_saving else gang_end(endings, len(endings)) or nothing_left
@@ -150,7 +158,6 @@ def observe(
     pending, waits_since = _pending(job, conditions, pods, now)
     denied = waits_since is not None and (now - waits_since).total_seconds() > patience_seconds
     lost, lost_at = lost_members(endings)
-    here = [pod for pod in pods if _ending(pod) is None]
     end = _next_end(here, ends)
     word = partial(word, PodState.RUNNING, pending=pending, denied=denied, lost=lost, lost_at=lost_at, source=SOURCE)
     if end is None:
@@ -172,9 +179,9 @@ def _is_first(pod: Thing) -> bool:
     return told == "0"
 
 
-def _departed(pod: Thing, now: datetime) -> Ending:
-    """Of a pod that is no more and left no exit code."""
-    return Ending(None, now, disrupted=True, first=_is_first(pod), why=_disruption(pod) or "the pod is no more")
+def _lost(pod: Thing, at: datetime, why: str) -> Ending:
+    """Of a pod that left no exit code."""
+    return Ending(None, at, disrupted=True, first=_is_first(pod), why=_disruption(pod) or why)
 
 
 def _disruption(pod: Thing) -> str:

@@ -71,13 +71,13 @@ class Reflector:
         self.departed: dict[str, Thing] = {}
         self._ask = ask
         self._slim = slim
+        self.hidden = False  # we may not see this kind
         self._optional = optional
         self._departing = departing
         self._listed_at: float | None = None
         self._heard_at = 0.0  # an answer of any kind
         self._told_at = 0.0  # an event
         self._version: str | None = None
-        self._hidden = False
         self._written_at: dict[str, float] = {}
         self._error = ""
         self._turned = asyncio.Event()
@@ -89,7 +89,7 @@ class Reflector:
                 await self._turned.wait()
         except TimeoutError as error:
             raise ClusterUnavailableError(f"Kubernetes did not list {self.kind} in time") from error
-        if self._hidden:
+        if self.hidden:
             return
         if self._listed_at is None:
             raise ClusterUnavailableError(f"{self.kind}: {self._error}")
@@ -122,7 +122,7 @@ class Reflector:
                     self._version = None
                 if error.status == FORBIDDEN and self._optional:
                     log.warning("not allowed to see these; going on without", kind=self.kind, error=self._error)
-                    self._hidden = True
+                    self.hidden = True
                     asked_seconds = RELIST_SECONDS
             except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as error:
                 self._error = f"Kubernetes did not answer: {error!r}"
@@ -160,7 +160,7 @@ class Reflector:
             else:
                 self._depart(self.objects[name])
         self.objects = found
-        self._hidden = False
+        self.hidden = False
         self._heard()
         self._listed_at = time.monotonic()
         self._turned.set()

@@ -12,7 +12,9 @@ from typing import Any
 
 import httpx2
 
+from sskai import failpoints
 from sskai.cluster import (
+    Cluster,
     ClusterUnavailableError,
     Line,
     LogPage,
@@ -49,6 +51,7 @@ def preloaded() -> dict[str, str]:
     return {} if library is None else {"LD_PRELOAD": library}
 
 
+@failpoints.boundary("cluster", ClusterUnavailableError, of=Cluster)
 class LocalCluster:
     """Speaks to the simulated cloud over loopback HTTP. A launch is idempotent by its client token, the pod's name.
 
@@ -180,6 +183,7 @@ def _observation(gang: Sequence[dict[str, Any]]) -> Observation:
         terminates_at=min(notices, default=None),
         lost=lost,
         lost_at=lost_at,
+        stands=any(machine["state"] != "gone" for machine in gang),
     )
 
 

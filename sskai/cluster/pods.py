@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from sskai.settings import Settings
+
 # services/trainer/README.md: the user's to mend (another pod would end the same way), and one of them by name.
 USER_EXIT_CODES = [65, 71, 76, 78]
 OUT_OF_MEMORY = 71
@@ -19,6 +21,35 @@ MASTER_PORT = 29500  # torch.distributed's default
 # Variables of a pod that are secrets: by reference where the cluster can, never in what an API shows or a machine is
 # started with.
 OBJECTS_SECRETS = ("SSKAI_OBJECTS_ACCESS_KEY", "SSKAI_OBJECTS_SECRET_KEY")
+BROKER_SECRETS = ("SSKAI_KAFKA_USERNAME", "SSKAI_KAFKA_PASSWORD")
+BROKER_CA = "SSKAI_KAFKA_CA_PEM"
+
+
+def objects(settings: Settings) -> dict[str, str]:
+    """Variables by which a pod reaches the object store; without a key it has a role of its own."""
+    by_key = settings.objects_access_key != ""
+    return {
+        "SSKAI_OBJECTS_URL": settings.objects_url,
+        "SSKAI_OBJECTS_BUCKET": settings.objects_bucket,
+        "SSKAI_OBJECTS_REGION": settings.objects_region,
+        "SSKAI_OBJECTS_ACCESS_KEY": settings.objects_access_key,
+        "SSKAI_OBJECTS_SECRET_KEY": settings.objects_secret_key.get_secret_value() if by_key else "",
+    }
+
+
+def broker(settings: Settings) -> dict[str, str]:
+    """Variables by which a pod reaches Kafka."""
+    found = {
+        "SSKAI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "SSKAI_KAFKA_SECURITY_PROTOCOL": settings.kafka_security_protocol,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        account = (settings.kafka_username, settings.kafka_password.get_secret_value())
+        found |= {"SSKAI_KAFKA_SASL_MECHANISM": settings.kafka_sasl_mechanism}
+        found |= dict(zip(BROKER_SECRETS, account, strict=True))
+    if settings.kafka_ca_pem:
+        found[BROKER_CA] = settings.kafka_ca_pem
+    return found
 
 
 @dataclass(frozen=True, slots=True)

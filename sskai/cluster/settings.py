@@ -28,6 +28,8 @@ class Settings(sskai.settings.Settings):
     kueue_priority_class: str = ""  # a Kueue WorkloadPriorityClass; empty: the queue's default
     priority_class: str = ""  # a PriorityClass for pods; empty: the namespace's default
     objects_secret: str = ""  # a Secret with the keys of OBJECTS_SECRETS; empty: they stand in the pod as plain values
+    kafka_secret: str = ""  # a Secret with the keys of BROKER_SECRETS; empty: this service's own account, in plain
+    kafka_ca_secret: str = ""  # a Secret with the key BROKER_CA; empty: it stands in the pod
     models_claim: str = ""  # a PersistentVolumeClaim that keeps models between pods; empty: each pod fetches its own
     work_gib: int = Field(default=15, gt=0)  # a pod's own disk: /tmp
     shm_gib: int = Field(default=2, gt=0)  # /dev/shm where several accelerators or machines work together
