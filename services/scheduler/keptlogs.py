@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 
 import structlog
 
@@ -36,7 +37,8 @@ async def keep(world: World, one: Observation) -> None:
             page = await world.cluster.log(one.machine_id, tail=KEPT_LINES)
             if page.lines:
                 content = written(page)
-                await asyncio.to_thread(world.objects.put_bytes, key_of(one.job_id, one.attempt), content)
+                key = key_of(one.job_id, one.attempt)
+                await asyncio.to_thread(partial(world.objects.put_bytes, key, content, kind="log"))
     except (NoLogError, RefusedError, ClusterUnavailableError, ObjectsUnavailableError, TimeoutError) as error:
         log.info("the log of a pod was not kept", machine=one.machine_id, job=one.job_id, why=str(error))
 

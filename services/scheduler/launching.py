@@ -10,7 +10,7 @@ from services.scheduler import domain, standby, tracing
 from services.scheduler.domain import Attempt, Job
 from services.scheduler.settings import Settings
 from sskai import telemetry
-from sskai.cluster import Pod, offer_of
+from sskai.cluster import Pod, offer_of, pods
 from sskai.events import v1 as events
 from sskai.money import NANO_PER_USD
 from sskai.objects import uri_of
@@ -68,11 +68,8 @@ def pod(job: Job, attempt: Attempt, settings: Settings) -> Pod:
         "SSKAI_WORK_URI": uri_of(settings.objects_bucket, f"jobs/{job.job_id}"),
         "SSKAI_DEADLINE": job.deadline.isoformat() if job.deadline else "",
         "SSKAI_BUDGET_LEFT_USD": "" if left is None else str(left / NANO_PER_USD),
-        "SSKAI_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
-        "SSKAI_OBJECTS_URL": settings.objects_url,
-        "SSKAI_OBJECTS_BUCKET": settings.objects_bucket,
-        "SSKAI_OBJECTS_ACCESS_KEY": settings.objects_access_key,
-        "SSKAI_OBJECTS_SECRET_KEY": settings.objects_secret_key.get_secret_value(),
+        **pods.broker(settings),
+        **pods.objects(settings),
         "SSKAI_OTLP_URL": settings.otlp_url or "",
         "SSKAI_MODELS_DIR": str(settings.models_dir),
         "TRACEPARENT": tracing.traceparent(job, attempt.number) or telemetry.current_traceparent() or "",

@@ -35,6 +35,7 @@ from sskai.metrics import LOOP_ERRORS
 log = structlog.get_logger()
 
 TURN = 50  # jobs claimed at a time
+LEASE_SECONDS = 20.0  # renewed while a push lasts: what a killed process had waits no longer for the next one
 BUG_PAUSE_SECONDS = 10.0
 RESERVE_SECONDS = 300.0  # a job that waits for money is woken by the answer; it looks by itself this seldom
 
@@ -43,7 +44,7 @@ Change = Callable[[Job, Store, datetime], Awaitable[tuple[Job, list[Message]]]]
 
 async def drive_jobs(world: World) -> None:
     """Every job that is due gets its next push: plan timeout, launch, metering, policy, drain or kill."""
-    rows = await claims.claim(world.database, JobRow, limit=TURN, lease_seconds=60)
+    rows = await claims.claim(world.database, JobRow, limit=TURN, lease_seconds=LEASE_SECONDS)
     await asyncio.gather(*(_drive(world, row) for row in rows))
 
 
@@ -55,7 +56,8 @@ async def _drive(world: World, row: JobRow) -> None:
         attributes={"sskai.tenant": row.tenant_id, "sskai.subject": row.job_id},
     ):
         try:
-            await step(world, row)
+            async with claims.held(world.database, row, LEASE_SECONDS):
+                await step(world, row)
         except ClusterUnavailableError as error:
             # Unreachable is not dead: nothing is concluded, the same push is tried again soon.
             log.warning("cluster did not answer", job=row.job_id, error=str(error))

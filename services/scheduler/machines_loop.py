@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from services.scheduler import endings, keptlogs, placing, starting, transitions
 from services.scheduler.domain import Attempt, EndReason, Job, State
 from services.scheduler.store import Live, Store
-from services.scheduler.watching import LAST_WORD_SECONDS, MAX_DELETES_PER_TURN
+from services.scheduler.watching import LAST_WORD_SECONDS, MAX_DELETES_PER_TURN, MAX_TRIES_FOR_GONE
 from services.scheduler.world import World
 from sskai import telemetry
 from sskai.cluster import ClusterUnavailableError, Machine, Observation, PodState, telling
@@ -33,7 +33,13 @@ TOLD_LAST_WORD_SECONDS = 60.0
 # from the list.
 ADOPT_SECONDS = 30.0
 # What a pod that could not tell its last word says by its exit code; services/trainer/README.md. Others are errors.
-EXIT_REASONS = {65: EndReason.USER_ERROR, 71: EndReason.OUT_OF_MEMORY, 75: EndReason.SPOT_INTERRUPTED}
+# 76, overtaken, is said by the current attempt only where our numbers went back (a restored database): go on after it.
+EXIT_REASONS = {
+    65: EndReason.USER_ERROR,
+    71: EndReason.OUT_OF_MEMORY,
+    75: EndReason.SPOT_INTERRUPTED,
+    76: EndReason.MACHINE_LOST,
+}
 
 Change = Callable[[Job, Attempt, datetime], tuple[Job, list[Message]]]
 
@@ -50,7 +56,8 @@ async def watch_machines(world: World) -> bool:
     seen = {one.machine_id for one in observed}
     watch.listed(seen, now)
     deletes, changed = 0, False
-    for one in observed:
+    # What costs money goes first: a cluster may list a thousand machines that are no more.
+    for one in sorted(observed, key=lambda one: not one.stands):
         mine = live.get(one.machine_id)
         if mine is not None and (mine.job_id, mine.attempt) == (one.job_id, one.attempt):
             changed |= await _compare(world, one, mine)
@@ -143,7 +150,8 @@ async def _stray(world: World, one: Observation) -> int:
     """A pod that no recorded attempt owns: one whose launch is not recorded yet is let be, or adopted; any other is
     deleted, again and again until it is gone. Returns the deletes that were tried."""
     now, is_gone = world.clock(), one.state is PodState.GONE
-    if not world.watch.may_delete(one.machine_id, is_gone=is_gone, now=now):
+    tries = None if one.stands and not is_gone else MAX_TRIES_FOR_GONE if one.stands else 1
+    if not world.watch.may_delete(one.machine_id, tries=tries, now=now):
         return 0
     async with world.database.transaction() as session:
         store = Store(session)

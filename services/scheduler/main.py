@@ -29,7 +29,9 @@ def build(settings: Settings) -> Service:
     priors = settings.spot_priors
     lookahead = policy.shipped() if priors is None else Lookahead(read_priors(priors))
     objects = Objects.from_settings(settings)
-    world = World(database, cluster_of(settings), settings, lookahead=lookahead, objects=objects)
+    world = World(
+        database, cluster_of(settings), settings, clock=database.clock.now, lookahead=lookahead, objects=objects
+    )
     driving = every(0.5, partial(drive_jobs, world))
 
     def wake(_event: Message, _told: list[Any]) -> None:

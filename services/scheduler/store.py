@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
-from sqlalchemy import BigInteger, DateTime, Float, ForeignKey, Index, Integer, LargeBinary, Text, event, func, select
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    event,
+    func,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,6 +32,7 @@ from sskai.claims import Claimable
 from sskai.database import service_metadata
 from sskai.events import v1 as events
 from sskai.known_budgets import KnownBudget
+from sskai.statements import Statement
 
 
 class Base(DeclarativeBase):
@@ -139,6 +153,14 @@ _JOB_FIELDS = (
 )
 
 
+@cache
+def _upsert_of(table: type[Base], keys: tuple[str, ...], columns: tuple[str, ...]) -> Statement:
+    """Every push of a job ends with it."""
+    row = upsert(cast(Table, table.__table__))
+    changed = {name: row.excluded[name] for name in columns if name not in keys}
+    return Statement(row.on_conflict_do_update(index_elements=keys, set_=changed), columns)
+
+
 @dataclass(frozen=True, slots=True)
 class Live:
     """An attempt that has a machine and has not ended."""
@@ -230,7 +252,7 @@ class Store:
             "denied_until": {offer: at.isoformat() for offer, at in job.denied_until.items()},
             "recoveries": [at.isoformat() for at in job.recoveries],
         }
-        await self._upsert(JobRow, ["job_id"], values)
+        await self._upsert(JobRow, ("job_id",), values)
         for attempt in (*job.closed, job.attempt, job.successor):
             if attempt is not None:
                 await self._save_attempt(job.job_id, attempt)
@@ -254,13 +276,13 @@ class Store:
             "planned": attempt.planned.SerializeToString() if attempt.planned else None,
             "member_ids": list(attempt.member_ids),
         }
-        await self._upsert(AttemptRow, ["job_id", "number"], values)
+        await self._upsert(AttemptRow, ("job_id", "number"), values)
 
     async def keep_early_answer(self, answer: events.PlanProposed | events.PlanRefused) -> None:
         """Keep an answer of the optimizer until its job is known."""
         column = "plan" if isinstance(answer, events.PlanProposed) else "refusal"
         values = {"job_id": answer.job_id, "plan": None, "refusal": None, column: answer.SerializeToString()}
-        await self._upsert(EarlyAnswerRow, ["job_id"], values)
+        await self._upsert(EarlyAnswerRow, ("job_id",), values)
 
     async def early_answer(self, job_id: str) -> events.PlanProposed | events.PlanRefused | None:
         """What the optimizer said before the job was known."""
@@ -272,10 +294,8 @@ class Store:
             return events.PlanProposed.FromString(row.plan)
         return events.PlanRefused.FromString(row.refusal or b"")
 
-    async def _upsert(self, table: Any, keys: Iterable[str], values: dict[str, Any]) -> None:
-        statement = upsert(table).values(**values)
-        changed = {name: statement.excluded[name] for name in values if name not in set(keys)}
-        await self.session.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed))
+    async def _upsert(self, table: type[Base], keys: tuple[str, ...], values: dict[str, Any]) -> None:
+        await _upsert_of(table, keys, tuple(values)).all(self.session, values)
 
     async def _attempt(self, job_id: str, number: int | None) -> Attempt | None:
         row = await self.session.get(AttemptRow, (job_id, number), populate_existing=True) if number else None

@@ -74,10 +74,10 @@ class Watch:
         seen = self.ended.setdefault(machine_id, now)
         return seen if told is None else min(told, seen)
 
-    def may_delete(self, machine_id: str, *, is_gone: bool, now: datetime) -> bool:
-        """Whether it is time for the next try to delete this machine."""
+    def may_delete(self, machine_id: str, *, tries: int | None, now: datetime) -> bool:
+        """Whether it is time for the next try to delete this machine. `tries`: at most so many; None: any number."""
         last = self.deletions.get(machine_id)
-        return last is None or (last.again_at <= now and not (is_gone and last.tries >= MAX_TRIES_FOR_GONE))
+        return last is None or (last.again_at <= now and (tries is None or last.tries < tries))
 
     def deleting(self, machine_id: str, now: datetime) -> None:
         """A try begins; the next one waits twice as long."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from services.scheduler import placing
 from services.scheduler.domain import Job
@@ -30,7 +30,7 @@ class World:
     database: Database
     cluster: Cluster
     settings: Settings
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], datetime] = field(kw_only=True)
     lookahead: Lookahead = field(default_factory=shipped)
     watch: Watch = field(default_factory=Watch)
     last_decision: LastDecision = field(default_factory=LastDecision)

@@ -24,7 +24,7 @@ import structlog
 from services.trainer import domain, manifests
 from services.trainer.domain import Awaited, End, Fence, FencedError, Outcome, Point
 from services.trainer.manifests import MANIFEST, FileEntry, Manifest, ManifestError
-from sskai.objects import Access, AlreadyExistsError, NotFoundError, ObjectInfo
+from sskai.objects import Access, AlreadyExistsError, NotFoundError, ObjectInfo, ObjectsUnavailableError
 
 log = structlog.get_logger()
 
@@ -120,7 +120,10 @@ class Checkpoints:
     def check_fence(self) -> None:
         """Raises FencedError if a newer attempt has begun, or another group of this attempt's workers: the authority,
         a listing of all fences."""
-        self._refuse_below(max((int(match[1]) for match in self._keys(_FENCE_KEY)), default=0))
+        raised = {int(match[1]) for match in self._keys(_FENCE_KEY)}
+        self._refuse_below(max(raised, default=0))
+        if self._holds_fence and self.attempt not in raised:
+            raise ObjectsUnavailableError(f"{self._fence_key} was stored, but no list has it: nobody would be stopped")
         if self._gang and self._holds_fence and (self._own_fence() or {}).get("nonce") != self._nonce:
             raise FencedError(f"another group of workers goes on with attempt {self.attempt} of {self.job_id}")
 
@@ -167,7 +170,8 @@ class Checkpoints:
         versions: Mapping[str, str],
         others: Callable[[], Mapping[str, FileEntry]] = dict,
     ) -> Stored:
-        """Upload a checkpoint's files by name, then its manifest. It exists only after the last byte of the manifest.
+        """Upload a checkpoint's files by name, then its manifest. It exists only after the last byte of the manifest,
+        and counts once a list has it, by which the next attempt finds it.
 
         `others` waits for the files that other workers upload. Raises FencedError; ObjectsUnavailableError leaves files
         without a manifest, which nobody reads.
@@ -175,6 +179,9 @@ class Checkpoints:
         point = Point(self.attempt, step)
         prefix = self._checkpoint_prefix(point)
         stored = self._write("checkpoint", step, prefix, files=files, versions=versions, others=others)
+        # A store whose disk was full has been seen to acknowledge what it then lists nowhere (SeaweedFS 4.48).
+        if point not in self._saved():
+            raise ObjectsUnavailableError(f"{prefix}{MANIFEST} was stored, but no list has it: nobody would find it")
         self.line = [point, *(known for known in self.line if known != point)]
         return stored
 

@@ -24,7 +24,7 @@ log = structlog.get_logger()
 RESULTS = Counter("sskai_trainer_results", "Artefacts that were verified, by outcome", ["outcome"])
 CLEANED_JOBS = Counter("sskai_trainer_cleaned_jobs", "Ended jobs whose checkpoints were deleted")
 
-VERIFY_LEASE_SECONDS = 600  # reading a whole model of some GB
+VERIFY_LEASE_SECONDS = 20.0  # renewed meanwhile: reading a whole model of some GB takes minutes
 RETRY_SECONDS = 5.0
 
 
@@ -37,7 +37,8 @@ async def verify_results(database: Database, objects: Objects) -> None:
                 context=telemetry.context_from(row.traceparent),
                 attributes={"sskai.tenant": row.tenant_id, "sskai.subject": row.job_id},
             ):
-                await _verify(database, objects, row)
+                async with claims.held(database, row, VERIFY_LEASE_SECONDS):
+                    await _verify(database, objects, row)
 
 
 async def _verify(database: Database, objects: Objects, row: ResultRow) -> None:

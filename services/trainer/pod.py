@@ -48,6 +48,7 @@ def main() -> int:
     from services.trainer.progress import Progress
     from services.trainer.settings import PodSettings
     from sskai import telemetry
+    from sskai.broker import Broker
 
     try:
         settings = PodSettings()
@@ -73,7 +74,8 @@ def main() -> int:
     folder = settings.work_dir if settings.work_dir and rank == 0 else Path(tempfile.mkdtemp(prefix="sskai-"))
     folder.mkdir(parents=True, exist_ok=True)
     with telemetry.span_beside("pod", attributes):
-        progress = Progress(settings.kafka_bootstrap, settings.job_id, settings.tenant_id, settings.attempt, folder)
+        broker = Broker.from_settings(settings) if settings.kafka_bootstrap else None
+        progress = Progress(broker, settings.job_id, settings.tenant_id, settings.attempt, folder)
         if rank > 0:
             progress.silence()  # the first worker speaks for all
         progress.start()

@@ -19,6 +19,7 @@ import structlog
 from google.protobuf.message import Message
 
 from sskai import contract, telemetry
+from sskai.broker import Broker
 from sskai.bus import Publisher, backoff_seconds
 from sskai.events import v1 as events
 
@@ -32,10 +33,10 @@ SEND_SECONDS = 15.0
 
 
 class Progress:
-    """Tells for one attempt. `bootstrap` empty: nobody listens, only `events.jsonl` is written."""
+    """Tells for one attempt. Without a `broker` nobody listens, and only `events.jsonl` is written."""
 
-    def __init__(self, bootstrap: str, job_id: str, tenant_id: str, attempt: int, folder: Path) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, broker: Broker | None, job_id: str, tenant_id: str, attempt: int, folder: Path) -> None:
+        self._broker = broker
         self._state = events.AttemptProgressed(job_id=job_id, tenant_id=tenant_id, attempt=attempt, phase="starting")
         self._spool = (folder / "events.jsonl").open("a")
         self._spooled_heartbeats = 0
@@ -138,7 +139,7 @@ class Progress:
         asyncio.run(self._send_all())
 
     async def _send_all(self) -> None:
-        publisher = Publisher(self._bootstrap, "trainer") if self._bootstrap else None
+        publisher = Publisher(self._broker, "trainer") if self._broker else None
         failures = 0
         while not self._closing:
             batch = await asyncio.to_thread(self._next_batch)

@@ -22,7 +22,7 @@ from typing import Any
 import httpx2
 from google.protobuf.message import Message
 
-from sskai import bus, contract
+from sskai import broker_admin, bus, contract
 from sskai.events import v1 as events
 from sskai.local import parts
 from sskai.local.kafka import Kafka
@@ -336,7 +336,7 @@ class Chaos:
 async def chaos(folder: Path, say: Callable[[str], None] = lambda _text: None) -> AsyncIterator[Chaos]:
     """The world, up and ready, with parts of its own; nothing of it is left afterwards."""
     with Kafka.start() as broker, Postgres.start() as server:
-        await bus.create_topics(broker.bootstrap, contract.TOPICS)
+        await broker_admin.create_topics(broker.bootstrap, contract.TOPICS)
         async with fresh_database(server.url, "scheduler") as database:
             world = Chaos(folder, broker.bootstrap, database.url, say)
             try:

@@ -1,7 +1,7 @@
 """The scheduler's process as it is, but for its pods' program, shorter leases, and that it is forked (chaos_parts.py).
 
 A replica that stands still for longer than its lease wakes up as a zombie whose work somebody else has done; with the
-real 60 s that would take a day to happen often enough.
+real one that would take a day to happen often enough.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from services.scheduler import main
+from services.scheduler import loops, main
 from sskai import claims
 from sskai.cluster import local_cluster
 
@@ -32,5 +32,6 @@ def run(log: Path, environment: Mapping[str, str], folder: Path, lease_seconds: 
     async def claim_for_a_short_time(*arguments: Any, **options: Any) -> list[Any]:
         return await claim(*arguments, **(options | {"lease_seconds": lease_seconds}))
 
+    loops.LEASE_SECONDS = lease_seconds
     claims.claim = claim_for_a_short_time  # type: ignore[assignment]
     main.main()

@@ -311,6 +311,8 @@ def _disruption() -> Thing:
 
 
 def _selected(thing: Thing, query: dict[str, str]) -> bool:
+    if query.get("fieldSelector", "") not in ("", f"metadata.name={thing['metadata']['name']}"):
+        return False
     selector = query.get("labelSelector")
     key, _, value = (selector or "").partition("=")
     return not selector or thing["metadata"].get("labels", {}).get(key) == value

@@ -69,9 +69,10 @@ def test_an_unknown_word_of_a_trainer_is_an_error() -> None:
 def test_a_committed_step_never_goes_back(steps: list[int]) -> None:
     job, highest = running_job(), 0
     for step in steps:
-        job = transitions.checkpointed(job, events.CheckpointCommitted(job_id="job_1", attempt=1, step=step), START)
+        told = events.CheckpointCommitted(job_id="job_1", attempt=1, step=step, uri=f"s3://sskai/c-{step}")
+        job = transitions.checkpointed(job, told, START)
         highest = max(highest, step)
-        assert job.steps_saved == highest
+        assert (job.steps_saved, job.checkpoint_uri) == (highest, f"s3://sskai/c-{highest}")
 
 
 def test_a_gang_is_planned_by_its_offer_and_its_number_of_machines() -> None:

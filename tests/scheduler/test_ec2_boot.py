@@ -1,134 +1,21 @@
-"""The boot script of a machine, run by bash for real and with its questions to the metadata service over HTTP; docker,
-aws, the object store and shutdown are small stand-ins."""
+"""The boot script of a machine (tests/scheduler/booted_machine.py)."""
 
 from __future__ import annotations
 
-import asyncio
-import gzip
-import os
-import shutil
-import signal
-import stat
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import services.inference.settings
-import sskai.cluster.settings
 from services.scheduler.settings import Settings
-from sskai.cluster import Pod, ec2_requests
+from sskai.cluster import ec2_requests
 from sskai.testing import wait_for
+from tests.scheduler.booted_machine import POD, BootedMachine
 from tests.scheduler.examples import placement
+from tests.scheduler.metadata_contract import Metadata, MetadataContract
 from tests.scheduler.metadata_service import metadata_service
-
-POD = Pod("job_1", "tenant_a", 1, placement(), {"SSKAI_ATTEMPT": "1", "ODD": 'two\nlines \'n "quotes" $HOME'})
-
-PROGRAMS = {
-    # The object store; the metadata service is asked by the real one.
-    "curl": """
-case ${!#} in
-    $IMDS/*) exec "$CURL" "$@" ;;
-    *) cat "$FATE/object" || exit 22 ;;
-esac""",
-    "aws": """
-case "$1 $2" in
-    "ec2 create-tags") printf '%s\\n' "$*" >>"$FATE/tags" ;;
-    "ssm get-parameter")
-        while [ "$1" != --name ]; do shift; done
-        cat "$FATE/ssm$2" 2>/dev/null || exit 254 ;;
-    "ecr get-login-password") echo a-password ;;
-esac""",
-    # The container ends with 75 at SIGTERM, else with what fate says.
-    "docker": """
-echo "$1" >>"$FATE/docker"
-case $1 in
-    pull) while [ -e "$FATE/slow-pull" ]; do sleep 0.02; done ;;
-    create) printf '%s\\0' "$@" >"$FATE/created" ;;
-    start)
-        trap 'exit 75' TERM
-        echo $$ >"$FATE/pod.part"; mv "$FATE/pod.part" "$FATE/pod"
-        while [ ! -e "$FATE/exit" ]; do sleep 0.02; done
-        exit "$(cat "$FATE/exit")" ;;
-    kill) kill -TERM "$(cat "$FATE/pod")" ;;
-    inspect) cat "$FATE/oom" 2>/dev/null || echo false ;;
-    login) cat >/dev/null; echo "${!#}" >"$FATE/login" ;;
-esac""",
-    "shutdown": 'echo "$*" >>"$FATE/shutdown"',
-    "iptables": 'echo "$*" >>"$FATE/iptables"; [ ! -e "$FATE/no-iptables" ]',
-    "setpriv": 'while [[ $1 == --* ]]; do [ "$1" = --clear-groups ] || shift; shift; done; exec "$@"',
-}
-
-
-class BootedMachine:
-    def __init__(self, folder: Path, imds: str = "") -> None:
-        self.imds = imds
-        self.fate = folder / "fate"
-        self.work = folder / "work"
-        for name in ("imds/spot", "imds/events/recommendations", "imds/tags/instance", "ssm/sskai/tenant_a", "bin"):
-            (self.fate / name).mkdir(parents=True)
-        (self.fate / "imds/instance-id").write_text("i-1")
-        for name, text in PROGRAMS.items():
-            program = self.fate / "bin" / name
-            program.write_text(f"#!/bin/bash\n{text}\n")
-            program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def boot(
-        self, pod: Pod, env_url: str = "", of: type[sskai.cluster.settings.Settings] = Settings, **settings: Any
-    ) -> None:
-        script = self.work.with_name("user-data")
-        script.write_bytes(gzip.decompress(ec2_requests.user_data(pod, of(**settings), "us-east-1", env_url)))
-        self.process = await asyncio.create_subprocess_exec(
-            "bash",
-            str(script),
-            env={
-                "PATH": f"{self.fate / 'bin'}:{os.environ['PATH']}",
-                "FATE": str(self.fate),
-                "WORK": str(self.work),
-                "IMDS": self.imds,
-                "CURL": str(shutil.which("curl")),
-            },
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    async def started(self) -> None:
-        await wait_for((self.fate / "pod").exists)
-
-    async def exit_code(self) -> int:
-        """What the machine told at its end, which it must have come to."""
-        assert self.process is not None
-        async with asyncio.timeout(30):
-            await self.process.wait()
-        assert self.read("shutdown").splitlines()[-1] == "-h now"
-        (told,) = [line for line in self.read("tags").splitlines() if "sskai:exit-code" in line]
-        assert "--region us-east-1 --resources i-1 " in told
-        assert "Key=sskai:ended-at,Value=20" in told
-        return int(told.partition("Key=sskai:exit-code,Value=")[2].split(maxsplit=1)[0])
-
-    def read(self, name: str) -> str:
-        path = self.fate / name
-        return path.read_text() if path.exists() else ""
-
-    def say(self, name: str, text: str = "") -> None:
-        """A file that is there at once and whole."""
-        part = self.fate / "part"
-        part.write_text(text)
-        part.rename(self.fate / name)
-
-    def options(self) -> list[str]:
-        """What the container was made with."""
-        return self.read("created").split("\0")[:-1]
-
-    def environment(self) -> dict[str, str]:
-        options = self.options()
-        pairs = [options[at + 1] for at, option in enumerate(options) if option == "--env"]
-        return dict(pair.split("=", 1) for pair in pairs)
 
 
 @pytest.fixture
@@ -137,10 +24,7 @@ async def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     machine = BootedMachine(tmp_path)
     with metadata_service(machine.fate / "imds") as machine.imds:
         yield machine
-        if machine.process is not None:
-            # The watch for notices goes on until the machine is off.
-            with suppress(ProcessLookupError):
-                os.killpg(machine.process.pid, signal.SIGKILL)
+        machine.kill()
 
 
 @pytest.mark.parametrize("code", [0, 70])
@@ -158,25 +42,6 @@ async def test_the_pod_runs_and_its_exit_code_is_told(machine: BootedMachine, co
     told = machine.environment()
     assert told["ODD"] == POD.env["ODD"], "values arrive as they are"
     assert (told["SSKAI_ATTEMPT"], told["SSKAI_MACHINE_ID"]) == ("1", "i-1")
-
-
-async def test_a_spot_notice_becomes_a_sigterm_and_is_told(machine: BootedMachine) -> None:
-    await machine.boot(POD)
-    await machine.started()
-    machine.say("imds/spot/instance-action", '{"action": "terminate", "time": "2026-11-25T22:00:00Z"}')
-    assert await machine.exit_code() == 75
-    await wait_for(lambda: "Key=sskai:terminates-at,Value=2026-11-25T22:00:00Z" in machine.read("tags"))
-
-
-async def test_a_rebalance_recommendation_is_told_once_and_nothing_stops(machine: BootedMachine) -> None:
-    await machine.boot(POD)
-    await machine.started()
-    machine.say("imds/events/recommendations/rebalance", '{"noticeTime": "2026-11-25T21:50:00Z"}')
-    await wait_for(lambda: "Key=sskai:rebalance-at,Value=2026-11-25T21:50:00Z" in machine.read("tags"))
-    machine.say("imds/spot/instance-action", '{"action": "terminate", "time": "2026-11-25T22:00:00Z"}')
-    assert await machine.exit_code() == 75
-    await wait_for(lambda: "Key=sskai:terminates-at,Value=2026-11-25T22:00:00Z" in machine.read("tags"))
-    assert machine.read("tags").count("rebalance-at") == 1
 
 
 async def test_the_schedulers_wish_to_drain_becomes_a_sigterm(machine: BootedMachine) -> None:
@@ -289,3 +154,32 @@ async def test_without_an_image_a_command_runs_and_is_drained(machine: BootedMac
     assert (machine.work / "work/seen").read_text() == POD.env["ODD"] + "\n"
     machine.say("imds/tags/instance/sskai:drain")
     assert await machine.exit_code() == 75
+
+
+class Files(Metadata):
+    """What the small metadata service of the tests answers are files."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self._folder = folder
+        for name in ("spot", "events/recommendations"):
+            (folder / name).mkdir(parents=True)
+        self._say("instance-id", "i-1")
+
+    def notice_spot(self, at: str) -> None:
+        self._say("spot/instance-action", f'{{"action": "terminate", "time": "{at}"}}')
+
+    def recommend_rebalance(self, at: str) -> None:
+        self._say("events/recommendations/rebalance", f'{{"noticeTime": "{at}"}}')
+
+    def _say(self, name: str, text: str) -> None:
+        part = self._folder / "part"
+        part.write_text(text)
+        part.rename(self._folder / name)
+
+
+class TestSmallMetadataService(MetadataContract):
+    @pytest.fixture
+    def metadata(self, tmp_path: Path) -> Iterator[Metadata]:
+        with metadata_service(tmp_path / "answers") as url:
+            yield Files(url, tmp_path / "answers")

@@ -55,8 +55,14 @@ def disruption(reason: str) -> dict[str, str]:
     return {"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": text(NOON)}
 
 
-def word(pods: list[Any], departed: list[Any] | None = None, ends: dict[str, NodeEnd] | None = None) -> Observation:
-    return observe(JOB, pods, departed or [], ends or {}, NOON, patience_seconds=300).observation
+def word(
+    pods: list[Any],
+    departed: list[Any] | None = None,
+    ends: dict[str, NodeEnd] | None = None,
+    lost_nodes: dict[str, datetime] | None = None,
+) -> Observation:
+    seen = observe(JOB, pods, departed or [], ends or {}, NOON, lost_nodes=lost_nodes or {}, patience_seconds=300)
+    return seen.observation
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -107,6 +113,17 @@ DISRUPTED = {"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}
 def test_what_a_nodes_taints_say(taints: list[Any], seconds: float | None, why: str) -> None:
     at = None if seconds is None else NOON + timedelta(seconds=seconds)
     assert ending_nodes([node(*taints)], {}, NOON) == {"node-1": NodeEnd(at, why)}
+
+
+def test_a_pod_whose_node_is_no_more_is_lost_unless_it_ended_before() -> None:
+    since = NOON - timedelta(seconds=3)
+    one = word([pod()], lost_nodes={"node-1": since})
+    [lost] = telling.loss(one, NOON)
+    assert (one.state, moment(lost.lost_at), lost.reason) == (PodState.GONE, since, "its node is no more")
+    assert word([pod()], lost_nodes={"node-2": since}).state is PodState.RUNNING
+    ended = {"name": "trainer", "state": {"terminated": {"exitCode": 75, "finishedAt": text(NOON)}}}
+    saved = word([pod(phase="Failed", containerStatuses=[ended])], lost_nodes={"node-1": since})
+    assert (saved.state, saved.exit_code) == (PodState.EXITED, 75)
 
 
 def test_other_taints_say_nothing() -> None:

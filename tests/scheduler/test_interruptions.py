@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from services.scheduler import standby
-from sskai.cluster import ClusterUnavailableError, NoCapacityError
+from services.scheduler.watching import MAX_DELETES_PER_TURN, MAX_TRIES_FOR_GONE
+from sskai.cluster import ClusterUnavailableError, NoCapacityError, Observation, PodState
 from sskai.contract import moment, timestamp
 from sskai.database import Database
 from sskai.events import v1 as events
@@ -73,6 +75,18 @@ async def test_the_draining_attempt_still_counts_and_the_successor_does_not_yet(
     await stage.tell(events.CheckpointCommitted(job_id="job_1", attempt=1, step=43, uri="s3://sskai/c-43"))
     job = await stage.job()
     assert (job.steps_told, job.steps_saved, job.checkpoint_uri) == (43, 43, "s3://sskai/c-43")
+
+
+@pytest.mark.parametrize("seconds", [120, 60])
+async def test_a_notice_that_comes_again_launches_no_second_successor(stage: Stage, seconds: float) -> None:
+    """In the cloud's words and in the cluster's, or by a queue that gives a message out again; it may be earlier."""
+    await stand_by(stage)
+    await stage.tell(notice(stage, seconds=seconds), notice(stage, seconds=seconds))
+    for _ in range(5):
+        await stage.turn(1)
+    job = await stage.job()
+    assert (job.state, job.current_attempt, job.successor_attempt, job.attempts) == ("draining", 1, 2, 2)
+    assert stage.cluster.running() == [FIRST, SECOND]
 
 
 async def test_a_drained_attempt_hands_over_without_another_launch(stage: Stage) -> None:
@@ -440,6 +454,31 @@ async def test_an_orphan_is_deleted_within_a_minute_though_ten_tries_fail(stage:
         await stage.turn(0.5)
         assert stage.now - began <= timedelta(seconds=60)
     assert len(stage.cluster.deletes) == 11, "and not one try a turn"
+
+
+async def test_a_machine_of_a_job_that_nobody_knows_is_deleted(stage: Stage) -> None:
+    """The database came back from a backup, say, and knows nothing of the job; the machine's tags do."""
+    await stage.run_first_attempt()
+    pod = replace(stage.cluster.pods[FIRST], job_id="job_2")
+    await stage.cluster.launch(pod)
+    await stage.turn(1)
+    assert stage.cluster.running() == [FIRST]
+
+
+async def test_an_orphan_does_not_wait_for_machines_that_are_no_more(stage: Stage) -> None:
+    """A cluster lists those for a while, and pods that were done among them are not called gone."""
+    await stage.run_first_attempt()
+    orphan = stage.cluster.observations.pop(FIRST)
+    for number in range(3 * MAX_DELETES_PER_TURN):
+        done = Observation(f"m-done-{number}", f"job_done_{number}", 1, PodState.EXITED, exit_code=0, stands=False)
+        stage.cluster.observations[done.machine_id] = done
+    stage.cluster.observations[FIRST] = orphan
+    await stage.tell(events.AttemptFinished(job_id="job_1", attempt=1, succeeded=True, artifact_uri="s3://sskai/a"))
+    await stage.turn(0.5)
+    assert not stage.cluster.running()
+    for _ in range(60):
+        await stage.turn(1)
+    assert len(stage.cluster.deletes) <= 3 * MAX_DELETES_PER_TURN + 1 + MAX_TRIES_FOR_GONE, "once for each, at most"
 
 
 @pytest.mark.parametrize("lie", [ClusterUnavailableError("500"), NoCapacityError("none")])

@@ -243,6 +243,41 @@ async def test_a_nodes_taint_is_a_notice(site: Site, taint: str, seconds: float)
     assert (one.source, one.why) == ("kubernetes", taint)
 
 
+async def test_a_node_that_is_removed_takes_its_pod_with_it_at_once(site: Site) -> None:
+    """Kubernetes' own word on the pod comes a minute later."""
+    await site.cluster.launch(POD)
+    await site.start(POD.name)
+    await reaches(site, POD.name, PodState.RUNNING)
+    site.api.remove("nodes", "node-0")
+    seen = await reaches(site, POD.name, PodState.GONE)
+    assert (seen.source, seen.why) == ("kubernetes", "its node is no more")
+
+
+async def test_a_node_that_was_removed_while_nobody_watched_is_asked_for(site: Site) -> None:
+    await site.cluster.launch(POD)
+    await site.start(POD.name)
+    site.api.remove("nodes", "node-0")
+    other = Site(site.api, Settings())
+    await reaches(other, POD.name, PodState.GONE)
+    await other.cluster.close()
+
+
+async def test_a_node_that_the_watch_has_not_told_yet_is_no_loss(site: Site) -> None:
+    await site.cluster.launch(POD)
+    await site.start(POD.name)
+    await reaches(site, POD.name, PodState.RUNNING)
+    site.cluster._nodes.reflector.objects.clear()
+    assert (await reaches(site, POD.name, PodState.RUNNING)).lost == 0
+
+
+async def test_without_the_right_to_see_nodes_none_is_missed(site: Site) -> None:
+    site.api.refuse("GET", "nodes", 403, "nodes is forbidden")
+    await site.cluster.launch(POD)
+    await site.start(POD.name)
+    site.api.remove("nodes", "node-0")
+    await reaches(site, POD.name, PodState.RUNNING)
+
+
 async def test_other_taints_are_no_notice(site: Site) -> None:
     await site.cluster.launch(POD)
     await site.start(POD.name)

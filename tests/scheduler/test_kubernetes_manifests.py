@@ -166,7 +166,7 @@ def test_a_replica_is_probed_and_told_where_it_answers() -> None:
     kubernetes_validate.validate(manifest, "1.34", strict=True)
     (container,) = manifest["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "-m", "services.inference.replica"]
-    assert (container["name"], container["image"]) == ("replica", "sskai/replica:0.1.0")
+    assert (container["name"], container["image"]) == ("replica", "sskai/inference:0.1.0")
     assert container["ports"] == [{"name": "http", "containerPort": 8080}]
     paths = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
     assert paths == {"startup": "/healthz", "readiness": "/readyz", "liveness": "/healthz"}

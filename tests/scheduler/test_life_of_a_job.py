@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from services.scheduler.machines_loop import watch_machines
+from services.scheduler.money import DRAIN_SECONDS
 from services.scheduler.store import AttemptRow, JobRow
 from sskai import contract
 from sskai.cluster import offer_of
@@ -243,6 +244,7 @@ async def test_spend_never_passes_the_budget_and_leaves_the_newest_checkpoint(st
         await stage.turn(5)
         assert (await stage.job()).spent_nano_usd <= 100_000_000
     assert stage.cluster.drained == [machine]
+    stage.now += timedelta(seconds=DRAIN_SECONDS)  # it saves for as long as it may
     await stage.tell(events.AttemptDrained(job_id="job_1", tenant_id="tenant_a", attempt=1, step=21))
     (failed,) = stage.heard(events.JobFailed)
     assert failed.reason == "budget-exhausted"

@@ -97,6 +97,15 @@ async def test_an_interruption_takes_machine_and_pod(simulated: Simulated) -> No
     assert gone.ended_at is not None
 
 
+async def test_a_pod_that_was_done_is_not_gone_with_its_machine_but_nothing_stands(simulated: Simulated) -> None:
+    machine = await simulated.cluster.launch(pod())
+    await simulated.seen(machine.machine_id, lambda one: one.state is PodState.RUNNING and one.stands)
+    await simulated.cluster.drain(machine.machine_id)
+    await simulated.seen(machine.machine_id, lambda one: one.state is PodState.EXITED and one.stands)
+    await simulated.cluster.delete(machine.machine_id)
+    await simulated.seen(machine.machine_id, lambda one: not one.stands)
+
+
 async def test_delete_is_idempotent_and_so_is_asking_about_the_unknown(simulated: Simulated) -> None:
     machine = await simulated.cluster.launch(pod())
     for machine_id in (machine.machine_id, machine.machine_id, "i-unknown"):

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx2
@@ -20,11 +21,14 @@ from sskai.cluster.ec2_cluster import Ec2Cluster
 from sskai.cluster.kubernetes_cluster import KubernetesCluster
 from sskai.cluster.local_cluster import LocalCluster
 from sskai.database import Database
+from sskai.failpoints import Action
 from sskai.local.cloud.api import create_app
 from sskai.local.cloud.cloud import Cloud
 from sskai.local.cloud.market import Market
 from sskai.objects import Objects
 from sskai.testing import wait_for
+from tests.reliability.matrix import Crash
+from tests.reliability.strikes import ENDS, SAYS_NO, each, struck
 from tests.scheduler.cluster_contract import POD
 from tests.scheduler.ec2_double import Ec2Double, error
 from tests.scheduler.kubernetes_api import KubernetesApi
@@ -210,6 +214,32 @@ async def test_no_cluster_has_no_log() -> None:
 
 
 # What is kept of a pod that is deleted.
+
+
+@pytest.mark.parametrize("action", each(*SAYS_NO, *ENDS))
+async def test_a_cluster_that_does_not_tell_a_log_is_told_so(
+    database: Database, objects: Objects, action: Action
+) -> None:
+    """Whoever asks is told when to ask again; a pod that has ended is given back, with or without its log."""
+    stage = Stage(database)
+    stage.world.objects = objects
+    ask = Asked(stage, objects)
+    machine = await stage.run_first_attempt()
+    stage.cluster.prints[machine] = ["a"]
+    if action in SAYS_NO:
+        with struck("cluster.log", action):
+            away = await ask()
+        assert (away.status_code, away.headers["content-type"]) == (503, "application/problem+json")
+        assert away.headers["retry-after"] == "2"
+        assert [line["text"] for line in (await ask()).json()["lines"]] == ["a"]
+    await stage.tell(FINISHED)
+    stage.cluster.exit(machine, 0)
+    with struck("cluster.log", action), suppress(Crash):
+        await stage.turn(seconds=5)
+    if action in ENDS:
+        assert not stage.cluster.deletes
+        await stage.turn(seconds=5)
+    assert stage.cluster.deletes
 
 
 async def test_a_log_outlives_its_pod(database: Database, objects: Objects) -> None:

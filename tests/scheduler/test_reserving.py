@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.scheduler import money, reserving
@@ -159,6 +159,7 @@ async def test_a_jobs_own_budget_can_be_changed_while_it_runs(stage: Stage) -> N
     limit=st.floats(0.001, 50),
     turns=st.lists(st.floats(0.5, METERING), max_size=300),
 )
+@example(price=36.0, limit=0.7, turns=[METERING] * 10)
 def test_metered_in_time_a_job_never_passes_its_limit(price: float, limit: float, turns: list[float]) -> None:
     where = proposed().candidates[0].placement
     where.price_usd_per_hour = price

@@ -47,18 +47,18 @@ def test_a_young_launch_may_be_missing() -> None:
     assert found[0] == 31
 
 
-@given(st.lists(st.floats(0.1, 2), min_size=1, max_size=200), st.booleans())
-def test_deletes_are_tried_again_ever_more_seldom_but_soon_enough(pauses: list[float], is_gone: bool) -> None:
+@given(st.lists(st.floats(0.1, 2), min_size=1, max_size=200), st.sampled_from([None, MAX_TRIES_FOR_GONE, 1]))
+def test_deletes_are_tried_again_ever_more_seldom_but_soon_enough(pauses: list[float], most: int | None) -> None:
     watch, now, tries = Watch(), START, []
     for pause in pauses:
         now += timedelta(seconds=pause)
         watch.listed(["m-1"], now)
-        if watch.may_delete("m-1", is_gone=is_gone, now=now):
+        if watch.may_delete("m-1", tries=most, now=now):
             watch.deleting("m-1", now)
             tries.append(now)
     gaps = [(after - before).total_seconds() for before, after in itertools.pairwise(tries)]
     assert all(1 <= gap <= 7 for gap in gaps)
-    assert not is_gone or len(tries) <= MAX_TRIES_FOR_GONE
+    assert most is None or len(tries) <= most
 
 
 def test_what_is_remembered_is_bounded_by_what_is_listed() -> None:

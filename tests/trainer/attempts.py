@@ -33,7 +33,7 @@ class Ends(Interruption):
 def run(settings: PodSettings, objects: Objects, folder: Path, interruption: Interruption | None = None) -> None:
     """Raises what ends an attempt."""
     folder.mkdir(parents=True, exist_ok=True)
-    progress = Progress("", settings.job_id, settings.tenant_id, settings.attempt, folder)
+    progress = Progress(None, settings.job_id, settings.tenant_id, settings.attempt, folder)
     progress.start()
     try:
         checkpoints = Checkpoints(objects, settings.work_key(), settings.job_id, settings.attempt)

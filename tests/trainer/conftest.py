@@ -12,6 +12,7 @@ from services.trainer.domain import Exit
 from services.trainer.interruption import Interruption
 from services.trainer.progress import Progress
 from services.trainer.settings import PodSettings
+from sskai.broker import Broker
 from sskai.local.objectstore import ObjectStore
 from sskai.objects import Objects
 from tests import tiny_model
@@ -70,7 +71,8 @@ def run_here(credentials: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ca
         settings = PodSettings(
             **settings.model_dump(exclude={name.removeprefix("SSKAI_").lower() for name in credentials})
         )
-        progress = Progress(settings.kafka_bootstrap, settings.job_id, settings.tenant_id, settings.attempt, folder)
+        broker = Broker.from_settings(settings) if settings.kafka_bootstrap else None
+        progress = Progress(broker, settings.job_id, settings.tenant_id, settings.attempt, folder)
         progress.start()
         code = pod.run(settings, progress, interruption or Interruption(), folder)
         progress.close()

@@ -14,7 +14,7 @@ from services.trainer.checkpoints import Checkpoints, Stored
 from services.trainer.domain import FencedError, Point
 from services.trainer.saving import Save, Saver, Snapshot
 from sskai.contract import new_id
-from sskai.objects import PART_BYTES, Objects, ObjectsUnavailableError
+from sskai.objects import PART_BYTES, ObjectInfo, Objects, ObjectsUnavailableError
 from tests.trainer import kills
 
 Open = Callable[..., Checkpoints]
@@ -78,12 +78,60 @@ def test_a_torn_checkpoint_is_passed_over(job: Open, objects: Objects, tmp_path:
     assert begin(job(2), tmp_path) == Point(1, 10)
 
 
+class Forgetful:
+    """Acknowledges everything, and lists nothing that has this in its name: SeaweedFS after its disk was full."""
+
+    def __init__(self, objects: Objects, forgets: str) -> None:
+        self._objects = objects
+        self._forgets = forgets
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._objects, name)
+
+    def list(self, prefix: str) -> list[ObjectInfo]:
+        return [info for info in self._objects.list(prefix) if self._forgets not in info.key]
+
+
+def test_what_no_list_has_is_not_committed(job: Open, objects: Objects, tmp_path: Path) -> None:
+    first = job(1, Forgetful(objects, "checkpoint-20"))
+    begin(first, tmp_path)
+    commit(first, 10, tmp_path)
+    with pytest.raises(ObjectsUnavailableError, match="no list has it"):
+        commit(first, 20, tmp_path)
+    assert first.line == [Point(1, 10)]
+
+
+def test_a_fence_that_no_list_has_stops_its_own_attempt(job: Open, objects: Objects, tmp_path: Path) -> None:
+    """Nobody else would be stopped by it."""
+    with pytest.raises(ObjectsUnavailableError, match="no list has it"):
+        begin(job(2, Forgetful(objects, "00002.json")), tmp_path)
+
+
 def test_files_without_a_manifest_are_no_checkpoint(job: Open, objects: Objects, tmp_path: Path) -> None:
     first = job(1)
     begin(first, tmp_path)
     prefix = objects.key(commit(first, 10, tmp_path))
     objects.delete(f"{prefix}/MANIFEST.json")
     assert begin(job(2), tmp_path) is None
+
+
+def test_a_manifest_is_written_after_the_last_file(
+    job: Open, objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = job(1)
+    begin(first, tmp_path)
+    stored = objects.put_file
+
+    def breaks_off(key: str, path: Path) -> None:
+        if path.suffix == ".safetensors":
+            raise ObjectsUnavailableError("the store is away")
+        stored(key, path)
+
+    monkeypatch.setattr(objects, "put_file", breaks_off)
+    with pytest.raises(ObjectsUnavailableError):
+        commit(first, 10, tmp_path)
+    (left,) = objects.list(f"{first.prefix}/checkpoints/")
+    assert left.key.endswith("/state.json")
 
 
 def test_a_fenced_attempt_writes_nothing_more(job: Open, objects: Objects, tmp_path: Path) -> None:

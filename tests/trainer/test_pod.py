@@ -21,9 +21,10 @@ from services.trainer import artifacts
 from services.trainer.domain import Exit
 from services.trainer.interruption import Interruption
 from services.trainer.settings import PodSettings
-from sskai import bus, contract
+from sskai import contract
 from sskai.events import v1 as events
 from sskai.objects import Objects
+from sskai.testing import heard
 from tests.trainer.pods import PLAN, REPOSITORY, ROWS, Job, Pod, curve, told
 
 pytestmark = pytest.mark.usefixtures("torch_as_before")
@@ -310,18 +311,13 @@ def test_the_broker_hears_each_fact_once_and_in_order(
     # Real time to reach the broker; it is not away.
     assert run_here(job.settings(kafka_bootstrap=kafka, unavailable_seconds=30), tmp_path) is Exit.DONE
     topic = contract.topic_of(events.AttemptProgressed)
-
-    async def read() -> list[contract.Envelope]:
-        records = await bus.read_records(kafka, topic, limit=1000)
-        return [contract.decode(record.value, record.headers) for record in records]
-
-    heard = [envelope for envelope in asyncio.run(read()) if envelope.key == job.id]
-    assert len({envelope.id for envelope in heard}) == len(heard)
-    *commits, finished = [it.message for it in heard if not isinstance(it.message, events.AttemptProgressed)]
+    mine = [envelope for envelope in asyncio.run(heard(kafka, topic)) if envelope.key == job.id]
+    assert len({envelope.id for envelope in mine}) == len(mine)
+    *commits, finished = [it.message for it in mine if not isinstance(it.message, events.AttemptProgressed)]
     assert isinstance(finished, events.AttemptFinished)
     assert [it.step for it in commits] == sorted({it["step"] for it in told(tmp_path, "CheckpointCommitted")})
     assert commits[-1].step == PLAN["total_steps"]
-    beats = [it.message for it in heard if isinstance(it.message, events.AttemptProgressed)]
+    beats = [it.message for it in mine if isinstance(it.message, events.AttemptProgressed)]
     phases = list(dict.fromkeys(beat.phase for beat in beats))
     assert phases == ["starting", "evaluating", "training", "saving", "publishing"]
     assert beats[-1].step == PLAN["total_steps"]
