@@ -8,12 +8,8 @@ from functools import partial
 from typing import Any
 
 import structlog
-from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.gateway import access
 from services.gateway.access import Scope
@@ -58,6 +54,7 @@ from services.gateway.api import (
 from services.gateway.api.answers_document import complete
 from services.gateway.api.auth import authenticate
 from services.gateway.api.bodylimit import BodyLimit
+from services.gateway.api.door import Door
 from services.gateway.api.headers import SecureHeaders, allow_origins
 from services.gateway.api.world import PROBLEM_RESPONSES, World
 from services.gateway.asking import Requests
@@ -66,8 +63,7 @@ from services.gateway.hub import listening
 from services.gateway.keys import Keys
 from services.gateway.oidc import Client, Provider
 from services.gateway.uploads import USUAL_PART_BYTES
-from sskai.http import Problem, install_problem_handlers, problem_response
-from sskai.objects import ObjectsUnavailableError
+from sskai.http import install_problem_handlers, spans_of_requests
 
 log = structlog.get_logger()
 
@@ -100,14 +96,13 @@ def build_app(world: World) -> FastAPI:
         redoc_url=None,
         responses=PROBLEM_RESPONSES,
         openapi_url="/openapi.json" if settings.api_documents else None,
+        # A stream of events lasts for hours: its span would come when nobody asks for it any more.
+        telemetry=spans_of_requests(but=r"/v1/events|/v1/jobs/[^/]+/logs"),
     )
     app.state.world = world
     world.provider = provider_of(world)
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
     install_problem_handlers(app, openai_errors.shaped)
-    app.exception_handler(PoolTimeoutError)(_database_is_busy)
-    for away in (OperationalError, InterfaceError, ObjectsUnavailableError):
-        app.exception_handler(away)(_part_is_away)
     resources = (*RESOURCES, docs) if settings.api_documents else RESOURCES
     for resource in resources:
         app.include_router(resource.router, dependencies=[Depends(authenticate)])
@@ -130,29 +125,12 @@ def build_app(world: World) -> FastAPI:
             "/v2/models/": settings.max_tensors_bytes,
         },
     )
-    # A stream of events lasts for hours: its span would come when nobody asks for it any more.
-    FastAPIInstrumentor().instrument_app(
-        app, excluded_urls="healthz,readyz,metrics,v1/events,v1/jobs/.*/logs", exclude_spans=["receive", "send"]
-    )
     # Around everything, also around what answers a bug with 500: middleware that is added stands within that.
     inner = app.build_middleware_stack
-    app.build_middleware_stack = lambda: SecureHeaders(allow_origins(inner(), settings.origins))  # type: ignore[method-assign]
+    app.build_middleware_stack = lambda: SecureHeaders(  # type: ignore[method-assign]
+        allow_origins(Door(inner(), world.api_limits), settings.origins)
+    )
     return app
-
-
-async def _database_is_busy(request: Request, _error: Exception) -> JSONResponse:
-    """Every connection to it was taken for too long."""
-    detail = "Too many requests wait for the database: try again in a few seconds"
-    shape = openai_errors.extensions(request.url.path, detail, "overloaded")
-    return problem_response(Problem(503, "Too busy", detail, headers={"Retry-After": "5"}, **shape))
-
-
-async def _part_is_away(request: Request, error: Exception) -> JSONResponse:
-    """No bug of ours, and nothing was done: whoever asks again may be lucky."""
-    log.warning("a part is away", path=request.url.path, error=repr(error)[:500])
-    detail = "The database or the object store does not answer: try again in a few seconds"
-    shape = openai_errors.extensions(request.url.path, detail, "unavailable")
-    return problem_response(Problem(503, "A part is away", detail, headers={"Retry-After": "5"}, **shape))
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

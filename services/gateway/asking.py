@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 from sqlalchemy import text
@@ -19,18 +20,24 @@ from services.gateway.keys import Actor
 from services.gateway.rowsecurity import ROLE
 from sskai.contract import new_id
 from sskai.database import Database
+from sskai.delivery import has_objects, outbox_insert, outbox_values, tell_later
+from sskai.statements import Statement
 
 log = structlog.get_logger()
 
 MAX_TEXT_CHARACTERS = 200
 OWNER = "none"  # the role that one has without another
 
-_BEGIN = text(
-    "SELECT set_config('role', :role, true), set_config('sskai.tenant', :tenant, true), "
-    "set_config('sskai.audited', :audited, true), set_config('sskai.before', '', true), "
-    "set_config('sskai.after', '', true), set_config('sskai.made', '', true), set_config('sskai.target', '', true)"
+_BEGIN = Statement(
+    text(
+        "SELECT concat(set_config('role', :role, true), set_config('sskai.tenant', :tenant, true), "
+        "set_config('sskai.audited', :audited, true), set_config('sskai.before', '', true), "
+        "set_config('sskai.after', '', true), set_config('sskai.made', '', true), set_config('sskai.target', '', true))"
+    )
 )
-_WRITE = text("SELECT gateway.write_audit(:entry, :kind, :actor, :name, :action, :target, :status, :always)")
+_ENTRY = "SELECT gateway.write_audit(:entry, :kind, :actor, :name, :action, :target, :status, :always)"
+_WRITE = Statement(text(_ENTRY))
+_TELL_AND_WRITE = Statement(text(f"WITH told AS ({outbox_insert('gateway')}) {_ENTRY}"))
 _USABLE = text(
     "SELECT count(*) = 1 FROM pg_roles WHERE rolname = :role AND pg_has_role(rolname, 'MEMBER') "
     "AND has_schema_privilege(rolname, 'gateway', 'USAGE')"
@@ -110,11 +117,15 @@ class Requests:
             return
         role = OWNER if asking.as_owner else self._role
         audited = "on" if asking.audited else ""
-        await session.execute(_BEGIN, {"role": role, "tenant": asking.tenant_id, "audited": audited})
+        await _BEGIN.all(session, {"role": role, "tenant": asking.tenant_id, "audited": audited})
+        if not asking.audited:
+            yield
+            return
+        told = tell_later(session)
         yield
-        if asking.audited:
+        if has_objects(session):
             await session.flush()
-            await _write(session, asking, always=False)
+        await _write(session, asking, told, always=False)
 
 
 async def record(database: Database, status: int) -> None:
@@ -122,10 +133,11 @@ async def record(database: Database, status: int) -> None:
     asking = _asking.get()
     if asking is not None and asking.audited:
         async with database.transaction() as session:
-            await _write(session, replace(asking, status=status), always=True)
+            await _write(session, replace(asking, status=status), [], always=True)
 
 
-async def _write(session: AsyncSession, asking: Asking, *, always: bool) -> None:
+async def _write(session: AsyncSession, asking: Asking, told: list[dict[str, Any]], *, always: bool) -> None:
+    """The entry, and the events of the same transaction with it."""
     entry = {
         "entry": new_id("audit"),
         "kind": asking.actor.kind,
@@ -136,7 +148,10 @@ async def _write(session: AsyncSession, asking: Asking, *, always: bool) -> None
         "status": asking.status,
         "always": always,
     }
-    await session.execute(_WRITE, entry)
+    if told:
+        await _TELL_AND_WRITE.all(session, {**entry, **outbox_values(told)})
+    else:
+        await _WRITE.all(session, entry)
 
 
 def _line(words: str) -> str:

@@ -48,7 +48,12 @@ class Rows:
         self._take(number, counted)
         if line is not None and not self._form.converts:
             return line
-        made = json.dumps(row, ensure_ascii=False).encode()
+        try:
+            made = json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+        except UnicodeEncodeError as error:
+            raise RejectedError(number, "", "holds half of a surrogate pair, which is no character") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RejectedError(number, "", f"a value that JSON has not: {error}") from error
         if len(made) > MAX_LINE_BYTES:
             raise RejectedError(number, "", _too_long())
         return made + b"\n"
@@ -67,6 +72,8 @@ class Rows:
             self._report.add(counted)
         except ValueError as error:
             raise RejectedError(number, "label", str(error)) from error
+        except TypeError as error:
+            raise RejectedError(number, "", f"a value that JSON has not: {error}") from error
 
     def summary(self) -> Summary:
         if self._form is None:

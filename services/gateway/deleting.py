@@ -165,12 +165,20 @@ class Deleting:
 
 
 async def purge(
-    session: AsyncSession, key: str, tenant_id: str, now: datetime, *, model_id: str = "", version: int = 0
+    session: AsyncSession,
+    key: str,
+    tenant_id: str,
+    now: datetime,
+    *,
+    model_id: str = "",
+    version: int = 0,
+    in_seconds: float = 0.0,
 ) -> None:
-    """The loop's next work: the objects whose keys begin so go, unless something that is there names them."""
-    values = {"key": key, "tenant_id": tenant_id, "asked_at": now, "model_id": model_id, "version": version}
-    statement = upsert(PurgeRow).values(**values, due_at=now)
-    await session.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"due_at": now}))
+    """Work for the loop: the objects whose keys begin so go, unless something that is there names them then."""
+    values = {"tenant_id": tenant_id, "asked_at": now, "model_id": model_id, "version": version}
+    values |= {"due_at": claims.later(in_seconds) if in_seconds else claims.at_once()}
+    statement = upsert(PurgeRow).values(key=key, **values)
+    await session.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
 
 
 def _serves(endpoint: EndpointRow, model: ModelRow) -> bool:

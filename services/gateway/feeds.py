@@ -15,9 +15,9 @@ from fastapi.sse import format_sse_event
 from prometheus_client import Counter, Gauge
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.gateway.event_log import EventLog
 from services.gateway.hub import Hub
 from services.gateway.ring import MOST_EVENTS, Cut, Entry, Ring, Wanted, entry, slice_of
-from services.gateway.store import Store
 from services.gateway.tables import EventRow
 from sskai.database import Database
 
@@ -66,7 +66,7 @@ class Feed:
     async def _read(self) -> int:
         READS.labels(reader="feed").inc()
         async with self._database.transaction() as session:
-            rows = await Store(session).events_after(self._tenant_id, self.ring.newest, [], None, EVENTS_AT_ONCE)
+            rows = await EventLog(session).after(self._tenant_id, self.ring.newest, [], None, EVENTS_AT_ONCE)
         self.ring.append(_rendered(rows))
         return len(rows)
 
@@ -90,7 +90,7 @@ class Feeds:
     async def bounds(self, tenant_id: str) -> tuple[int, int]:
         """The oldest and the newest position in the log; (0, 0): it is empty."""
         async with self._reading, self._database.transaction() as session:
-            return await Store(session).event_bounds(tenant_id)
+            return await EventLog(session).bounds(tenant_id)
 
     @contextmanager
     def listening(self, tenant_id: str, woken: asyncio.Event, newest: int) -> Iterator[Ring]:
@@ -117,7 +117,7 @@ class Feeds:
         """What comes next in the log for a stream that is behind the ring, whose floor is `floor` now."""
         READS.labels(reader="stream").inc()
         async with self._reading, self._database.transaction() as session:
-            rows = await Store(session).events_after(
+            rows = await EventLog(session).after(
                 tenant_id, position, sorted(wanted.types), wanted.subject, EVENTS_TO_CATCH_UP
             )
         rendered, count = slice_of(_rendered(rows))

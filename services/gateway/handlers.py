@@ -14,20 +14,21 @@ from services.gateway.finetune_store import FineTunes
 from services.gateway.store import Store
 from services.gateway.tables import BudgetRow, EndpointRow, JobRow
 from sskai import contract, telemetry
-from sskai.delivery import Handlers
+from sskai.delivery import Handlers, envelope_of
 from sskai.events import v1 as events
 from sskai.ownership import Owned
 
 
 async def note(event: Any, store: Store, now: datetime) -> list[Message]:
     """For the log alone."""
-    await store.log(event, now, telemetry.current_traceparent())
+    await store.event_log.append(event, now, telemetry.current_traceparent())
     return []
 
 
 async def show_job(event: events.JobSubmitted, store: Store, now: datetime) -> list[Message]:
     """A job, whoever submitted it."""
-    await store.add_job(event, telemetry.current_trace_id(), now)
+    # The event's own: an event without a trace would get another one each time that the log is read.
+    await store.add_job(event, telemetry.trace_id_of(envelope_of(store.session).traceparent), now)
     return await note(event, store, now)
 
 
@@ -90,6 +91,12 @@ async def keep_model(event: events.ModelVersionReady, store: Store, now: datetim
 async def refuse_model(event: events.ModelVersionRefused, store: Store, now: datetime) -> list[Message]:
     """A result that is no version."""
     await FineTunes(store.session).refuse(event)
+    return await note(event, store, now)
+
+
+async def show_endpoint(event: events.EndpointRequested, store: Store, now: datetime) -> list[Message]:
+    """An endpoint, whoever asked for it."""
+    await store.know_endpoint(event)
     return await note(event, store, now)
 
 
@@ -220,7 +227,7 @@ HANDLERS: Handlers = {
     events.ModelEvaluated: note,
     events.ModelPromoted: follow_promotion,
     events.ModelRolledBack: follow_rollback,
-    events.EndpointRequested: note,
+    events.EndpointRequested: show_endpoint,
     events.EndpointReady: follow_ready,
     events.EndpointTrafficRequested: note,
     events.EndpointObjectivesSet: note,

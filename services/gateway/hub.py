@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import psycopg
 import structlog
-from sqlalchemy.engine import make_url
+
+from sskai.database import plain_url
 
 log = structlog.get_logger()
 
@@ -86,8 +87,7 @@ class Hub:
 @asynccontextmanager
 async def listening(hub: Hub, url: str) -> AsyncIterator[None]:
     """For as long as the block lasts, the hub hears the event log of the database at `url`."""
-    plain_url = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    task = asyncio.create_task(_listen(hub, plain_url), name="listen")
+    task = asyncio.create_task(_listen(hub, plain_url(url)), name="listen")
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from services.gateway.plain import in_utc
 from services.gateway.values import TEXT_TO_IMAGE, Dataset, Model
 from sskai.contract import timestamp
 from sskai.events import v1 as events
@@ -441,7 +442,10 @@ def deadline(text: str, now: datetime) -> datetime:
             ) from error
         if at.tzinfo is None:
             raise JobFileError("deadline", "has no offset from UTC: write it at the end, for example Z")
-        at = at.astimezone(UTC)
+        try:
+            at = in_utc(at)
+        except ValueError as error:
+            raise JobFileError("deadline", f"{error}") from error
     if at <= now:
         raise JobFileError("deadline", f"{text} is not in the future: choose a later time or leave it out")
     if at > now + timedelta(days=MAX_DEADLINE_DAYS):

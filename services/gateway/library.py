@@ -7,7 +7,19 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf import json_format
-from sqlalchemy import Row, Select, bindparam, desc, exists, func, select, text, tuple_
+from sqlalchemy import (
+    LABEL_STYLE_TABLENAME_PLUS_COL,
+    Row,
+    Select,
+    bindparam,
+    desc,
+    exists,
+    func,
+    select,
+    text,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +33,7 @@ from services.gateway.tables import AliasRow, DatasetRow, ModelRow
 from services.gateway.values import Checked, Dataset, Model
 from sskai.contract import moment, new_id, timestamp
 from sskai.events import v1 as events
+from sskai.statements import Statement
 
 
 class Library:
@@ -42,7 +55,7 @@ class Library:
             query, asked = _DATASET_OF_VERSION[keep], {**asked, "version": named.version}
         else:
             query = _NEWEST_DATASET[keep]
-        row = (await self.session.execute(query, asked)).first()
+        row = await query.first(self.session, asked)
         return _dataset(row) if row else None
 
     async def dataset_at(self, tenant_id: str, uri: str) -> Dataset | None:
@@ -144,11 +157,27 @@ class Library:
     async def champion(self, tenant_id: str, name: str) -> tuple[Model | None, bool]:
         """The trained version of a model that a new one is measured against: `@champion`, else the newest. And whether
         the name is an uploaded model's, or one's of code."""
-        found = (await self.session.execute(_CHAMPION, {"tenant_id": tenant_id, "name": name})).first()
-        if found is None:
-            return None, False
-        row, is_taken = found
-        return _model(row) if row.origin == "trained" else None, is_taken
+        found = await _CHAMPION.first(self.session, {"tenant_id": tenant_id, "job_name": name})
+        return _champion(found) if found is not None else (None, False)
+
+    async def to_train(
+        self, tenant_id: str, reference: str, name: str
+    ) -> tuple[Dataset | None, tuple[Model | None, bool]]:
+        """For a job of that name: its dataset, which cannot be deleted until this transaction ends, and what `champion`
+        says, if there is the dataset."""
+        named = references.parse(reference, "dataset")
+        if named is None:
+            return None, (None, False)
+        asked: dict[str, Any] = {"tenant_id": tenant_id, "name": named.name, "job_name": name}
+        if named.version is not None:
+            query, asked = _VERSION_TO_TRAIN, {**asked, "version": named.version}
+        else:
+            query = _NEWEST_TO_TRAIN
+        row = await query.first(self.session, asked)
+        if row is None:
+            return None, (None, False)
+        is_there = row.champion_model_id is not None
+        return _dataset(row, "dataset_"), _champion(row, "champion_") if is_there else (None, False)
 
     async def models(
         self,
@@ -296,47 +325,62 @@ def _models_of(tenant_id: str) -> Select[ModelRow]:
     return select(ModelRow).where(ModelRow.tenant_id == tenant_id, ModelRow.deleted_at.is_(None))
 
 
-# Made once: every submission asks for a dataset and a champion.
-_dataset_columns = DatasetRow.__table__.c
+_dataset_columns, _models, _aliases = DatasetRow.__table__.c, ModelRow.__table__.c, AliasRow.__table__.c
+_NAMED = _dataset_columns.name == bindparam("name")
 _OF_TENANT = select(DatasetRow.__table__).where(
     _dataset_columns.tenant_id == bindparam("tenant_id"), _dataset_columns.deleted_at.is_(None)
 )
-_NAMED = _dataset_columns.name == bindparam("name")
-
-
-def _either(query: Select[Any]) -> dict[bool, Select[Any]]:
-    """By whether the row is to be kept."""
-    return {False: query, True: query.with_for_update(read=True)}
-
-
-_DATASET_OF_VERSION = _either(_OF_TENANT.where(_NAMED, _dataset_columns.version == bindparam("version")))
-_NEWEST_DATASET = _either(
+_OF_VERSION = _OF_TENANT.where(_NAMED, _dataset_columns.version == bindparam("version"))
+_NEWEST = (
     _OF_TENANT.where(_NAMED | (_dataset_columns.dataset_id == bindparam("name")))
     .order_by(desc(_dataset_columns.version))
     .limit(1)
 )
-_is_trained = ModelRow.origin == "trained"
+_is_trained = _models.origin == "trained"
 _is_champion = exists().where(
-    AliasRow.tenant_id == bindparam("tenant_id"),
-    AliasRow.name == bindparam("name"),
-    AliasRow.alias == CHAMPION,
-    AliasRow.model_id == ModelRow.model_id,
-    AliasRow.version == ModelRow.version,
+    _aliases.tenant_id == bindparam("tenant_id"),
+    _aliases.name == bindparam("job_name"),
+    _aliases.alias == CHAMPION,
+    _aliases.model_id == _models.model_id,
+    _aliases.version == _models.version,
 )
-_CHAMPION = (
-    select(ModelRow, func.bool_or(~_is_trained).over())
+_OF_NAME = (
+    select(ModelRow.__table__, func.bool_or(~_is_trained).over().label("is_taken"))
     .where(
-        ModelRow.tenant_id == bindparam("tenant_id"), ModelRow.name == bindparam("name"), ModelRow.deleted_at.is_(None)
+        _models.tenant_id == bindparam("tenant_id"),
+        _models.name == bindparam("job_name"),
+        _models.deleted_at.is_(None),
     )
-    .order_by(desc(_is_trained), desc(_is_champion), desc(ModelRow.version))
+    .order_by(desc(_is_trained), desc(_is_champion), desc(_models.version))
     .limit(1)
 )
 
 
-def _dataset(row: DatasetRow | Row[Any]) -> Dataset:
-    return Dataset(**{name: getattr(row, name) for name in Dataset.__dataclass_fields__})
+def _either(query: Select[Any]) -> dict[bool, Statement]:
+    """By whether the row is to be kept."""
+    return {False: Statement(query), True: Statement(query.with_for_update(read=True))}
 
 
-def _model(row: ModelRow) -> Model:
-    kept = set(Model.__dataclass_fields__) & set(row.__mapper__.columns.keys())
-    return Model(available=True, **{name: getattr(row, name) for name in kept})
+def _with_champion(query: Select[Any]) -> Statement:
+    dataset, champion = query.with_for_update(read=True).subquery("dataset"), _OF_NAME.subquery("champion")
+    both = select(dataset, champion).select_from(dataset.outerjoin(champion, true()))
+    return Statement(both.set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL))
+
+
+_DATASET_OF_VERSION, _NEWEST_DATASET = _either(_OF_VERSION), _either(_NEWEST)
+_VERSION_TO_TRAIN, _NEWEST_TO_TRAIN = _with_champion(_OF_VERSION), _with_champion(_NEWEST)
+_CHAMPION = Statement(_OF_NAME)
+_COLUMNS_OF_MODELS = set(Model.__dataclass_fields__) & set(_models.keys())
+
+
+def _dataset(row: DatasetRow | Row[Any], prefix: str = "") -> Dataset:
+    return Dataset(**{name: getattr(row, prefix + name) for name in Dataset.__dataclass_fields__})
+
+
+def _champion(row: Row[Any], prefix: str = "") -> tuple[Model | None, bool]:
+    found = _model(row, prefix)
+    return found if found.origin == "trained" else None, getattr(row, f"{prefix}is_taken")
+
+
+def _model(row: ModelRow | Row[Any], prefix: str = "") -> Model:
+    return Model(available=True, **{name: getattr(row, prefix + name) for name in _COLUMNS_OF_MODELS})

@@ -7,10 +7,13 @@ is no number (NaN, infinities) is null as well.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 _TIMESTAMP = "google.protobuf.Timestamp"
@@ -18,34 +21,49 @@ _TIMESTAMP = "google.protobuf.Timestamp"
 
 def plain(message: Message) -> dict[str, Any]:
     """All fields by their names in the contract."""
-    return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
+    return {name: read(message) for name, read in _readers(message.DESCRIPTOR)}
 
 
 def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def in_utc(at: datetime) -> datetime:
+    """Of a time from outside. Raises ValueError: its offset takes it out of the years that there are."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{at.isoformat()} is before the first or after the last year that there is") from error
+
+
 def iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _field(message: Message, field: Any) -> Any:
-    value = getattr(message, field.name)
+@cache
+def _readers(kind: Descriptor) -> list[tuple[str, Callable[[Message], Any]]]:
+    """What makes each field plain, found out once for a type: it is more work than the reading."""
+    return [(field.name, _reader(field)) for field in kind.fields]
+
+
+def _reader(field: FieldDescriptor) -> Callable[[Message], Any]:
+    get, made_plain = attrgetter(field.name), _plain_value(field)
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return dict(value)
+        return lambda message: dict(get(message))
     if field.is_repeated:
-        return [_value(item, field) for item in value]
-    if field.has_presence and not message.HasField(field.name):
-        return None
-    return _value(value, field)
+        return lambda message: [made_plain(item) for item in get(message)]
+    if field.has_presence:
+        return lambda message: made_plain(get(message)) if message.HasField(field.name) else None
+    return lambda message: made_plain(get(message))
 
 
-def _value(value: Any, field: Any) -> Any:
+def _plain_value(field: FieldDescriptor) -> Callable[[Any], Any]:
     if field.message_type is not None:
-        return iso(value.ToDatetime(tzinfo=UTC)) if field.message_type.full_name == _TIMESTAMP else plain(value)
-    if field.enum_type is not None:
-        return word(value, field.enum_type)
-    return finite(value) if isinstance(value, float) else value
+        is_time = field.message_type.full_name == _TIMESTAMP
+        return (lambda stamp: iso(stamp.ToDatetime(tzinfo=UTC))) if is_time else plain
+    if enum := field.enum_type:
+        return lambda number: word(number, enum)
+    return lambda value: finite(value) if isinstance(value, float) else value
 
 
 def word(number: int, enum: EnumDescriptor) -> str | None:

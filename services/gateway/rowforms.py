@@ -20,10 +20,16 @@ class RejectedError(Exception):
     """The upload is no dataset. `row` counts from 1; 0 means the file as a whole."""
 
     def __init__(self, row: int, column: str, reason: str) -> None:
+        # Both may quote the file, and are stored and told: neither can be done with a NUL or half of a surrogate pair.
+        column, reason = _sayable(column), _sayable(reason)
         super().__init__(f"row {row}, column {column or '-'}: {reason}")
         self.row = row
         self.column = column
         self.reason = reason
+
+
+def _sayable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ def _sharegpt(row: Row, number: int) -> tuple[Row, Counted]:
     if not isinstance(said, list) or not said or not all(isinstance(turn, dict) for turn in said):
         raise RejectedError(number, "conversations", "must be a list of objects with from and value, with one at least")
     for index, turn in enumerate(said):
-        if turn.get("from") not in SHAREGPT_ROLES:
+        if not isinstance(turn.get("from"), str) or turn["from"] not in SHAREGPT_ROLES:
             known = ", ".join(SHAREGPT_ROLES)
             where = f"conversations[{index}].from"
             raise RejectedError(number, where, f"must be one of {known}, not {_short(turn.get('from'))}")

@@ -52,6 +52,10 @@ class Settings(sskai.settings.Settings):
     plan_wait_seconds: float = Field(default=20, ge=0)  # how long a plan's or a replay's request waits for its answer
     # How long a chat request is tried again while inference restarts, as long as nothing of the answer was sent.
     inference_retry_seconds: float = Field(default=30, ge=0)
+    # Requests to the API, but those to inference: of one caller, and of all together.
+    api_requests_per_second: float = Field(default=60, gt=0)
+    api_request_burst: int = Field(default=300, gt=0)
+    max_api_requests_under_way: int = Field(default=128, gt=0)
     # Requests to inference: of one key, and of all together. What is over them is refused with Retry-After.
     requests_per_second_per_key: float = Field(default=100, gt=0)
     request_burst_per_key: int = Field(default=1_000, gt=0)

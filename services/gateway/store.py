@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
-from google.protobuf.message import Message
-from sqlalchemy import Select, Table, bindparam, desc, exists, func, or_, select, text
+from sqlalchemy import Select, Table, bindparam, desc, exists, func, insert, or_, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,13 +14,13 @@ from services.gateway import domain, endpoints, timeline
 from services.gateway.aliases import Aliases
 from services.gateway.domain import JobState, JobView
 from services.gateway.endpoints import EndpointState, EndpointView
+from services.gateway.event_log import EventLog
 from services.gateway.library import Library
 from services.gateway.paging import Paging
 from services.gateway.plain import plain
 from services.gateway.tables import (
     ACTIVE_JOBS,
     EndpointRow,
-    EventRow,
     JobRow,
     ModelRow,
     PlanRow,
@@ -33,11 +31,9 @@ from services.gateway.tables import (
 )
 from services.gateway.timelines import Timelines
 from services.gateway.traffic import Traffic
-from services.gateway.webhook_store import Webhooks
-from sskai import contract
 from sskai.contract import moment
-from sskai.delivery import envelope_of
 from sskai.events import v1 as events
+from sskai.statements import Statement
 
 Row = TypeVar("Row", JobRow, PlanRow, EndpointRow)
 
@@ -58,35 +54,36 @@ class Store:
         self.timelines = Timelines(session)
         self.aliases = Aliases(session)
         self.traffic = Traffic(session)
+        self.event_log = EventLog(session)
 
     # Jobs
 
-    async def add_job(
-        self, event: events.JobSubmitted, trace_id: str, now: datetime, *, is_new: bool = False
-    ) -> JobRow:
-        """The job as its submission says; later events of it may have come before. `is_new`: its id was just drawn."""
-        submitted = {
-            "spec": event.spec.SerializeToString(),
-            "kind": event.spec.kind,
-            "name": event.spec.name,
-            "model_id": event.spec.model.model_id,
-            "dataset_id": event.spec.dataset.dataset_id,
-            "submitted_at": moment(event.submitted_at),
-            "trace_id": trace_id,
-        }
-        row = None if is_new else await self._locked_job(event.job_id, event.tenant_id)
-        if row is None:
-            values = _new_job(event.job_id, event.tenant_id, now, **submitted)
-            if await self.session.scalar(_ADD_JOB, values) is not None:
-                return JobRow(**values)
-            row = await self._locked_job(event.job_id, event.tenant_id)
+    async def submit_job(
+        self, event: events.JobSubmitted, trace_id: str, now: datetime, *, count_to: int
+    ) -> tuple[JobRow, int]:
+        """The row of a job whose id was just drawn, and how many others of its tenant have not ended: `count_to` at
+        most."""
+        values = _new_job(event.job_id, event.tenant_id, now, **_as_submitted(event, trace_id))
+        counted = {"of_tenant": event.tenant_id, "count_to": count_to}
+        ((active,),) = await _SUBMIT_JOB.all(self.session, {**values, **counted})
+        return JobRow(**values), active
+
+    async def add_job(self, event: events.JobSubmitted, trace_id: str, now: datetime) -> None:
+        """The job as its submission says; it may be there, and later events of it may have come before."""
+        asked = {"job_id": event.job_id, "tenant_id": event.tenant_id}
+        known = await _HAS_SPEC.first(self.session, asked)
+        if known is not None and known.has_spec:
+            return
+        submitted = _as_submitted(event, trace_id)
+        if await self.session.scalar(_ADD_JOB, _new_job(**asked, now=now, **submitted)) is not None:
+            return
+        row = await self._locked_job(event.job_id, event.tenant_id)
         if row is None:
             raise ValueError(f"{event.job_id} belongs to somebody else")
         if row.spec is None:
             for name, value in submitted.items():
                 setattr(row, name, value)
             await self.session.flush()
-        return row
 
     async def follow_job(self, event: Any, now: datetime) -> bool:
         """One more fact of a job. False: it names a tenant that is not the job's, and changes nothing."""
@@ -282,22 +279,16 @@ class Store:
     # Endpoints
 
     async def add_endpoint(self, event: events.EndpointRequested, model: str) -> EndpointRow:
-        row = EndpointRow(
-            endpoint_id=event.endpoint_id,
-            tenant_id=event.tenant_id,
-            name=event.name,
-            kind=event.kind,
-            model=model,
-            model_id=event.model_id,
-            version=event.version,
-            sample_rate=event.sample_rate,
-            state=EndpointState.REQUESTED,
-            view={},
-            created_at=moment(event.requested_at),
-        )
+        row = EndpointRow(**_new_endpoint(event, model))
         self.session.add(row)
         await self.session.flush()
         return row
+
+    async def know_endpoint(self, event: events.EndpointRequested) -> None:
+        """One that a request made has its row; one that is only told of (the row was lost) gets it."""
+        name = await self.aliases.name_of(event.tenant_id, event.model_id)
+        model = f"{name}@{event.version}" if name and event.version else event.model_id
+        await self.session.execute(upsert(EndpointRow).values(**_new_endpoint(event, model)).on_conflict_do_nothing())
 
     async def has_endpoint_named(self, tenant_id: str, name: str) -> bool:
         """Whether clients could mean a living endpoint by this name."""
@@ -374,52 +365,6 @@ class Store:
             query = query.where(ReceiptRow.job_id < after)
         return list(await self.session.scalars(query.order_by(desc(ReceiptRow.job_id)).limit(limit)))
 
-    # The event log
-
-    async def log(self, event: Message, now: datetime, traceparent: str | None) -> None:
-        """Append the event that is being handled to its tenant's log."""
-        tenant_id = contract.tenant_of(event)
-        if not tenant_id:
-            return
-        # Ids are drawn here and seen at the commit: without a lock a reader could pass one that is not visible yet.
-        await self.session.execute(_LOCK_LOG, {"name": f"events:{tenant_id}"})
-        envelope = replace(envelope_of(self.session), traceparent=traceparent)
-        told = contract.to_cloudevent(envelope)
-        row = {"tenant_id": tenant_id, "subject": envelope.key, "type": envelope.type, "event": told, "at": now}
-        await self.session.execute(_ADD_EVENT, row)
-        await Webhooks(self.session).fan_out(tenant_id, envelope.type, told, now)
-        await self.session.flush()
-
-    async def events_after(
-        self, tenant_id: str, after: int, types: list[str], subject: str | None, limit: int
-    ) -> list[EventRow]:
-        """Oldest first."""
-        query = select(EventRow).where(EventRow.tenant_id == tenant_id, EventRow.id > after)
-        if types:
-            query = query.where(EventRow.type.in_(types))
-        if subject is not None:
-            query = query.where(EventRow.subject == subject)
-        return list(await self.session.scalars(query.order_by(EventRow.id).limit(limit)))
-
-    async def events_before(
-        self, tenant_id: str, before: int | None, types: list[str], subject: str | None, limit: int
-    ) -> list[EventRow]:
-        """Newest first."""
-        query = select(EventRow).where(EventRow.tenant_id == tenant_id)
-        if before is not None:
-            query = query.where(EventRow.id < before)
-        if types:
-            query = query.where(EventRow.type.in_(types))
-        if subject is not None:
-            query = query.where(EventRow.subject == subject)
-        return list(await self.session.scalars(query.order_by(desc(EventRow.id)).limit(limit)))
-
-    async def event_bounds(self, tenant_id: str) -> tuple[int, int]:
-        """The oldest and the newest id that the log holds of a tenant; (0, 0): none."""
-        query = select(func.min(EventRow.id), func.max(EventRow.id)).where(EventRow.tenant_id == tenant_id)
-        oldest, newest = (await self.session.execute(query)).one()
-        return oldest or 0, newest or 0
-
 
 def _shown_jobs(tenant_id: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.tenant_id == tenant_id, JobRow.spec.is_not(None))
@@ -433,18 +378,58 @@ def _with(query: Select[Row], table: type[Row], values: dict[str, str | None]) -
 
 
 # Made once: to make such a statement takes longer than to execute it.
-_JOBS, _EVENTS = cast(Table, JobRow.__table__), cast(Table, EventRow.__table__)
+_JOBS = cast(Table, JobRow.__table__)
 _ADD_JOB = upsert(_JOBS).on_conflict_do_nothing().returning(_JOBS.c.job_id)
 _JOB_TO_CHANGE = (
     select(JobRow)
     .where(JobRow.job_id == bindparam("job_id"), JobRow.tenant_id == bindparam("tenant_id"))
     .with_for_update()
 )
-_ADD_EVENT = upsert(_EVENTS)
-_LOCK_LOG = text("SELECT pg_advisory_xact_lock(hashtext(:name))")
+_HAS_SPEC = Statement(
+    select(_JOBS.c.spec.is_not(None).label("has_spec")).where(
+        _JOBS.c.job_id == bindparam("job_id"), _JOBS.c.tenant_id == bindparam("tenant_id")
+    )
+)
+_others = _JOBS.alias("others")
+_active_others = select(_others.c.job_id).where(_others.c.tenant_id == bindparam("of_tenant"), text(ACTIVE_JOBS))
+_SUBMIT_JOB = Statement(
+    insert(_JOBS).returning(
+        select(func.count()).select_from(_active_others.limit(bindparam("count_to")).subquery()).scalar_subquery()
+    ),
+    _JOBS.c.keys(),
+)
+
+
+def _as_submitted(event: events.JobSubmitted, trace_id: str) -> dict[str, Any]:
+    return {
+        "spec": event.spec.SerializeToString(),
+        "kind": event.spec.kind,
+        "name": event.spec.name,
+        "model_id": event.spec.model.model_id,
+        "dataset_id": event.spec.dataset.dataset_id,
+        "submitted_at": moment(event.submitted_at),
+        "trace_id": trace_id,
+    }
 
 
 def _new_job(job_id: str, tenant_id: str, now: datetime, **values: Any) -> dict[str, Any]:
     """The row of a job that has none."""
     empty = {"state": JobState.SUBMITTED, "view": {}, "spent_nano_usd": 0, "on_demand_nano_usd": 0, "updated_at": now}
     return {"job_id": job_id, "tenant_id": tenant_id, **empty, **values}
+
+
+def _new_endpoint(event: events.EndpointRequested, model: str) -> dict[str, Any]:
+    """The row of an endpoint that was just asked for."""
+    return {
+        "endpoint_id": event.endpoint_id,
+        "tenant_id": event.tenant_id,
+        "name": event.name,
+        "kind": event.kind,
+        "model": model,
+        "model_id": event.model_id,
+        "version": event.version,
+        "sample_rate": event.sample_rate,
+        "state": EndpointState.REQUESTED,
+        "view": {},
+        "created_at": moment(event.requested_at),
+    }

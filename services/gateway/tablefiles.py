@@ -120,7 +120,7 @@ def from_parquet(file: IO[bytes], spool: IO[bytes]) -> Summary:
             for row in pyarrow.RecordBatch.from_arrays(plain, found).to_pylist():
                 number += 1
                 rows.keep(rows.take(number, row))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
         raise RejectedError(0, "", f"not Parquet that can be read, after row {number}: {error}") from error
     return rows.summary()
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -37,7 +36,6 @@ from sskai.objects import PART_BYTES, NotFoundError, Objects
 log = structlog.get_logger()
 
 LEASE_SECONDS = 60.0
-RENEW_SECONDS = 15.0
 MAX_TRIES = 8
 LARGE_BYTES = 1 * GIB  # these wait for each other, and the others do not wait for them
 MADE = "rows.jsonl"  # beside the object that the parts make
@@ -91,7 +89,7 @@ class Checker:
 
     async def _check(self, row: UploadRow) -> None:
         try:
-            async with self._held(row) as alive:
+            async with claims.held(self._database, row, LEASE_SECONDS) as alive:
                 found = await asyncio.to_thread(self._read, row, alive)
             await self._keep(row, found)
         except LostClaimError:
@@ -107,28 +105,6 @@ class Checker:
             else:
                 reason = f"it could not be read, {MAX_TRIES} times: upload it again"
                 await self._reject(row, RejectedError(0, "", reason))
-
-    @asynccontextmanager
-    async def _held(self, row: UploadRow) -> AsyncIterator[asyncio.Event]:
-        """The claim stands as long as this lasts; the event is set when it was lost."""
-        lost = asyncio.Event()
-
-        done = asyncio.Event()
-
-        async def renew() -> None:
-            while not done.is_set():
-                if not await claims.renew(self._database, row, LEASE_SECONDS):
-                    lost.set()
-                    return
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(done.wait(), RENEW_SECONDS)
-
-        renewing = asyncio.create_task(renew())
-        try:
-            yield lost
-        finally:
-            done.set()
-            await asyncio.wait([renewing])
 
     async def _keep(self, row: UploadRow, found: Found) -> None:
         """Raises LostClaimError."""

@@ -1,4 +1,4 @@
-"""Webhooks and what is to be sent to them: which event goes where is decided where the event is logged."""
+"""Webhooks and what is to be sent to them: which event goes where is decided where the event is logged (`store.py`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Text, bindparam, delete, desc, func, or_, select, update
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import delete, desc, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.gateway.tables import DeliveryRow, EventRow, WebhookRow
@@ -31,14 +30,6 @@ _WITH_STATE = {
 }
 
 
-# Made once: every event that is logged asks.
-_WANT = select(WebhookRow.webhook_id).where(
-    WebhookRow.tenant_id == bindparam("tenant_id"),
-    WebhookRow.disabled_at.is_(None),
-    or_(func.cardinality(WebhookRow.types) == 0, WebhookRow.types.contains(bindparam("types", type_=ARRAY(Text)))),
-)
-
-
 def state_of(row: DeliveryRow) -> DeliveryState:
     if row.delivered_at is not None:
         return DeliveryState.DELIVERED
@@ -48,11 +39,6 @@ def state_of(row: DeliveryRow) -> DeliveryState:
 class Webhooks:
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
-
-    async def fan_out(self, tenant_id: str, event_type: str, event: dict[str, Any], now: datetime) -> None:
-        """A delivery for each webhook that wants the event, committed with whatever logged it."""
-        for webhook_id in await self.session.scalars(_WANT, {"tenant_id": tenant_id, "types": [event_type]}):
-            self.add(webhook_id, tenant_id, event_type, event, now)
 
     def add(self, webhook_id: str, tenant_id: str, event_type: str, event: dict[str, Any], now: datetime) -> str:
         delivery_id = new_id("delivery")

@@ -146,12 +146,16 @@ def check_safetensors(name: str, file: IO[bytes], size_bytes: int) -> int:
     header_bytes = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or header_bytes > MAX_HEADER_BYTES or 8 + header_bytes > size_bytes:
         raise RefusedError(name, "not safetensors: its first 8 bytes are no length of a header")
+    text = file.read(header_bytes)
     try:
-        header = json.loads(file.read(header_bytes))
+        header = json.loads(text.decode(), object_pairs_hook=_each_once, parse_constant=_no_json)
+        json.dumps(header, ensure_ascii=False).encode()  # names with half of a surrogate pair are none
     except (ValueError, RecursionError) as error:
         raise RefusedError(name, "not safetensors: the header is not JSON") from error
-    if not isinstance(header, dict):
+    if not isinstance(header, dict) or not text.startswith(b"{"):
         raise RefusedError(name, "not safetensors: the header is not a JSON object")
+    if not _texts(header.get("__metadata__", {})):
+        raise RefusedError(name, "not safetensors: __metadata__ holds other things than texts")
     spans = sorted(_span(name, tensor, entry) for tensor, entry in header.items() if tensor != "__metadata__")
     if not spans:
         raise RefusedError(name, "holds no tensors")
@@ -167,6 +171,22 @@ def check_safetensors(name: str, file: IO[bytes], size_bytes: int) -> int:
     return sum(math.prod(entry["shape"]) for tensor, entry in header.items() if tensor != "__metadata__")
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """As the library that reads the file later does: of two that have one name it takes neither."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name stands twice")
+    return made
+
+
+def _no_json(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _texts(metadata: Any) -> bool:
+    return isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+
+
 def _span(name: str, tensor: str, entry: Any) -> tuple[int, int]:
     """Where a tensor lies, if its entry makes sense."""
     fields = entry if isinstance(entry, dict) else {}
@@ -175,6 +195,7 @@ def _span(name: str, tensor: str, entry: Any) -> tuple[int, int]:
     if (
         bits is None
         or not (_naturals(shape) and len(shape) <= MAX_DIMENSIONS)
+        or math.prod(max(size, 1) for size in shape) * bits >= 2**64  # as the library counts, whatever is 0 among them
         or not (_naturals(offsets) and len(offsets) == 2)
         or (offsets[1] - offsets[0]) * 8 != math.prod(shape) * bits
     ):

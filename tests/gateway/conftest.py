@@ -109,6 +109,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         heartbeat_seconds=0.2,
         max_event_streams_per_tenant=2,
         max_dataset_bytes=4_000_000,
+        api_requests_per_second=1e6,  # tests ask more often than users
+        api_request_burst=1_000_000,
         inference_url="http://127.0.0.1:9",
     )
 

@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from services.gateway.asking import OWNER, Asking, Requests
 from sskai.contract import new_id
-from sskai.database import Database, migrate
+from sskai.database import Database, migrate, plain_url
 from tests.gateway.test_audit import SOMEBODY, answering
 
 
@@ -35,7 +35,7 @@ async def empty_database(server_url: str, *, owner: str = "") -> AsyncIterator[s
 async def test_projects_that_had_keys_are_shown_and_their_keys_go_on(postgres: str) -> None:
     async with empty_database(postgres) as url:
         await asyncio.to_thread(migrate, url, "gateway", "0010")
-        plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        plain = plain_url(url)
         async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
             for key_id, tenant_id, admin in (("key_1", "tenant_default", True), ("key_2", "tenant_acme", False)):
                 await connection.execute(

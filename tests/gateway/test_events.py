@@ -107,7 +107,7 @@ async def test_a_reader_never_passes_an_event_that_commits_late(house: House) ->
     async with stream(house.ann) as got:
         async with house.world.database.transaction() as slow:
             await delivery.remember(slow, first)
-            await Store(slow).log(first.message, house.world.now(), None)
+            await Store(slow).event_log.append(first.message, house.world.now(), None)
             quick = asyncio.create_task(handle(HANDLERS, house.world.database, Store, second))
 
             async def waits() -> bool:

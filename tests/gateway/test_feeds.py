@@ -194,6 +194,20 @@ async def test_the_log_is_read_once_for_all_the_streams_of_a_tenant(database: Da
             await client.leave()
 
 
+async def test_a_stream_goes_on_when_the_connection_that_listens_was_lost(database: Database) -> None:
+    dice = random.Random(0)
+    async with house(database) as feeds:
+        client = Client(feeds, Wanted(), None, dice)
+        await wait_for(lambda: client.position is not None)
+        async with await database.own_connection() as connection:
+            this = "datname = current_database() AND query LIKE 'LISTEN gateway_events%'"
+            killed = await connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {this}")
+            assert len(await killed.fetchall()) == 1
+        rows = await logged(database, dice, 5)
+        await wait_for(lambda: client.got == [row.id for row in rows])
+        await client.leave()
+
+
 async def test_a_stream_goes_on_when_the_log_could_not_be_read(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

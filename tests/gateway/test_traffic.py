@@ -153,7 +153,7 @@ async def test_what_is_not_of_the_tenants_own_endpoint_is_not_kept(house: House)
     (kept,) = await scene.exchanges()
     assert (kept.input_text[:3], len(kept.input_text)) == ("a\ufffdb", 2_000)
     async with house.world.database.transaction() as session:
-        logged = await Store(session).events_after(scene.tenant_id, 0, [], None, 100)
+        logged = await Store(session).event_log.after(scene.tenant_id, 0, [], None, 100)
     assert not [row for row in logged if "question" in str(row.event)], "users' words are not in the log"
 
 

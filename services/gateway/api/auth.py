@@ -7,7 +7,7 @@ import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, cast
 from urllib.parse import urlsplit
 
 import structlog
@@ -53,6 +53,7 @@ async def authenticate(
     route = request.scope["route"]
     access = ACCESS[request.method, route.path]
     if access.scope is Scope.PUBLIC:
+        request.state.caller = NOBODY
         yield NOBODY
         return
     principal = await _caller(here, credentials.credentials if credentials else None, cookie)
@@ -60,6 +61,7 @@ async def authenticate(
         raise _unauthorized(request)
     if tenant is not None and tenant != principal.tenant_id:
         principal = await _in_project(here, principal, tenant)
+    request.state.caller = principal
     request.state.still_may = partial(_still_may, here, credentials, cookie, principal)
     target = "/".join(request.path_params.values())
     asking.begin(Asking(principal.tenant_id, principal.actor, access.action, target, route.status_code or 200))
@@ -76,7 +78,12 @@ async def authenticate(
         raise
 
 
-Caller = Annotated[Principal, Depends(authenticate)]
+async def _caller_of(request: Request) -> Principal:
+    """Whom `authenticate` found, which stands before every route: asked for by its name, it would be solved twice."""
+    return cast(Principal, request.state.caller)
+
+
+Caller = Annotated[Principal, Depends(_caller_of)]
 
 
 async def _still_may(

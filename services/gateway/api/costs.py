@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from services.gateway.api import monitor
 from services.gateway.api.auth import Caller
 from services.gateway.api.world import ID_PATTERN, Here
-from services.gateway.plain import iso
+from services.gateway.plain import in_utc, iso
 
 router = APIRouter(prefix="/v1/costs", tags=["costs"])
 
@@ -24,7 +24,16 @@ def _written(text: Any) -> Any:
     return text
 
 
-At = Annotated[datetime | None, BeforeValidator(_written), Query(description="RFC 3339; UTC where no zone is given")]
+def _utc(at: datetime | None) -> datetime | None:
+    return in_utc(at if at.tzinfo is not None else at.replace(tzinfo=UTC)) if at is not None else None
+
+
+At = Annotated[
+    datetime | None,
+    BeforeValidator(_written),
+    AfterValidator(_utc),
+    Query(description="RFC 3339; UTC where no zone is given"),
+]
 Only = Annotated[str | None, Query(pattern=ID_PATTERN)]
 
 
@@ -61,10 +70,4 @@ async def export_costs(
 
 
 def _span(since: datetime | None, until: datetime | None) -> dict[str, str | None]:
-    return {"since": _text(since), "until": _text(until)}
-
-
-def _text(at: datetime | None) -> str | None:
-    if at is None:
-        return None
-    return iso(at) if at.tzinfo is not None else f"{at.isoformat()}Z"
+    return {"since": iso(since) if since else None, "until": iso(until) if until else None}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from services.gateway import cutting
 from services.gateway.answers import Answer, KeyReusedError, answered, digest, once
@@ -18,6 +18,7 @@ from services.gateway.datasets import MAX_ROWS
 from services.gateway.jobfile import Form
 from services.gateway.keys import Principal
 from services.gateway.library import Library
+from services.gateway.plain import in_utc
 from services.gateway.store import Store
 from sskai.delivery import tell
 from sskai.http import Problem
@@ -29,7 +30,8 @@ SHOWN_ROWS = 20
 
 class CutForm(Form):
     endpoint: Annotated[str, Field(min_length=1, max_length=120)]  # its id, or its name
-    since: Annotated[AwareDatetime | None, Field(strict=False)] = None  # absent: as far back as requests are kept
+    # Absent: as far back as requests are kept.
+    since: Annotated[Annotated[AwareDatetime, AfterValidator(in_utc)] | None, Field(strict=False)] = None
     minimum_rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] | None = None  # new ones; absent: as the gateway is set
 
 

@@ -140,9 +140,9 @@ async def stream_events(
     async with here.database.transaction() as session:
         store = Store(session)
         if order == "desc":
-            rows = await store.events_before(caller.tenant_id, after, types, subject, limit + 1)
+            rows = await store.event_log.before(caller.tenant_id, after, types, subject, limit + 1)
         else:
-            rows = await store.events_after(caller.tenant_id, after or 0, types, subject, limit + 1)
+            rows = await store.event_log.after(caller.tenant_id, after or 0, types, subject, limit + 1)
     return JSONResponse(page([_shown(row) for row in rows], limit))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,7 +34,8 @@ class SecureHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _add(MutableHeaders(scope=message), scope)
+                message["headers"] = headers = list(message.get("headers", ()))
+                _add(headers, scope)
             await send(message)
 
         await self._app(scope, receive, with_headers)
@@ -62,16 +62,29 @@ def allow_origins(app: ASGIApp, origins: list[str]) -> ASGIApp:
     )
 
 
-def _add(headers: MutableHeaders, scope: Scope) -> None:
-    policy = POLICY_OF_DATA
-    if headers.get("content-type", "").startswith("text/html"):
-        policy = POLICY_OF_DOCUMENTS if scope["path"] in DOCUMENTS else POLICY_OF_PAGES
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "no-referrer"
-    headers["X-Frame-Options"] = "DENY"
-    headers.setdefault("Content-Security-Policy", policy)
-    if scope["path"].startswith(API):
-        # A document with an ETag may be kept by its reader, who has to ask whether it still holds.
-        headers.setdefault("Cache-Control", "private, no-cache" if "etag" in headers else "no-store")
+def _raw(**headers: str) -> list[tuple[bytes, bytes]]:
+    return [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+
+
+# Made once: Starlette's own headers are searched through, and encoded, for each that is set.
+_ALWAYS = _raw(x_content_type_options="nosniff", referrer_policy="no-referrer", x_frame_options="DENY")
+_POLICIES = {
+    policy: _raw(content_security_policy=policy) for policy in (POLICY_OF_DATA, POLICY_OF_PAGES, POLICY_OF_DOCUMENTS)
+}
+# A document with an ETag may be kept by its reader, who has to ask whether it still holds.
+_KEPT, _NOT_KEPT = _raw(cache_control="private, no-cache"), _raw(cache_control="no-store")
+_HTTPS = _raw(strict_transport_security=HSTS)
+
+
+def _add(headers: list[tuple[bytes, bytes]], scope: Scope) -> None:
+    told = dict(headers)
+    if b"content-security-policy" not in told:
+        policy = POLICY_OF_DATA
+        if told.get(b"content-type", b"").startswith(b"text/html"):
+            policy = POLICY_OF_DOCUMENTS if scope["path"] in DOCUMENTS else POLICY_OF_PAGES
+        headers += _POLICIES[policy]
+    headers += _ALWAYS
+    if scope["path"].startswith(API) and b"cache-control" not in told:
+        headers += _KEPT if b"etag" in told else _NOT_KEPT
     if scope["scheme"] == "https":
-        headers["Strict-Transport-Security"] = HSTS
+        headers += _HTTPS

@@ -155,8 +155,10 @@ def _on_the_timeline(row: JobRow, submitted_at: datetime) -> timeline.Job:
 
 def summary(row: JobRow) -> dict[str, Any]:
     """What a list shows."""
-    view = JobView.model_validate(row.view)
-    spec = events.JobSpec.FromString(row.spec or b"")
+    return _in_short(row, JobView.model_validate(row.view), events.JobSpec.FromString(row.spec or b""))
+
+
+def _in_short(row: JobRow, view: JobView, spec: events.JobSpec) -> dict[str, Any]:
     attempt = view.newest_attempt
     progress = attempt.progress.model_dump(mode="json") if attempt and attempt.progress else None
     return {
@@ -181,13 +183,13 @@ def summary(row: JobRow) -> dict[str, Any]:
 
 def shown(row: JobRow, receipt: ReceiptRow | None) -> dict[str, Any]:
     """Everything that is known of a job. `losses`: pairs of step and loss, thinned evenly in a long job."""
-    view = JobView.model_validate(row.view)
-    spec = plain(events.JobSpec.FromString(row.spec or b""))
-    del spec["model"]["config_json"]
+    view, spec = JobView.model_validate(row.view), events.JobSpec.FromString(row.spec or b"")
+    told = plain(spec)
+    del told["model"]["config_json"]
     document = view.model_dump(mode="json")
     return {
-        **summary(row),
-        "spec": spec,
+        **_in_short(row, view, spec),
+        "spec": told,
         "trace_id": row.trace_id or None,
         "plan_id": view.plan_id or None,
         "placement": document["chosen"],

@@ -48,6 +48,8 @@ async def get_limits(here: Here, caller: Caller) -> dict[str, Any]:
         ("members", MAX_MEMBERS, members, "members"),
         ("webhooks", MAX_WEBHOOKS, hooks, "webhooks"),
         ("events.streams", settings.max_event_streams_per_tenant, here.hub.streams_of(tenant_id), "streams"),
+        ("api.per_second", settings.api_requests_per_second, None, "requests/s"),
+        ("api.burst", settings.api_request_burst, None, "requests"),
         ("requests.concurrent", settings.max_concurrent_requests_per_key, concurrent, "requests"),
         ("requests.per_second", settings.requests_per_second_per_key, None, "requests/s"),
         ("requests.burst", settings.request_burst_per_key, None, "requests"),

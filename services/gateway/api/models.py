@@ -16,7 +16,7 @@ from services.gateway.answers import Answer, KeyReusedError, digest, once
 from services.gateway.api.auth import Caller
 from services.gateway.api.etags import NOT_MODIFIED, Conditions, IfMatch, require_match, tagged
 from services.gateway.api.world import After, Here, Id, IdempotencyKey, World, key_reused, not_found, page, respond
-from services.gateway.deleting import Deleting, InUseError
+from services.gateway.deleting import Deleting, InUseError, purge
 from services.gateway.jobfile import Form, Name
 from services.gateway.keys import Principal
 from services.gateway.library import Library
@@ -33,6 +33,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 MAX_FILES = 64
 MAX_LISTED = 1_000
+ABANDONED_SECONDS = 86_400.0  # far longer than it takes to store what has been received
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _UPLOAD = {
     "requestBody": {
@@ -282,6 +283,10 @@ async def _keep(
 ) -> Answer:
     await _require_free(here, caller, name, besides="uploaded")
     model_id = new_id("model")
+    async with here.database.transaction() as session:
+        # Files of an upload that breaks off are nobody's, and go.
+        key = f"models/{model_id}/"
+        await purge(session, key, caller.tenant_id, here.now(), in_seconds=ABANDONED_SECONDS)
     await asyncio.to_thread(_store, here, model_id, files)
     async with here.database.transaction() as session:
 

@@ -41,9 +41,10 @@ async def stream(here: World, caller: Principal, path: str, params: dict[str, An
 
 
 def _url(here: World, path: str) -> str:
-    if not here.settings.otlp_url:
-        raise Problem(503, "No monitor", "Nothing is watched here: set SSKAI_OTLP_URL")
-    return f"{here.settings.otlp_url.rstrip('/')}{path}"
+    monitor = here.settings.monitor_url or here.settings.otlp_url
+    if not monitor:
+        raise Problem(503, "No monitor", "Nothing is watched here: set SSKAI_MONITOR_URL")
+    return f"{monitor.rstrip('/')}{path}"
 
 
 async def _pieces(answer: httpx2.Response) -> AsyncIterator[bytes]:

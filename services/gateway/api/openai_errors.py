@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from sskai import http
 from sskai.http import Problem
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/images/generations", "/v1/models")
 # All of these are OpenAI's, and what is below them. What a request says wrongly is 400 there, as OpenAI has it.
 ROOTS = ("/v1/files", "/v1/uploads", "/v1/fine_tuning")
+_CODES = {http.BUSY: "overloaded", http.AWAY: "unavailable"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -25,7 +27,7 @@ def shaped(path: str, problem: Problem) -> Problem:
     first: dict[str, Any] = next(iter(problem.extensions.get("errors") or []), {})
     named = problem.extensions.get("field") or first.get("field") or problem.extensions.get("column") or None
     kind = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
-    code = problem.title.lower().replace(" ", "_")
+    code = _CODES.get(problem.title) or problem.title.lower().replace(" ", "_")
     error = _error(problem.detail or problem.title, kind, named, code)
     error |= {name: problem.extensions[name] for name in ("row", "column", "reason") if name in problem.extensions}
     return Problem(

@@ -14,7 +14,7 @@ from services.gateway.keys import Principal
 from services.gateway.library import Library
 from services.gateway.store import Store
 from services.gateway.tables import EndpointRow
-from services.gateway.values import IMAGE_CLASSIFICATION, TEXT_TO_IMAGE, Model
+from services.gateway.values import IMAGE_CLASSIFICATION, TEXT_TO_IMAGE, Dataset, Model
 from sskai.events import v1 as events
 from sskai.http import Problem
 
@@ -35,22 +35,26 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
         jobfile.require_trainable(job)
         if model.origin != "code":
             require_weights(model, here, field)
+    dataset: Dataset | None = None
+    champion: Model | None = None
+    is_taken = False
     if job.dataset is None:
-        spec = jobfile.to_spec(job, model, None, here.now(), weights_uri=weights_uri)
-        return await _to_run(spec, caller, library) if to_run else spec
-    dataset = await library.dataset(caller.tenant_id, job.dataset.uri, keep=to_run)
-    if dataset is None:
-        raise JobFileError("dataset.uri", f"{job.dataset.uri!r} is no dataset: GET /v1/datasets lists yours")
-    spec = jobfile.to_spec(job, model, dataset, here.now())
-    return await _to_run(spec, caller, library) if to_run else spec
-
-
-async def _to_run(spec: events.JobSpec, caller: Principal, library: Library) -> events.JobSpec:
-    """With the version that the result will be measured against, if there is one. Raises JobFileError."""
+        if to_run:
+            champion, is_taken = await library.champion(caller.tenant_id, job.name)
+    else:
+        if to_run:
+            dataset, (champion, is_taken) = await library.to_train(caller.tenant_id, job.dataset.uri, job.name)
+        else:
+            dataset = await library.dataset(caller.tenant_id, job.dataset.uri)
+        if dataset is None:
+            raise JobFileError("dataset.uri", f"{job.dataset.uri!r} is no dataset: GET /v1/datasets lists yours")
+    spec = jobfile.to_spec(job, model, dataset, here.now(), weights_uri=weights_uri)
+    if not to_run:
+        return spec
     spec = jobfile.trainable_spec(spec)
-    champion, is_taken = await library.champion(caller.tenant_id, spec.name)
     if is_taken:
         raise JobFileError("name", f"{spec.name!r} is a model that was uploaded: choose another name")
+    # The version that the result will be measured against.
     jobfile.set_champion(spec, champion)
     return spec
 

@@ -30,14 +30,16 @@ async def submit(
 
     Raises JobFileError, and Problem if the tenant has too many jobs.
     """
-    active = await _require_room(here, caller, store)
     spec = quotas.held(await resolve(job, here, caller, store.library, to_run=True), _quotas(here))
     event = events.JobSubmitted(
         job_id=new_id("job"), tenant_id=caller.tenant_id, spec=spec, submitted_at=timestamp(now)
     )
-    row = await store.add_job(event, telemetry.current_trace_id(), now, is_new=True)
+    limit = here.settings.max_active_jobs_per_tenant
+    row, active = await store.submit_job(event, telemetry.current_trace_id(), now, count_to=limit)
+    if active >= limit:
+        raise _too_many_jobs(limit, active)
     await tell(store.session, event)
-    return row, ratelimits.of_jobs(here.settings.max_active_jobs_per_tenant, active + 1)
+    return row, ratelimits.of_jobs(limit, active + 1)
 
 
 async def cancel(here: World, caller: Principal, job_id: str) -> JobRow:
@@ -59,19 +61,10 @@ async def cancel(here: World, caller: Principal, job_id: str) -> JobRow:
         return row
 
 
-async def _require_room(here: World, caller: Principal, store: Store) -> int:
-    """How many jobs there are."""
-    limit = here.settings.max_active_jobs_per_tenant
-    active = await store.active_jobs(caller.tenant_id)
-    if active >= limit:
-        detail = f"{active} jobs have not ended, and {limit} may be there at the same time: wait, or cancel some"
-        raise Problem(
-            429,
-            "Too many jobs",
-            detail,
-            headers={"Retry-After": str(RETRY_SECONDS), **ratelimits.of_jobs(limit, active)},
-        )
-    return active
+def _too_many_jobs(limit: int, active: int) -> Problem:
+    detail = f"{active} jobs have not ended, and {limit} may be there at the same time: wait, or cancel some"
+    headers = {"Retry-After": str(RETRY_SECONDS), **ratelimits.of_jobs(limit, active)}
+    return Problem(429, "Too many jobs", detail, headers=headers)
 
 
 def _quotas(here: World) -> Quotas:

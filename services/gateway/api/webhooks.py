@@ -15,7 +15,7 @@ from services.gateway.api.events import full_types
 from services.gateway.api.world import After, Here, Id, Limit, World, not_found, page
 from services.gateway.jobfile import Form
 from services.gateway.keys import Principal
-from services.gateway.plain import iso
+from services.gateway.plain import in_utc, iso
 from services.gateway.ring import PACKAGE
 from services.gateway.tables import DeliveryRow, WebhookRow
 from services.gateway.webhook_store import DeliveryState, Webhooks, state_of
@@ -33,7 +33,7 @@ def _moment(value: object) -> datetime:
     at = datetime.fromisoformat(value) if isinstance(value, str) else None
     if at is None or at.tzinfo is None:
         raise ValueError("send a position, or a time with its offset: 2026-11-29T12:00:00Z")
-    return at
+    return in_utc(at)
 
 
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARACTERS)]

@@ -81,6 +81,12 @@ class World:
         """Where a browser finds us, without a slash at its end."""
         return (self.settings.public_url or str(request.base_url)).rstrip("/")
 
+    def api_limits(self) -> Limits:
+        """Of all else; half of what may be under way may be one caller's."""
+        settings = self.settings
+        most = settings.max_api_requests_under_way
+        return Limits(settings.api_requests_per_second, settings.api_request_burst, max(1, most // 2), most)
+
     def request_limits(self) -> Limits:
         """Of what is passed on to inference."""
         settings = self.settings

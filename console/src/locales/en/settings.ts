@@ -134,6 +134,8 @@ export default {
   "limit.events.streams": "Open event streams",
   "limit.requests.concurrent": "Requests to models at once, this key",
   "limit.requests.per_second": "Requests to models, each key",
+  "limit.api.per_second": "Requests to the API, each caller",
+  "limit.api.burst": "Burst of requests to the API, each caller",
   "limit.requests.burst": "Burst of requests, each key",
   "limit.body.bytes": "Body of a request",
   "limit.dataset.bytes": "Dataset in one request",

@@ -137,6 +137,8 @@ export default {
   "limit.events.streams": "열린 이벤트 스트림",
   "limit.requests.concurrent": "동시 모델 요청(이 키)",
   "limit.requests.per_second": "모델 요청(키별)",
+  "limit.api.per_second": "API 요청(호출자별)",
+  "limit.api.burst": "API 순간 요청(호출자별)",
   "limit.requests.burst": "순간 요청(키별)",
   "limit.body.bytes": "요청 본문",
   "limit.dataset.bytes": "요청당 데이터세트",
