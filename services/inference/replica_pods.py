@@ -8,7 +8,7 @@ from services.inference.domain import Endpoint
 from services.inference.replica_set import Replica
 from services.inference.settings import Settings
 from sskai import telemetry
-from sskai.cluster import Pod
+from sskai.cluster import Pod, pods
 
 
 def engine_of(wish: str, replica: Replica) -> str:
@@ -41,10 +41,7 @@ def pod(
                 "engine": engine_of(engine, replica),
             }
         ),
-        "SSKAI_OBJECTS_URL": settings.objects_url,
-        "SSKAI_OBJECTS_BUCKET": settings.objects_bucket,
-        "SSKAI_OBJECTS_ACCESS_KEY": settings.objects_access_key,
-        "SSKAI_OBJECTS_SECRET_KEY": settings.objects_secret_key.get_secret_value(),
+        **pods.objects(settings),
         "SSKAI_OTLP_URL": settings.otlp_url or "",
         "SSKAI_MODELS_DIR": str(settings.models_dir),
         # A container can write below /tmp alone.

@@ -69,7 +69,7 @@ class Settings(sskai.cluster.settings.Settings):
     sandbox_walls: Annotated[tuple[Walls, ...], NoDecode] = sandbox.CLOSED
 
     # Replicas in pods, of endpoints of kind spot.
-    replica_image: str = "sskai/replica:0.1.0"
+    replica_image: str = "sskai/inference:0.1.0"
     ec2_owner: str = Field(default="sskai-inference", min_length=1)
     replica_home: str = ""  # this service's address as pods reach it; empty: SSKAI_INFERENCE_URL
     # How often each endpoint's replicas are looked at, and metered.

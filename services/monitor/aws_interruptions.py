@@ -59,7 +59,7 @@ def parse(raw: bytes | str | Mapping[str, Any], *, source: str, notice_seconds: 
     except MalformedError:
         raise
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise MalformedError(f"{type(error).__name__}: {error}"[:300]) from error
+        raise MalformedError(f"{type(error).__name__}: {error}"[:300].replace("\0", "\\x00")) from error
     return Notice(id_, kind, facts, known=reader is not None or kind.startswith(_OTHER_KINDS))
 
 

@@ -14,7 +14,7 @@ from services.monitor.objective_store import ObjectiveStore
 from services.monitor.retraining import Endpoint
 from services.monitor.store import Store
 from services.monitor.tables import EndpointRow, JobRow, ObjectiveRow
-from sskai import telemetry
+from sskai import claims, telemetry
 from sskai.contract import moment, timestamp
 from sskai.delivery import Handlers
 from sskai.events import v1 as events
@@ -158,7 +158,8 @@ async def _close(
     job.metered_intervals = event.metered_intervals
     job.final_attempt = final_attempt
     job.ended_at = moment(event.ended_at)
-    job.closed_at = job.due_at = now  # the receipt is due
+    job.closed_at = now
+    job.due_at = claims.at_once()  # the receipt
     job.traceparent = telemetry.current_traceparent()
     if job.submitted_at is None and event.HasField("submitted_at"):
         job.submitted_at = moment(event.submitted_at)

@@ -15,7 +15,7 @@ from services.monitor.sampling import Sampling
 from services.monitor.settings import Settings
 from services.monitor.sources import LocalCloud, Queue
 from services.monitor.span_store import SpanStore
-from services.monitor.store import Store
+from services.monitor.store import Store, store_of
 from sskai.contract import OTLP_TOPIC, UndecodableError
 from sskai.database import Database
 from sskai.objects import Objects
@@ -75,7 +75,7 @@ def build(settings: Settings) -> Service:
         "monitor",
         settings,
         HANDLERS,
-        partial(Store, rules=settings.rules, lead_seconds=settings.interruption_lead_seconds),
+        store_of(settings),
         loops=running,
         api=api.build(
             database,

@@ -52,9 +52,8 @@ class Settings(sskai.settings.Settings):
     # Facts about the attempts of a job that failed or was cancelled may still be on their way when it ends.
     receipt_settle_seconds: float = Field(10.0, ge=0)
 
-    # As the trainer's service and the optimizer have them, by the same names.
+    # As the trainer's service has it, by the same name.
     checkpoint_retention_hours: float = Field(default=24.0, ge=0)
-    objects_region: str = ""  # where data and checkpoints are; empty: traffic between regions is not metered
     # List prices (storage.py says where from); 0: not metered.
     storage_usd_per_gb_month: float = Field(USD_PER_GB_MONTH, ge=0)
     egress_usd_per_gb: float = Field(USD_PER_GB_BETWEEN_REGIONS, ge=0)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import boto3
 import httpx2
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from sskai import failpoints
 
 MESSAGES_PER_CALL = 10  # SQS's limit for receiving, deleting and holding
 LONGEST_WAIT_SECONDS = 20  # SQS's limit for long polling
@@ -47,6 +50,7 @@ class Received:
     times: int
 
 
+@failpoints.boundary("cloud", SourceAwayError)
 class LocalCloud:
     """The simulated cloud's feed: GET /interruptions?after=SEQUENCE. Every machine there is ours."""
 
@@ -62,11 +66,12 @@ class LocalCloud:
             response = await self._client.get("/interruptions", params={"after": sequence})
             response.raise_for_status()
             messages = response.json()["messages"]
-            return [(item["sequence"], Raw(item["body"], item.get("notice_seconds"))) for item in messages]
-        except (httpx2.HTTPError, KeyError, TypeError, ValueError) as error:
+            return [(index(item["sequence"]), Raw(item["body"], item.get("notice_seconds"))) for item in messages]
+        except (httpx2.HTTPError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise SourceAwayError(f"the local cloud does not answer: {error!r}") from error
 
 
+@failpoints.boundary("queue", SourceAwayError)
 class Queue:
     """An SQS queue that EventBridge sends to. A message that is not deleted comes back after HIDDEN_SECONDS.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import func, select
@@ -15,6 +16,7 @@ from services.monitor.domain import Rules
 from services.monitor.ledger import AttemptLog, Receipt, Row
 from services.monitor.notices import LEAD_SECONDS, Desk
 from services.monitor.retraining import Endpoint
+from services.monitor.settings import Settings
 from services.monitor.spend_store import SpendStore
 from services.monitor.storage import COMPUTE
 from services.monitor.tables import (
@@ -168,6 +170,11 @@ class Store:
         """Have the loop fetch what a served version's training data asks, unless it is there. Version 0 has none."""
         if version:
             await self._insert(ReferenceRow, model_id=model_id, version=version, tenant_id=tenant_id)
+
+
+def store_of(settings: Settings) -> Callable[[AsyncSession], Store]:
+    """With the rules that the settings make."""
+    return partial(Store, rules=settings.rules, lead_seconds=settings.interruption_lead_seconds)
 
 
 def _log(row: AttemptRow) -> AttemptLog:

@@ -26,6 +26,7 @@ from prometheus_client import Counter
 
 from services.optimizer.catalogue import CLOUD, MachineFacts
 from services.optimizer.prices import EVERY_ZONE, ON_DEMAND, SPOT, OfferKey
+from sskai import failpoints
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ class _UnusableError(Exception):
     """One fact cannot be taken; the text is the reason's word for the metric."""
 
 
+@failpoints.boundary("prices", AwsError)
 class Aws:
     """Every method may be called from any thread."""
 

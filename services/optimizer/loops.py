@@ -36,7 +36,7 @@ DECISION_SECONDS = Histogram(
     "One decision over the whole catalogue, profile not included",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5),
 )
-CLAIMED_AT_ONCE = 4
+LEASE_SECONDS = 20.0  # renewed meanwhile: a model may take minutes, but a job waits no longer for a dead planner
 CHECKED_AT_ONCE = 50
 # Hysteresis in time: a plan is given so long before prices may overturn it.
 MOVE_COOLDOWN_SECONDS = 600.0
@@ -72,19 +72,15 @@ class Planner:
 
     async def plan_waiting_jobs(self) -> None:
         """Until nothing is due."""
-        while True:
-            # As long as each may take its full time, one after the other.
-            lease_seconds = CLAIMED_AT_ONCE * (self.settings.profile_limit_seconds + 120)
-            claimed = await claims.claim(self.database, PlanningRow, limit=CLAIMED_AT_ONCE, lease_seconds=lease_seconds)
-            if not claimed:
-                return
+        while claimed := await claims.claim(self.database, PlanningRow, limit=1, lease_seconds=LEASE_SECONDS):
             for request in claimed:
                 with telemetry.tracer().start_as_current_span(
                     "plan job",
                     context=telemetry.context_from(request.traceparent),
                     attributes={"sskai.tenant": request.tenant_id, "sskai.subject": request.job_id},
                 ):
-                    await self._plan(request)
+                    async with claims.held(self.database, request, LEASE_SECONDS):
+                        await self._plan(request)
 
     async def forget_old_plans(self) -> None:
         """Plans, and what only they need, past their retention."""

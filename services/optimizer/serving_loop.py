@@ -33,7 +33,7 @@ ENDPOINT_DECISION_SECONDS = Histogram(
     "One decision about an endpoint over the whole catalogue, profile not included",
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
 )
-CLAIMED_AT_ONCE = 4
+LEASE_SECONDS = 20.0  # renewed meanwhile
 MODEL_ADVICE = "Check model.config_json: it must be a causal language model that transformers ships."
 
 
@@ -57,21 +57,15 @@ class EndpointPlanner:
 
     async def plan_waiting_endpoints(self) -> None:
         """Until nothing is due."""
-        while True:
-            # As long as each may take its full time, one after the other.
-            lease_seconds = CLAIMED_AT_ONCE * (self.settings.profile_limit_seconds + 120)
-            claimed = await claims.claim(
-                self.database, EndpointRequestRow, limit=CLAIMED_AT_ONCE, lease_seconds=lease_seconds
-            )
-            if not claimed:
-                return
+        while claimed := await claims.claim(self.database, EndpointRequestRow, limit=1, lease_seconds=LEASE_SECONDS):
             for request in claimed:
                 with telemetry.tracer().start_as_current_span(
                     "plan endpoint",
                     context=telemetry.context_from(request.traceparent),
                     attributes={"sskai.tenant": request.tenant_id, "sskai.subject": request.plan_id},
                 ):
-                    await self._plan(request)
+                    async with claims.held(self.database, request, LEASE_SECONDS):
+                        await self._plan(request)
 
     async def _plan(self, row: EndpointRequestRow) -> None:
         now = datetime.now(UTC)

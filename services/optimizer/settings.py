@@ -24,7 +24,6 @@ class Settings(sskai.settings.Settings):
     # From the order of a machine to the first step's code: boot, join the cluster, pull the image, import torch.
     machine_start_seconds: float = 120.0
     max_workers: int = 64  # of one job, one per accelerator: the trainer takes eight machines, and the largest have 8
-    objects_region: str = ""  # where data and checkpoints are; empty: traffic between regions is in no estimate
     denial_seconds: float = 300.0  # how long an offer that had no machine is left out
     profile_limit_seconds: float = 60.0
     # Of one training step of a user's own model on two samples, in the sandbox.

@@ -16,7 +16,7 @@ from openai import AsyncOpenAI
 
 from sskai import bus, contract
 from sskai.events import v1 as events
-from sskai.testing import envelope, wait_for
+from sskai.testing import envelope, heard, wait_for
 
 TOKEN = "the-gateways-secret"
 TENANT = "tenant_a"
@@ -79,8 +79,7 @@ class InferenceProcess:
 
     async def told(self, kind: type[Any], endpoint_id: str) -> list[Any]:
         """What the service told of an endpoint."""
-        records = await bus.read_records(self.kafka, contract.topic_of(kind), limit=1000, seconds=0.5)
-        messages = [contract.decode(record.value, record.headers).message for record in records]
+        messages = [one.message for one in await heard(self.kafka, contract.topic_of(kind), seconds=0.5)]
         return [one for one in messages if isinstance(one, kind) and one.endpoint_id == endpoint_id]
 
     async def deploy(

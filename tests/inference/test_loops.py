@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,13 @@ from sskai import contract
 from sskai.contract import timestamp
 from sskai.database import Database
 from sskai.events import v1 as events
+from sskai.failpoints import Action
 from sskai.objects import Objects, ObjectsUnavailableError
 from sskai.testing import envelope, handle, wait_for
 from tests.inference.artefacts import Published
 from tests.inference.fake_engine import FakeEngine
+from tests.reliability.matrix import Crash
+from tests.reliability.strikes import ENDS, SAYS_NO, each, struck
 
 SERVICE = "inference"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -242,6 +246,25 @@ async def test_an_outage_of_the_object_store_is_waited_out(
     store_of_objects.away = False
     async with database.transaction() as session:
         await session.execute(update(EndpointRow).values(due_at=text("now()")))
+    await loops.settle_endpoints(world)
+    assert [type(one) for one in await told(database)] == [events.EndpointReady]
+
+
+@pytest.mark.parametrize("action", each(*SAYS_NO, *ENDS, Action.SKIP))
+async def test_weights_that_do_not_come_are_waited_for(
+    world: World, database: Database, published: dict[str, Published], tmp_path: Path, action: Action
+) -> None:
+    """The endpoint neither fails nor is ready with a part of them."""
+    await handle(HANDLERS, database, Store, requested(artifact_uri=published["cats"].uri))
+    with struck("objects.download", action), suppress(Crash):
+        await loops.settle_endpoints(world)
+    assert await told(database) == []
+    assert (await row(database)).state == State.LOADING
+    assert [
+        path for path in (tmp_path / "cache").iterdir() if path.is_file() or not path.name.startswith("part-")
+    ] == []
+    async with database.transaction() as session:
+        await session.execute(update(EndpointRow).values(due_at=text("now()"), lease_until=None))
     await loops.settle_endpoints(world)
     assert [type(one) for one in await told(database)] == [events.EndpointReady]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.monitor import budgets, spend_loops
@@ -60,6 +60,7 @@ def test_what_is_reserved(
     ),
     st.integers(1, 200),
 )
+@example([(0, "ask", 60), (1, "ask", 60), (0, "spend", 60), (1, "spend", 60)], 100)
 def test_whoever_spends_within_its_limit_the_amount_is_never_passed(
     steps: list[tuple[int, str, int]], amount: int
 ) -> None:

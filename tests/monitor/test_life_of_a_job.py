@@ -17,6 +17,7 @@ from services.monitor.handlers import HANDLERS
 from services.monitor.ingest import Ingest
 from services.monitor.store import Store
 from services.monitor.tables import JobRow
+from sskai import claims
 from sskai.contract import MESSAGES, timestamp
 from sskai.database import Database
 from sskai.delivery import Relay
@@ -211,3 +212,11 @@ async def _get(app: Any, path: str, tenant: str) -> httpx2.Response:
 
 def test_every_handled_event_is_one_of_the_contract() -> None:
     assert {kind.DESCRIPTOR.full_name for kind in HANDLERS} <= MESSAGES.keys()
+
+
+async def test_a_receipt_is_due_by_the_databases_clock(database: Database) -> None:
+    """A monitor whose clock is ahead would otherwise wait until the database has caught up."""
+    ahead = datetime.now(UTC) + timedelta(minutes=5)
+    for fact in (submitted(), events.JobCancelled(**IDS, submitted_at=at(-5), ended_at=at(10))):
+        await handle(HANDLERS, database, Store, fact, ahead)
+    assert [row.job_id for row in await claims.claim(database, JobRow)] == ["job_1"]

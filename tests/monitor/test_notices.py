@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,25 +11,26 @@ import boto3
 import httpx2
 import pytest
 from google.protobuf.message import Message
-from moto.server import ThreadedMotoServer
 from sqlalchemy import select, text, update
 
-from services.monitor import sources
+from services.monitor import reading, sources
 from services.monitor.handlers import HANDLERS
 from services.monitor.metrics import NOTICES
 from services.monitor.reading import MAX_TIMES, Reader
-from services.monitor.sources import LocalCloud, Queue, SourceAwayError
+from services.monitor.sources import LocalCloud, Queue, Received, SourceAwayError
 from services.monitor.store import Store
 from services.monitor.tables import MachineRow, NoticeRow, SourceRow
 from sskai.database import Database
 from sskai.events import v1 as events
+from sskai.failpoints import Action
 from sskai.testing import handle, wait_for
+from tests.monitor.mailbox import Mailbox
 from tests.monitor.messages import message
 from tests.monitor.test_life_of_a_job import told_by
+from tests.reliability.strikes import SAYS_NO, each, struck
 
 SERVICE = "monitor"
 NOTICED = "spot_interruption_warning"
-REGION = "us-east-2"
 
 
 class FakeCloud:
@@ -124,46 +124,6 @@ async def state_of(database: Database, source: str) -> Any:
 
 
 # The queue: moto's server, spoken to over HTTP as SQS and EventBridge are.
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[dict[str, str]]:
-    """Options of a client of a server that speaks SQS's and EventBridge's protocols."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield {
-        "endpoint_url": f"http://{host}:{port}",
-        "region_name": REGION,
-        "aws_access_key_id": "test",
-        "aws_secret_access_key": "test",
-    }
-    server.stop()
-
-
-class Mailbox:
-    """A queue of moto's, and what a test does to it."""
-
-    def __init__(self, aws: dict[str, str]) -> None:
-        self.sqs: Any = boto3.client("sqs", **aws)  # type: ignore[call-overload]
-        self.url = self.sqs.create_queue(
-            QueueName=f"interruptions-{datetime.now(UTC).timestamp():.6f}".replace(".", "-")
-        )["QueueUrl"]
-        self.queue = Queue(self.url, **aws)
-
-    def send(self, *bodies: Any) -> None:
-        for body in bodies:
-            self.sqs.send_message(QueueUrl=self.url, MessageBody=body if isinstance(body, str) else json.dumps(body))
-
-    async def left(self) -> int:
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        answer = await asyncio.to_thread(self.sqs.get_queue_attributes, QueueUrl=self.url, AttributeNames=names)
-        return sum(int(answer["Attributes"][name]) for name in names)
-
-
-@pytest.fixture
-def mailbox(aws: dict[str, str]) -> Mailbox:
-    return Mailbox(aws)
 
 
 async def launched(database: Database, *machine_ids: str, job_id: str = "job_1") -> None:
@@ -305,10 +265,8 @@ async def test_nothing_is_deleted_before_it_is_committed(
     mailbox.send(message(NOTICED, "i-1"))
     async with database.transaction() as session:
         await session.execute(text("ALTER TABLE monitor.notices RENAME TO gone"))
-    handled: list[Any] = []
-    messages = await asyncio.to_thread(mailbox.queue.receive, 0)
-    handled += await reader._handle(mailbox.queue.source, messages)
-    assert (handled, await mailbox.left()) == ([], 1)
+    await reader.read_queue(mailbox.queue, 0)
+    assert await mailbox.left() == 1
     async with database.transaction() as session:
         await session.execute(text("ALTER TABLE monitor.gone RENAME TO notices"))
     await reader.read_queue(mailbox.queue, 3)  # hidden for a second
@@ -316,8 +274,6 @@ async def test_nothing_is_deleted_before_it_is_committed(
 
 
 async def test_messages_stay_hidden_while_they_are_handled(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    from services.monitor import reading
-
     monkeypatch.setattr(sources, "HIDDEN_SECONDS", 1)
     monkeypatch.setattr(reading, "RENEW_SECONDS", 0.2)
     mailbox.send(message(NOTICED, "i-1"))
@@ -328,6 +284,33 @@ async def test_messages_stay_hidden_while_they_are_handled(mailbox: Mailbox, mon
         assert await asyncio.to_thread(mailbox.queue.receive, 3) == []
     assert asyncio.get_running_loop().time() - began >= 2.5
     await wait_for(lambda: mailbox.queue.receive(0))
+
+
+@pytest.mark.parametrize("action", each(*SAYS_NO, Action.SKIP))
+async def test_messages_are_told_once_whoever_cannot_hold_them(
+    database: Database, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, action: Action
+) -> None:
+    """One that was not held is given to somebody else, who tells it; the first one finds that out."""
+    monkeypatch.setattr(sources, "HIDDEN_SECONDS", 1)
+    monkeypatch.setattr(reading, "RENEW_SECONDS", 0.2)
+    await launched(database, "i-1")
+    mailbox.send(message(NOTICED, "i-1"))
+    slow, other = Reader(database, lead_seconds=1800), Reader(database, lead_seconds=1800)
+    handle_at_once, told = slow._handle, list[Message]()
+
+    async def handle_late(source: str, messages: list[Received]) -> list[Received]:
+        await wait_for(lambda: fault.crossings)
+        monkeypatch.setattr(reading, "RENEW_SECONDS", 60)
+        await other.read_queue(mailbox.queue, 3)
+        told.extend(await told_by(database))
+        return await handle_at_once(source, messages)
+
+    slow._handle = handle_late
+    with struck("queue.hold", action, seconds=0.05) as fault:
+        await slow.read_queue(mailbox.queue, 0)
+    assert len(told) == 1, "what is not held is given to another one"
+    assert len(told + await told_by(database)) == 1
+    assert await mailbox.left() == 0
 
 
 async def test_unknown_kinds_are_kept_once_and_counted(database: Database, reader: Reader, mailbox: Mailbox) -> None:

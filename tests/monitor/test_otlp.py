@@ -31,14 +31,18 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import StatusCode, format_trace_id
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
-from services.monitor import api, housekeeping
+from services.monitor import api, exposition, housekeeping
 from services.monitor.counting import RETENTION
 from services.monitor.ingest import Ingest
 from services.monitor.span_store import SpanStore
 from services.monitor.spans import MAX_SPANS_PER_NAME
 from sskai.database import Database
+from sskai.failpoints import Action
+from sskai.http import PROBLEM_JSON
 from sskai.testing import wait_for
+from tests.reliability.strikes import SAYS_NO, each, struck
 
 SERVICE = "monitor"
 TOKEN = "internal-token"
@@ -114,6 +118,25 @@ async def figures(monitor: httpx2.AsyncClient, **query: Any) -> list[dict[str, A
     assert response.status_code == 200, response.text
     rows: list[dict[str, Any]] = response.json()["figures"]
     return rows
+
+
+@pytest.mark.parametrize("action", each(*SAYS_NO))
+@pytest.mark.parametrize("point", ["database.snapshot.begin", "database.snapshot.commit"])
+async def test_figures_are_told_whole_or_refused(
+    database: Database, monitor: httpx2.AsyncClient, point: str, action: Action
+) -> None:
+    await send(monitor, span(1))
+    with struck(point, action):
+        refused = await monitor.get("/v1/figures", params={"whole": True}, headers=gateway())
+    assert (refused.status_code, refused.headers["content-type"]) == (503, PROBLEM_JSON)
+    assert int(refused.headers["retry-after"]) > 0
+    [row] = await figures(monitor)
+    assert row["spans"] == 1
+    await exposition.look(database)
+    shown = exposition.SHOWN.samples
+    with struck(point, action), pytest.raises(OperationalError):
+        await exposition.look(database)
+    assert exposition.SHOWN.samples is shown, "what was counted last is shown on"
 
 
 @pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])

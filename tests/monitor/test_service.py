@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from sskai import bus, contract
+from sskai import broker_admin, bus, contract
 from sskai.database import Database
 from sskai.events import v1 as events
-from sskai.testing import envelope, wait_for
+from sskai.testing import envelope, heard, wait_for
 from tests.monitor.test_life_of_a_job import STORY
 from tests.monitor.test_otlp import PROTOBUF, TOKEN, gateway, request, span
 
@@ -81,12 +81,11 @@ async def test_a_monitor_hears_counts_tells_and_stops(kafka: str, process: tuple
         assert 'sskai_spans_total{outcome="kept"} 3.0' in metrics
 
     async def told() -> list[contract.Envelope]:
-        records = await bus.read_records(kafka, contract.topic_of(events.ReceiptIssued), seconds=2)
-        found = [contract.decode(record.value, record.headers) for record in records]
-        return [one for one in found if isinstance(one.message, events.ReceiptIssued)]
+        found = await heard(kafka, contract.topic_of(events.ReceiptIssued), seconds=2)
+        return [one for one in found if isinstance(one.message, events.ReceiptIssued) and one.message.job_id == "job_1"]
 
     async def set_aside() -> list[bus.Incoming]:
-        return await bus.read_dead_letters(kafka, contract.OTLP_TOPIC, seconds=2)
+        return await broker_admin.read_dead_letters(kafka, contract.OTLP_TOPIC, seconds=2)
 
     await wait_for(told, limit_seconds=20)
     [issued] = await told()
