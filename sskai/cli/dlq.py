@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sskai.cli import common
 from sskai.cli.common import AsJson
 from sskai.local.paths import home_folder
-from sskai.local.state import read_state
+from sskai.local.state import told_by_the_stack
+from sskai.settings import Settings, beneath_environment
+
+if TYPE_CHECKING:
+    from sskai.broker import Broker
 
 app = typer.Typer(no_args_is_help=True, help="Records that could not be handled.")
 
@@ -24,10 +28,10 @@ def list_letters(
     as_json: Annotated[bool, typer.Option("--json", help="JSON, one record a line.")] = False,
 ) -> None:
     """What was set aside from TOPIC, and why. In a pipe it is JSON, one record a line."""
-    from sskai import bus  # a program that only asks the gateway needs no broker
+    from sskai import broker_admin  # a program that only asks the gateway needs no broker
 
     lines = []
-    for letter in asyncio.run(bus.read_dead_letters(_bootstrap(), topic, limit=limit)):
+    for letter in asyncio.run(broker_admin.read_dead_letters(_broker(), topic, limit=limit)):
         headers = {name: value.decode(errors="replace") for name, value in letter.headers}
         lines.append({"offset": letter.offset, "key": (letter.key or b"").decode(errors="replace")} | headers)
     if as_json or not common.out.is_terminal:
@@ -41,15 +45,16 @@ def redrive_letters(
     topic: str, limit: Annotated[int, typer.Option(min=1, max=1000)] = 100, as_json: AsJson = False
 ) -> None:
     """Publish the dead letters of TOPIC to it again; what was handled once changes nothing."""
-    from sskai import bus
+    from sskai import broker_admin
 
-    count = asyncio.run(bus.redrive(_bootstrap(), topic, limit=limit))
+    count = asyncio.run(broker_admin.redrive(_broker(), topic, limit=limit))
     common.done(f"{count} records published to {topic} again", as_json, topic=topic, published=count)
 
 
-def _bootstrap() -> str:
-    state = read_state(home_folder())
-    known = os.environ.get("SSKAI_KAFKA_BOOTSTRAP") or (state.environment["SSKAI_KAFKA_BOOTSTRAP"] if state else None)
-    if known is None:
+def _broker() -> Broker:
+    from sskai.broker import Broker
+
+    told = told_by_the_stack(home_folder())
+    if not told and not os.environ.get("SSKAI_KAFKA_BOOTSTRAP"):
         raise common.fail("No broker: start the embedded stack with `sskai up`, or set SSKAI_KAFKA_BOOTSTRAP.", 3)
-    return known
+    return Broker.from_settings(beneath_environment(Settings, told))

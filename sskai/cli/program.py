@@ -16,6 +16,7 @@ from sskai.cli import (
     costs,
     data,
     dlq,
+    doctor,
     endpoints,
     events,
     jobs,
@@ -24,6 +25,8 @@ from sskai.cli import (
     members,
     models,
     plan,
+    rebuild,
+    recover,
     stack_commands,
     train,
     webhooks,
@@ -35,11 +38,12 @@ HELP = """Fine-tune on the cheapest spot capacity, survive every interruption, s
 It speaks to the gateway of SSKAI_GATEWAY_URL and SSKAI_API_KEY, else to that of the profile that `sskai login` stored,
 else to the embedded stack of this machine (`sskai up`).
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable or not signed in, 130 interrupted.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 not reachable or not signed in, 130 interrupted;
+`doctor` has its own.
 """
 
 app = typer.Typer(cls=Reporting, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
-for part in (stack_commands, login, train, chat):
+for part in (stack_commands, doctor, rebuild, login, train, chat):
     part.add_to(app)
 for name, group in {
     "data": data.app,
@@ -53,6 +57,7 @@ for name, group in {
     "webhooks": webhooks.app,
     "events": events.app,
     "dlq": dlq.app,
+    "recover": recover.app,
 }.items():
     app.add_typer(group, name=name)
 

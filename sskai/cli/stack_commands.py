@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(
         "lab",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-        short_help="replay | compare | fit: the spot policy on recorded markets. `sskai lab replay --help`.",
+        short_help="replay | compare | fit: the spot policy on recorded markets; simulate: all of it, from a seed.",
     )(lab)
 
 
@@ -112,6 +112,10 @@ def logs(
 
 
 def lab(context: typer.Context) -> None:
-    """The scheduler's spot policy on recorded markets: replayed, compared with others, its priors learnt."""
-    # A program of the scheduler's: the client knows no service.
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "services.scheduler.lab", *context.args]))
+    """The scheduler's spot policy on recorded markets: replayed, compared with others, its priors learnt; and all of
+    SSKAI simulated from a seed (`sskai lab simulate --help`)."""
+    # Programs of their own: the client knows no service.
+    arguments = ["-m", "services.scheduler.lab", *context.args]
+    if context.args[:1] == ["simulate"]:
+        arguments = ["-m", "simulation", *context.args[1:]]
+    raise typer.Exit(subprocess.call([sys.executable, *arguments]))
