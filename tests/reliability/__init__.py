@@ -1,0 +1,1 @@
+"""What SSKAI promises when things go wrong, and whether it keeps it."""

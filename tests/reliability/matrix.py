@@ -1,0 +1,95 @@
+"""A crash matrix: every crossing of one life, times everything that can go wrong there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sskai import failpoints
+from sskai.failpoints import Action
+from sskai.faults import Armed, Fault, Point
+from tests.reliability.stage import Databases
+
+# A late answer tests nothing that a hanging one does not.
+ACTIONS = tuple(one for one in Action if one is not Action.DELAY)
+HANG_SECONDS = 2.0
+# A broker that loses what all of its copies acknowledged is beyond what an outbox can mend: it begins with acks=all.
+NOT_OURS = {("broker.publish_all", Action.SKIP)}
+HANG_LIMIT_SECONDS = 1.0  # after so long without an answer a process is killed, and started again
+
+# On a fresh database, with faults: the end state. It arms them itself, and raises AssertionError if an invariant broke.
+Life: TypeAlias = Callable[[str, Armed], Awaitable[dict[str, Any]]]
+
+
+class Crash(BaseException):
+    """The process is no more."""
+
+
+def die() -> None:
+    raise Crash
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fault, at the first crossing of one place."""
+
+    place: str  # caller>point
+    action: Action
+
+    def __str__(self) -> str:
+        return f"{self.place}={self.action}"
+
+
+@dataclass
+class Matrix:
+    """One life, and the databases that it is lived on."""
+
+    databases: Databases
+    life: Life
+
+    def oracle(self) -> tuple[dict[str, Any], list[str]]:
+        """The end state when nothing goes wrong, and every place that is crossed on the way, in order."""
+        places: dict[str, None] = {}
+
+        def crossed(point: Point) -> None:
+            places.setdefault(str(point))
+
+        state = self._live(Armed(crossed=crossed))
+        return state, list(places)
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """The end state with that fault. Raises AssertionError: an invariant is broken, or it does not end."""
+        fault = Fault(cell.action, seconds=HANG_SECONDS)
+        state = self._live(Armed({cell.place: fault}, die=die))
+        assert fault.crossings >= 1, f"{cell} was never crossed"
+        return state
+
+    def wrong(self, wanted: Callable[[Cell], bool] = lambda _cell: True) -> list[str]:
+        """What each wanted cell that does not end as the oracle does is like."""
+        oracle, places = self.oracle()
+        found = []
+        for cell in filter(wanted, cells(places)):
+            try:
+                state = self.run(cell)
+            except AssertionError as error:
+                found.append(f"{cell}: {error}")
+            else:
+                if state != oracle:
+                    found.append(f"{cell}: { {name: state[name] for name in state if state[name] != oracle[name]} }")
+        return found
+
+    def _live(self, plan: Armed) -> dict[str, Any]:
+        with self.databases.fresh() as url:
+            return asyncio.run(self.life(url, plan))  # type: ignore[arg-type]
+
+
+def cells(places: list[str]) -> Iterator[Cell]:
+    """What makes sense at each place."""
+    possible = failpoints.points()
+    for place in places:
+        point = place.partition(">")[2]
+        for action in ACTIONS:
+            if action in possible[point] and (point, action) not in NOT_OURS:
+                yield Cell(place, action)
