@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from sskai import bus, contract
+from sskai import broker_admin, contract
 from sskai.database import migrate
 from sskai.local.kafka import Kafka
 from sskai.local.objectstore import ObjectStore
@@ -51,8 +51,10 @@ class House:
     process: psutil.Process
     database_url: str
 
-    def request(self, method: str, path: str, body: bytes | None = None, media_type: str = "application/json") -> Any:
-        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": media_type}
+    def request(
+        self, method: str, path: str, body: bytes | None = None, media_type: str = "application/json", key: str = KEY
+    ) -> Any:
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": media_type}
         asked = urllib.request.Request(self.url + path, data=body, headers=headers, method=method)
         with urllib.request.urlopen(asked, timeout=60) as answer:
             return json.load(answer)
@@ -68,7 +70,7 @@ def parts() -> Iterator[Parts]:
         postgres = stack.enter_context(Postgres.start(durable=True))
         migrate(postgres.url, "gateway")
         broker = stack.enter_context(Kafka.start())
-        asyncio.run(bus.create_topics(broker.bootstrap, [*contract.TOPICS, contract.OTLP_TOPIC]))
+        asyncio.run(broker_admin.create_topics(broker.bootstrap, [*contract.TOPICS, contract.OTLP_TOPIC]))
         store = stack.enter_context(ObjectStore.start())
         environment = {
             "SSKAI_DATABASE_URL": postgres.url,

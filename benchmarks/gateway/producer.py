@@ -47,7 +47,7 @@ async def produce(database_url: str, tenant_id: str, per_second: float, seconds:
             for number in range(logged, due):
                 event = held(tenant_id, number)
                 await delivery.remember(session, envelope(event))
-                await store.log(event, datetime.now(UTC), None)
+                await store.event_log.append(event, datetime.now(UTC), None)
             committed_at += [time.monotonic()] * (due - logged)
         logged, transactions = due, transactions + 1
     took = time.monotonic() - begun
