@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sskai import bus
+from sskai import broker_admin
 from sskai.client import SskaiError
 from sskai.demo.observer import Observer
 from sskai.local import kafka
@@ -81,7 +81,7 @@ async def test_an_event_by_apaches_java_client_is_handled_and_garbage_is_set_asi
         see.wait("JobCancelled", job_id=job["id"], limit_seconds=120)
 
     async def letter() -> bool:
-        letters = await bus.read_dead_letters(bootstrap, "sskai.jobs.v1", limit=1000)
+        letters = await broker_admin.read_dead_letters(bootstrap, "sskai.jobs.v1", limit=1000)
         return any(one.value == b"no event at all" for one in letters)
 
     await wait_for(letter, limit_seconds=30)

@@ -76,7 +76,7 @@ class System:
     def __init__(self, scheduler: Database, monitor: Database, inference: Database, url: str) -> None:
         self.bus = InMemoryBus()
         self.cluster = FakeCluster(lambda: datetime.now(UTC))
-        self.world = World(scheduler, self.cluster, Settings(otlp_url=url))
+        self.world = World(scheduler, self.cluster, Settings(otlp_url=url), clock=scheduler.clock.now)
         self.monitor, self.inference, self.url = monitor, inference, url
         self.pods: dict[str, asyncio.subprocess.Process] = {}
         self.bus.connect(scheduler, services.scheduler.handlers.HANDLERS, services.scheduler.store.Store)
