@@ -1,12 +1,13 @@
 # The only door. `make demo` and `make test` do their own set-up; everything is quick when run again.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test test-heavy test-journeys test-console check format proto proto-baseline console console-api bench sbom clean
+.PHONY: help setup up down status demo test test-heavy test-real test-journeys test-console mutants fuzz soak check format proto proto-baseline console console-api bench sbom clean
 
 VENV := .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 ARGS ?=
+SECONDS ?= 1800
 NPM := $(PY) tools/npm.py
 CONSOLE_SOURCES := $(shell find console/src console/public -type f ! -name schema.d.ts) console/index.html \
 	console/vite.config.ts console/compress.mjs
@@ -56,27 +57,43 @@ demo: setup ## The main job end to end on the embedded stack (ARGS=--json for on
 # Files go to the two workers as they lie: by size, those of few but long tests (several processes each) would come last,
 # and one worker would wait for the other.
 test: setup ## All tests: first the quick ones on both cores, then the journeys of the whole system
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not journey and not heavy" -q
-	@$(PY) -m pytest -m "journey and not heavy" -v
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not journey and not heavy and not real" -q --durations=15
+	@$(PY) -m pytest -m "journey and not heavy and not real" -v --durations=15
 
 test-heavy: setup ## What takes minutes more: gangs, models in parts, most services killed, the closed loop
-	@$(PY) -m pytest -m heavy -v $(ARGS)
+	@$(PY) -m pytest -m "heavy and not real" -v $(ARGS)
+
+# Built with Go once, then cached: see tools/goparts.
+test-real: setup ## Against the real parts: Kubernetes' own API, AWS's mocks, the collector, Helm, Terraform
+	@$(PY) tools/system_packages.py --real
+	@$(PY) -m tools.goparts
+	@$(PY) -m pytest -m real -v $(ARGS)
 
 test-journeys: setup ## Only the journeys of the whole system
-	@$(PY) -m pytest -m journey -v $(ARGS)
+	@$(PY) -m pytest -m "journey and not real" -v $(ARGS)
 
 test-console: setup ## The console in a headless browser, which is installed where that may be done
 	@$(PY) tools/system_packages.py --browser
 	@$(PY) -m pytest -v tests/console $(ARGS)
 
-check: setup ## Lint, format, types, import rules, fresh generated code, contract
+mutants: setup ## Seeded bugs in the safety code: does a test catch each (ARGS=a part of a name; --json, --list)
+	@$(PY) -m tools.mutants $(ARGS)
+
+fuzz: setup ## Look for inputs that break a promise: ARGS="event --seconds 60", or ARGS=all
+	@$(PY) -m tests.fuzz $(ARGS)
+
+soak: setup ## Half an hour of chaos on the real processes (SECONDS=300 ARGS="--seed 7 --json"): docs/guides/chaos.md
+	@$(PY) -m tests.chaos --seconds $(SECONDS) $(ARGS)
+
+check: setup ## Lint, format, types, import rules, fresh generated code, contract, failpoints
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy sskai services tests benchmarks tools
+	@$(VENV)/bin/mypy sskai services simulation tests benchmarks tools
 	@PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
 	@$(PY) -m pytest -q tests/contract
 	@cd proto && ../$(VENV)/bin/buf lint && ../$(VENV)/bin/buf breaking --against baseline-v1.binpb
-	@$(PY) tools/check_compose.py
+	@$(PY) -m tools.check_compose
+	@$(PY) -m tools.check_failpoints
 	@$(PY) tools/export_openapi.py --check
 	@$(NPM) run --silent check
 
