@@ -56,8 +56,8 @@ demo: setup ## The main job end to end on the embedded stack (ARGS=--json for on
 
 # Files go to the two workers as they lie: by size, those of few but long tests (several processes each) would come last,
 # and one worker would wait for the other.
-test: setup ## All tests: first the quick ones on both cores, then the journeys of the whole system
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not journey and not heavy and not real" -q --durations=15
+test: setup ## All tests: first the quick ones side by side, then the journeys of the whole system
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not journey and not heavy and not real" -q --durations=15
 	@$(PY) -m pytest -m "journey and not heavy and not real" -v --durations=15
 
 test-heavy: setup ## What takes minutes more: gangs, models in parts, most services killed, the closed loop

@@ -1,6 +1,6 @@
 """Faults at failpoints (`sskai/failpoints.py`): what strikes where, in a test's block or in a whole process.
 
-SSKAI_FAILPOINTS="cluster.launch=kill-after,objects.put_bytes=delay@2:3" python -m services.scheduler.main
+SSKAI_FAILPOINTS="cluster.launch=kill-after,objects.put_bytes=delay@2:3" python -m services scheduler
 """
 
 from __future__ import annotations

@@ -114,18 +114,35 @@ async def wait_for(
 async def fresh_database(server_url: str, service: str) -> AsyncIterator[Database]:
     """A database of its own for one test, with the schema of one service, dropped afterwards."""
     name = contract.new_id("test")
-    url = make_url(server_url)
-    plain = plain_url(server_url)
-    async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
-        await connection.execute(f'CREATE DATABASE "{name}"')
-    database = Database(url.set(database=name).render_as_string(hide_password=False), service, pool_size=5)
+    async with await _connect(server_url) as server:
+        await server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{await _template(server, server_url, service)}"')
+    database = Database(_named(server_url, name), service, pool_size=5)
     try:
-        await asyncio.to_thread(migrate, database.url, service)
         yield database
     finally:
         await database.close()
-        async with await psycopg.AsyncConnection.connect(plain, autocommit=True) as connection:
-            await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        async with await _connect(server_url) as server:
+            await server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+async def _template(server: psycopg.AsyncConnection[Any], server_url: str, service: str) -> str:
+    """A database in which the service's migrations have run: a copy of it costs a tenth of them."""
+    template = f"template_{service}"
+    found = await server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [template])
+    if await found.fetchone() is None:
+        migrated = contract.new_id("test")
+        await server.execute(f'CREATE DATABASE "{migrated}"')
+        await asyncio.to_thread(migrate, _named(server_url, migrated), service)
+        await server.execute(f'ALTER DATABASE "{migrated}" RENAME TO "{template}"')
+    return template
+
+
+async def _connect(server_url: str) -> psycopg.AsyncConnection[Any]:
+    return await psycopg.AsyncConnection.connect(plain_url(server_url), autocommit=True)
+
+
+def _named(server_url: str, database: str) -> str:
+    return make_url(server_url).set(database=database).render_as_string(hide_password=False)
 
 
 @asynccontextmanager

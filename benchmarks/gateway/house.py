@@ -90,7 +90,7 @@ def parts() -> Iterator[Parts]:
 @contextmanager
 def gateway(around: Parts, **settings: str) -> Iterator[House]:
     """With these settings (SSKAI_*) beside the usual ones."""
-    with serving(around, [sys.executable, "-m", "services.gateway.main"], "/readyz", **settings) as house:
+    with serving(around, [sys.executable, "-m", "services", "gateway"], "/readyz", **settings) as house:
         yield house
 
 

@@ -1,6 +1,6 @@
 """How many spans a second the monitor takes in on one core, how exactly, and in how much memory.
 
-The monitor runs as it is (`services.monitor.main`, its loops included) in a process that may use one core, with a
+The monitor runs as it is (`python -m services monitor`, its loops included) in a process that may use one core, with a
 PostgreSQL of its own (durable settings) on the others; no broker is there, so spans come by OTLP/HTTP alone. Requests
 of 500 spans in traces of 50 come as fast as they are taken, one in ten of them twice, one in ten from a clock that is
 wrong by up to five minutes. Afterwards the figures must show every span once, and each series' p99 is held against the
@@ -107,7 +107,7 @@ def monitor(database_url: str, port: int) -> Iterator[psutil.Process]:
         "SSKAI_INTERNAL_TOKEN": TOKEN,
         "SSKAI_PORT": str(port),
     }
-    command = [sys.executable, "-m", "services.monitor.main"]
+    command = [sys.executable, "-m", "services", "monitor"]
     root = Path(__file__).parents[1]
     with subprocess.Popen(command, cwd=root, env=os.environ | settings, stdout=subprocess.DEVNULL) as running:
         os.sched_setaffinity(running.pid, {min(os.sched_getaffinity(0))})

@@ -1,4 +1,4 @@
-"""Inference as a process: where settings, database, engine, API and loops meet. `python -m services.inference.main`."""
+"""Inference as a process: where settings, database, engine, API and loops meet. `python -m services inference`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from services.inference.watching_replicas import watch_replicas
 from sskai.cluster import Cluster
 from sskai.cluster.choosing import NoCluster, cluster_of
 from sskai.database import Database
+from sskai.importing import without_garbage_collection
 from sskai.objects import Objects
 from sskai.sandbox import GIB
 from sskai.service import Service, every
@@ -34,7 +35,8 @@ from sskai.service import Service, every
 
 def new_engine(settings: Settings) -> Engine:
     """Imported here, at the first load: torch takes seconds, and the service answers before."""
-    from services.inference import embedded
+    with without_garbage_collection():
+        from services.inference import embedded
 
     return embedded.new_engine(settings)
 
@@ -113,7 +115,3 @@ def build(settings: Settings) -> Service:
 
 def main() -> None:
     build(Settings()).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The monitor as a process: `python -m services.monitor.main`."""
+"""The monitor as a process: `python -m services monitor`."""
 
 from __future__ import annotations
 
@@ -91,7 +91,3 @@ def build(settings: Settings) -> Service:
 
 def main() -> None:
     build(Settings()).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The optimizer as a process: `python -m services.optimizer.main`."""
+"""The optimizer as a process: `python -m services optimizer`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,3 @@ def _live(database: Database, settings: Settings) -> list[Loop]:
 
 def main() -> None:
     build(Settings()).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -17,6 +17,7 @@ from typing import Any
 
 from services.optimizer import serving_profile, vision
 from services.optimizer.memory import ADAPTED, METHODS
+from sskai.importing import without_garbage_collection
 
 MAX_LAYERS = 512
 MIN_REPEATS = 3  # as many as a stack is grown from
@@ -279,11 +280,12 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     # Libraries write warnings to standard output; the answers must stay alone on it.
     answers, sys.stdout = sys.stdout, sys.stderr
-    import peft
-    import torch
-    import transformers
+    with without_garbage_collection():
+        import peft
+        import torch
+        import transformers
 
-    from services.optimizer import liveness  # noqa: F401 (imported while nobody waits)
+        from services.optimizer import liveness  # noqa: F401 (imported while nobody waits)
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)

@@ -68,7 +68,3 @@ def build(settings: Settings) -> Service:
 
 def main() -> None:
     build(Settings()).run()
-
-
-if __name__ == "__main__":
-    main()

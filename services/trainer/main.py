@@ -1,4 +1,4 @@
-"""The trainer's service as a process: `python -m services.trainer.main`. It never imports torch: pods do."""
+"""The trainer's service as a process: `python -m services trainer`. It never imports torch: pods do."""
 
 from __future__ import annotations
 
@@ -46,7 +46,3 @@ def build(settings: Settings) -> Service:
 
 def main() -> None:
     build(Settings()).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,6 @@ that a checkpoint holds (None: the job begins) and the workers that share it, an
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from services.trainer.domain import Recipe
 from services.trainer.interruption import Interruption
 from services.trainer.settings import PodSettings
 from sskai.events import v1 as events
+from sskai.importing import without_garbage_collection
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ def _transformers_model(order: Order) -> Settle:
     """A transformers folder, and a dataset of texts."""
     spec, settings = order.spec, order.settings
     fetching_data, fetching_model = _fetching(order)
-    with _without_garbage_collection(), _without_scipy():
+    with without_garbage_collection(), _without_scipy():
         from services.trainer import device, finetune
         from services.trainer.training import Training
 
@@ -183,7 +183,7 @@ def _described_pictures(order: Order) -> Settle:
     """A folder of diffusers, and a zip of pictures with their texts."""
     spec = order.spec
     fetching_data, fetching_model = _fetching(order)
-    with _without_garbage_collection():
+    with without_garbage_collection():
         from services.trainer import device, diffusion, finetune, pictures
         from services.trainer.training import Training
 
@@ -206,7 +206,7 @@ def _pictures_in_classes(order: Order) -> Settle:
     """A transformers folder, and a zip with a folder of pictures for each class."""
     spec = order.spec
     fetching_data, fetching_model = _fetching(order)
-    with _without_garbage_collection(), _without_scipy():
+    with without_garbage_collection(), _without_scipy():
         from services.trainer import device, finetune, images, pictures
         from services.trainer.training import Training
 
@@ -256,7 +256,7 @@ def _own_model(order: Order) -> Settle:
         return source
 
     making_ready = order.pool.submit(ready)
-    with _without_garbage_collection():
+    with without_garbage_collection():
         import torch
 
         from services.trainer import device, usercode
@@ -278,18 +278,6 @@ def _own_model(order: Order) -> Settle:
         return Ready(Training(task, recipe, here, group), {}, usercode.versions(), source.code)
 
     return settle
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Importing torch and transformers makes millions of objects, and all of them stay: looking through them again and
-    again costs a tenth of the time until the first step."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 @contextmanager

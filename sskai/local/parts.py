@@ -76,7 +76,7 @@ def _cloud(layout: Layout) -> Program:
 def _service(layout: Layout, name: str) -> Program:
     return Program(
         name=name,
-        command=[sys.executable, "-m", f"services.{name}.main"],
+        command=[sys.executable, "-m", "services", name],
         log=log(layout.home, name),
         ready=lambda: answers_ok(f"{layout.url(name)}/readyz"),
         environment={**layout.environment(), "SSKAI_PORT": str(layout.ports[name])},

@@ -27,8 +27,8 @@ from sskai.local.processes import Child, ProcessIdentity, StartError, wait_until
 from sskai.local.state import PartState, StackState, write_state
 
 Scope = Literal["infrastructure", "all"]
-FIRST_RESTART_SECONDS = 0.2
-LAST_RESTART_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 0.2
+LAST_PAUSE_SECONDS = 5.0
 HEALTHY_AFTER_SECONDS = 30.0
 SERVICES_START_LIMIT_SECONDS = 120.0
 PREPARATION_LIMIT_SECONDS = 120.0
@@ -38,7 +38,8 @@ LOG_CHECK_SECONDS = 10.0
 
 
 class Keeper:
-    """Keeps one part running, in a thread of its own: start, wait for its end, wait a little, start again."""
+    """Keeps one part running, in a thread of its own: start, wait for its end, start again. What ends soon again
+    is started after a pause, which grows."""
 
     def __init__(self, name: str, port: int, make: ProgramMaker, changed: Callable[[], None]) -> None:
         self.name = name
@@ -75,18 +76,18 @@ class Keeper:
         self._show("stopped")
 
     def _keep(self) -> None:
-        pause_seconds = FIRST_RESTART_SECONDS
+        pause_seconds = 0.0
         while not self._stopping.is_set():
             began = time.monotonic()
             self._wait_for_end()
             if time.monotonic() - began > HEALTHY_AFTER_SECONDS:
-                pause_seconds = FIRST_RESTART_SECONDS
+                pause_seconds = 0.0
             if self._stopping.is_set():
                 return
             self.state.restarts += 1
             self._show("restarting")
             self._stopping.wait(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, LAST_RESTART_SECONDS)
+            pause_seconds = min(max(FIRST_PAUSE_SECONDS, 2 * pause_seconds), LAST_PAUSE_SECONDS)
             try:
                 self._spawn()
             except StartError as error:

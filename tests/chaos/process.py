@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import simulation
+from sskai.importing import without_garbage_collection
 
 LEASE_SECONDS = 3.0
 PODS_FOLDER = "CHAOS_PODS_FOLDER"  # where pods write their logs
@@ -43,9 +44,10 @@ class KeptProfile:
 
 
 def scheduler() -> None:
-    from services.scheduler import main
-    from sskai import claims
-    from sskai.cluster import local_cluster
+    with without_garbage_collection():
+        from services.scheduler import main
+        from sskai import claims
+        from sskai.cluster import local_cluster
 
     folder = os.environ[PODS_FOLDER]
     local_cluster.pod_command = lambda program: [sys.executable, "-m", "tests.chaos.pod", folder]
@@ -59,7 +61,8 @@ def scheduler() -> None:
 
 
 def optimizer() -> None:
-    from services.optimizer import main
+    with without_garbage_collection():
+        from services.optimizer import main
 
     main.Profiler = KeptProfile  # type: ignore[assignment,misc]
     main.main()

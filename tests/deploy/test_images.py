@@ -15,7 +15,7 @@ from sskai.database import SERVICES
 from tools.compose import ROOT
 
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
-PROGRAMS = {name: [f"services.{name}.main"] for name in SERVICES}
+PROGRAMS = {name: ["services.__main__", f"services.{name}.main"] for name in SERVICES}
 PROGRAMS["trainer"] += ["services.trainer.pod", "services.trainer.workers"]
 PROGRAMS["inference"] += ["services.inference.replica.__main__"]
 PROGRAMS["optimizer"] += ["services.optimizer.profile"]
@@ -78,9 +78,10 @@ def test_a_services_programs_need_no_more_than_its_image_has(stage: str, imports
     for program in PROGRAMS[stage]:
         needed |= imports.find_upstream_modules(program)
     copied = {found[1] for step in steps(stage) if (found := re.fullmatch(r"COPY (s\S+) \1", step))}
-    assert copied == {"sskai", "services/__init__.py", f"services/{stage}"}
+    assert copied == {"sskai", f"services/{stage}"}
+    assert "COPY services/__init__.py services/__main__.py services/" in steps(stage)
     ours = {name for name in needed if name.split(".")[0] in ("sskai", "services")}
-    of_services = {name for name in ours if name.startswith("services.")}
+    of_services = {name for name in ours if name.startswith("services.")} - {"services.__main__"}
     assert {name.split(".")[1] for name in of_services} == {stage}
     owners = importlib.metadata.packages_distributions()
     libraries = {normal(owners[name][0]) for name in needed - ours if name in owners}

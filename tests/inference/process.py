@@ -46,7 +46,7 @@ class InferenceProcess:
     def start(self, *, path: str = "/readyz", limit_seconds: float = 60) -> None:
         """Run it and wait until `path` answers 200."""
         with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "services.inference.main"]
+            command = [sys.executable, "-m", "services", "inference"]
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         deadline = time.monotonic() + limit_seconds
         while not self._answers(path):

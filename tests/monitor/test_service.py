@@ -36,7 +36,7 @@ def process(kafka: str, database: Database) -> Iterator[tuple[subprocess.Popen[b
         "SSKAI_INTERNAL_TOKEN": TOKEN,
         "SSKAI_PORT": str(port),
     }
-    command = [sys.executable, "-m", "services.monitor.main"]
+    command = [sys.executable, "-m", "services", "monitor"]
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdout=subprocess.DEVNULL) as running:
         yield running, f"http://127.0.0.1:{port}"
         running.kill()

@@ -85,7 +85,7 @@ def monitor(kafka: str, database: Database, folder: Path) -> Iterator[str]:
         with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:
             return bool(answer.status == 200)
 
-    with serving([sys.executable, "-m", "services.monitor.main"], folder, ready, environment):
+    with serving([sys.executable, "-m", "services", "monitor"], folder, ready, environment):
         yield url
 
 

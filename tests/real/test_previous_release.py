@@ -66,7 +66,7 @@ class Services:
         self.stop(name)
         program = Program(
             name=name,
-            command=[sys.executable, "-m", f"services.{name}.main"],
+            command=[sys.executable, "-m", *_program(name, tree)],
             log=self._home / "logs" / f"{name}.log",
             ready=lambda: _ready(f"{self._layout.url(name)}/readyz"),
             environment={
@@ -85,6 +85,10 @@ class Services:
     def end(self) -> None:
         for name in list(self._running):
             self.stop(name)
+
+
+def _program(name: str, tree: Path) -> list[str]:
+    return ["services", name] if (tree / "services" / "__main__.py").exists() else [f"services.{name}.main"]
 
 
 def _ready(url: str) -> bool:

@@ -77,7 +77,7 @@ async def test_it_scrapes_a_service_and_tells_of_one_that_is_down(
         "SSKAI_PORT": str(service_port),
         "PYTHONPATH": str(ROOT),
     }
-    service = [sys.executable, "-m", "services.scheduler.main"]
+    service = [sys.executable, "-m", "services", "scheduler"]
     command = [
         program("prometheus"),
         f"--config.file={tmp_path}/prometheus.yml",

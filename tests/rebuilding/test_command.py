@@ -96,10 +96,10 @@ def fresh_ids(records: list[Incoming]) -> list[Incoming]:
 
 @pytest.fixture
 async def empty(
-    kafka: str, copy_of: Callable[[str], AbstractAsyncContextManager[Database]]
+    kafka: str, database_of: Callable[[str], AbstractAsyncContextManager[Database]]
 ) -> AsyncIterator[Installation]:
     """A gateway that has handled nothing."""
-    async with copy_of(SERVICE) as database:
+    async with database_of(SERVICE) as database:
         yield Installation(kafka, database, [])
 
 

@@ -81,10 +81,10 @@ def types_told(folders: Iterable[Path]) -> set[str]:
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("folder", histories())
-async def test_a_recorded_history_makes_the_same_state(folder: Path, service: str, copy_of: DatabaseOf) -> None:
+async def test_a_recorded_history_makes_the_same_state(folder: Path, service: str, database_of: DatabaseOf) -> None:
     history, projection = History.load(folder), projection_of(service)
     recorded = history.states[service]
-    async with copy_of(service) as database:
+    async with database_of(service) as database:
         replay, state = await replayed(projection, database, history.read_by(projection), recorded.seeds)
     assert not replay.counts.problems
     assert not wrong(state.rows, recorded.rows)
@@ -93,13 +93,13 @@ async def test_a_recorded_history_makes_the_same_state(folder: Path, service: st
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.heavy) for seed in range(2, 12))])
 async def test_repeated_shuffled_and_late_events_make_the_same_state(
-    seed: int, service: str, copy_of: DatabaseOf
+    seed: int, service: str, database_of: DatabaseOf
 ) -> None:
     dice, projection = random.Random(seed), projection_of(service)
     history = History.load(SHAKEN[seed % len(SHAKEN)])
     recorded = history.states[service]
     shaken = shake(history.read_by(projection), dice)
-    async with copy_of(service) as database:
+    async with database_of(service) as database:
         replay, state = await replayed(projection, database, shaken, recorded.seeds)
     assert not replay.counts.problems
     assert replay.counts.records == len(shaken)

@@ -18,6 +18,7 @@ from services.inference.engine import AnsweringEngine, UnusableWeightsError
 from services.inference.loading import Names, Weights
 from services.inference.manifests import ADAPTER_FILES, PIPELINE, WEIGHTS
 from services.inference.replica.settings import ReplicaSettings
+from sskai.importing import without_garbage_collection
 from sskai.objects import Objects
 
 log = structlog.get_logger()
@@ -54,7 +55,8 @@ def load(settings: ReplicaSettings) -> Loaded:
 
 
 def _embedded(settings: ReplicaSettings, weights: Weights) -> Loaded:
-    from services.inference.embedded import new_engine
+    with without_garbage_collection():
+        from services.inference.embedded import new_engine
 
     _check_kind(weights)
     engine = new_engine(settings)
