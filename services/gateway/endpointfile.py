@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from services.gateway.jobfile import Form, MachinesForm, Name, Reference, machines
+from services.gateway.jobfile import Form, MachinesForm, Name, Reference
+from services.gateway.jobspec import machines
 from services.gateway.values import Model
 from sskai.events import v1 as events
 

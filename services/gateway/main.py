@@ -66,7 +66,3 @@ def build(settings: Settings) -> Gateway:
 
 def main() -> None:
     build(Settings()).run()
-
-
-if __name__ == "__main__":
-    main()

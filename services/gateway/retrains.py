@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.gateway import cutting, jobfile
+from services.gateway import cutting, jobspec
 from services.gateway.cutting import Cut, Cutter, Order, SupersededError
 from services.gateway.settings import Settings
 from services.gateway.store import Store
@@ -66,7 +66,7 @@ async def submit(
         told.extend(facts)
     data = TRAFFIC if cut is not None else DATASET
     champion, _ = await store.library.champion(request.tenant_id, parent.name)
-    spec = jobfile.retrain_spec(
+    spec = jobspec.retrain_spec(
         parent, submitted_at, dataset, request, now, champion=champion, data=data, data_detail=detail
     )
     submitted = events.JobSubmitted(job_id=job_id, tenant_id=request.tenant_id, spec=spec, submitted_at=timestamp(now))

@@ -21,7 +21,7 @@ import httpx2
 import safetensors
 from google.protobuf.message import Message
 
-from services.gateway import endpointfile, intake, jobfile, usercode, weights
+from services.gateway import endpointfile, intake, jobfile, jobspec, usercode, weights
 from services.gateway.datareport import Summary
 from services.gateway.datasets import Scan
 from services.gateway.rowforms import RejectedError
@@ -231,8 +231,8 @@ def job_file(data: bytes) -> None:
     if job is None:
         return
     try:
-        jobfile.require_trainable(job)
-        spec = jobfile.trainable_spec(jobfile.to_spec(job, MODEL, DATASET, NOW))
+        jobspec.require_trainable(job)
+        spec = jobspec.trainable_spec(jobspec.to_spec(job, MODEL, DATASET, NOW))
     except jobfile.JobFileError as error:
         _storable(str(error))
         return

@@ -18,17 +18,8 @@ from pydantic import ValidationError
 
 from services.gateway import endpointfile, references
 from services.gateway.endpointfile import EndpointFile
-from services.gateway.jobfile import (
-    ACCELERATORS,
-    TRAINABLE,
-    JobFile,
-    JobFileError,
-    deadline,
-    require_trainable,
-    retrain_spec,
-    to_spec,
-    trainable_spec,
-)
+from services.gateway.jobfile import ACCELERATORS, JobFile, JobFileError
+from services.gateway.jobspec import TRAINABLE, deadline, require_trainable, retrain_spec, to_spec, trainable_spec
 from services.gateway.values import Dataset, Model
 from sskai.contract import moment, timestamp
 from sskai.events import v1 as events

@@ -14,7 +14,8 @@ import pytest
 from safetensors.numpy import save
 
 from services.gateway import usercode
-from services.gateway.jobfile import JobFile, JobFileError, to_spec
+from services.gateway.jobfile import JobFile, JobFileError
+from services.gateway.jobspec import to_spec
 from services.gateway.values import Dataset, Model
 from services.gateway.weights import RefusedError
 from sskai.contract import timestamp

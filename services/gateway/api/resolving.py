@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from services.gateway import endpointfile, jobfile
+from services.gateway import endpointfile, jobspec
 from services.gateway.api.world import World, not_found
 from services.gateway.endpointfile import EndpointFile, ServedModelForm
 from services.gateway.endpoints import EndpointState
@@ -32,7 +32,7 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
     if code := await code_of(model, here, caller, library):
         model, weights_uri = code, model.artifact_uri
     if to_run:
-        jobfile.require_trainable(job)
+        jobspec.require_trainable(job)
         if model.origin != "code":
             require_weights(model, here, field)
     dataset: Dataset | None = None
@@ -48,14 +48,14 @@ async def resolve(job: JobFile, here: World, caller: Principal, library: Library
             dataset = await library.dataset(caller.tenant_id, job.dataset.uri)
         if dataset is None:
             raise JobFileError("dataset.uri", f"{job.dataset.uri!r} is no dataset: GET /v1/datasets lists yours")
-    spec = jobfile.to_spec(job, model, dataset, here.now(), weights_uri=weights_uri)
+    spec = jobspec.to_spec(job, model, dataset, here.now(), weights_uri=weights_uri)
     if not to_run:
         return spec
-    spec = jobfile.trainable_spec(spec)
+    spec = jobspec.trainable_spec(spec)
     if is_taken:
         raise JobFileError("name", f"{spec.name!r} is a model that was uploaded: choose another name")
     # The version that the result will be measured against.
-    jobfile.set_champion(spec, champion)
+    jobspec.set_champion(spec, champion)
     return spec
 
 
