@@ -75,6 +75,8 @@ def table(report: Report) -> str:
         *((f"  {service}", ", ".join(map(str, seconds))) for service, seconds in report.alone.kills.items()),
         ("alone, store back", _times(percentiles([one for each in report.alone.outages.values() for one in each]))),
         *((f"  {store}", ", ".join(map(str, seconds))) for store, seconds in report.alone.outages.items()),
+        ("alone, room on the disk", _times(percentiles(report.alone.disks))),
+        ("  answers while it was full", ", ".join(f"{n} of {code}" for code, n in report.alone.full_answers.items())),
         ("events told", str(report.events)),
         ("dead letters", str(report.dead_letters)),
         ("errors of the harness", str(len(report.harness_errors))),

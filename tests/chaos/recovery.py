@@ -6,7 +6,9 @@ It comes after the judgement, whose tables it writes in: the events that are wai
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,10 +26,12 @@ from sskai.testing import envelope, wait_for
 from tests.chaos.checks import Database
 from tests.chaos.faults import STORES
 from tests.chaos.stack import SECOND, Stack
+from tests.chaos.users import Users
 
 OUTAGE_SECONDS = 30.0
 LIMIT_SECONDS = 120.0
 POLL_SECONDS = 0.05
+ROWS, ROW_BYTES = 20, 20_000  # of a dataset; as many as a preview shows
 # Who handles the removal of a budget that nobody knows, and who the end of a job that has ended.
 BY_BUDGET, BY_JOB = ("gateway", "scheduler", "inference", "monitor"), ("optimizer", "trainer")
 
@@ -35,14 +39,20 @@ BY_BUDGET, BY_JOB = ("gateway", "scheduler", "inference", "monitor"), ("optimize
 @dataclass
 class Recovery:
     """Seconds. `kills` by service: from the death of all its replicas to its next event; `outages`: from a store's
-    return until four services have handled an event that waited."""
+    return until four services have handled an event that waited; `disks`: from room on the object store's disk until a
+    new dataset is taken. `full_answers`: by status, what datasets were answered while it was full."""
 
     kills: dict[str, list[float]] = field(default_factory=dict)
     outages: dict[str, list[float]] = field(default_factory=dict)
+    disks: list[float] = field(default_factory=list)
+    full_answers: Counter[int] = field(default_factory=Counter)
 
 
-async def measure(stack: Stack, database: Database, job_id: str, tenant_id: str, rounds: int) -> Recovery:
-    """Each service and each store dies so often. Raises AssertionError for what does not come back within a limit."""
+async def measure(stack: Stack, database: Database, users: Users, rounds: int) -> Recovery:
+    """Each service and each store dies so often, and the object store's disk is full. Raises AssertionError for what
+    does not come back within a limit, and for a dataset that was taken and cannot be read."""
+    job_id, wish = next(iter(users.acknowledged.items()))
+    tenant_id = wish.tenant_id
     publisher = Publisher(stack.bootstrap, "chaos")
     found = Recovery()
     try:
@@ -57,6 +67,8 @@ async def measure(stack: Stack, database: Database, job_id: str, tenant_id: str,
                 found.kills.setdefault(service, []).append(round(time.monotonic() - died, 2))
             for store in STORES:
                 found.outages.setdefault(store, []).append(await _outage(stack, database, publisher, store, tenant_id))
+            if stack.disk.mounted:
+                await _full_disk(stack, users, tenant_id, found)
     finally:
         await publisher.stop()
     return found
@@ -71,6 +83,38 @@ async def _outage(stack: Stack, database: Database, publisher: Publisher, store:
     back = time.monotonic()
     await _handled(database, BY_BUDGET, await telling)
     return round(time.monotonic() - back, 2)
+
+
+async def _full_disk(stack: Stack, users: Users, tenant_id: str, found: Recovery) -> None:
+    """Uploads until one is refused; then until one is taken again."""
+    await wait_for(lambda: all(map(stack.ready, SERVICES)), limit_seconds=LIMIT_SECONDS)
+    taken: dict[str, list[str]] = {}
+
+    async def upload() -> int:
+        texts = [random.randbytes(ROW_BYTES // 2).hex() for _ in range(ROWS)]
+        status, dataset_id = await users.upload(tenant_id, texts)
+        if dataset_id:
+            taken[dataset_id] = texts
+        return status
+
+    async def refused() -> bool:
+        status = await upload()
+        found.full_answers[status] += 1
+        return status != 201
+
+    async def accepted() -> bool:
+        return await upload() == 201
+
+    stack.disk.fill()
+    try:
+        await wait_for(refused, limit_seconds=LIMIT_SECONDS, pause_seconds=POLL_SECONDS)
+    finally:
+        stack.disk.make_room()
+    room = time.monotonic()
+    await wait_for(accepted, limit_seconds=LIMIT_SECONDS, pause_seconds=POLL_SECONDS)
+    found.disks.append(round(time.monotonic() - room, 2))
+    for dataset_id, texts in taken.items():
+        assert await users.texts(tenant_id, dataset_id) == texts, f"{dataset_id} was taken, and is not what was sent"
 
 
 def _work(service: str, job_id: str, tenant_id: str) -> Message:

@@ -111,9 +111,8 @@ async def _storm(options: Options, stack: Stack, users: Users, say: Callable[[st
     found = await asyncio.to_thread(check_invariants, watch, known, storm.log, stack.pods, moving)
     alone = Recovery()
     if options.rounds and users.acknowledged and not found:
-        say("each service and each store dies alone")
-        job_id, wish = next(iter(users.acknowledged.items()))
-        alone = await measure(stack, watch.database, job_id, wish.tenant_id, options.rounds)
+        say("each service and each store dies alone, and the disk is full")
+        alone = await measure(stack, watch.database, users, options.rounds)
     watch.database.close()
     return _report(options, stack, users, watch, storm.log, known, rest_seconds, alone, found)
 

@@ -83,6 +83,23 @@ class Users:
         """Each accepted job with its tenant."""
         return [f"{job_id} {wish.tenant_id}" for job_id, wish in self.acknowledged.items()]
 
+    async def upload(self, tenant_id: str, texts: list[str]) -> tuple[int, str]:
+        """A dataset: the answer's status and, if it was taken, its id."""
+        async with self._http(tenant_id) as http:
+            answer = await http.post(
+                "/v1/datasets",
+                params={"name": new_id("full").replace("_", "-").lower()},
+                content="".join(json.dumps({"text": text}) + "\n" for text in texts),
+                headers={"Content-Type": "application/jsonl"},
+            )
+        return answer.status_code, answer.json()["id"] if answer.status_code == 201 else ""
+
+    async def texts(self, tenant_id: str, dataset_id: str) -> list[str]:
+        """Of a dataset's first rows, as its preview shows them."""
+        async with self._http(tenant_id) as http:
+            answer = await http.get(f"/v1/datasets/{dataset_id}/preview", params={"rows": 20})
+        return [row["text"] for row in answer.raise_for_status().json()["rows"]]
+
     async def answered(self) -> None:
         """Every wish has its answer."""
         if self._asking:
@@ -128,10 +145,10 @@ class Users:
 
     async def _ask(self, tenant_id: str, path: str, body: dict[str, Any] | None) -> httpx2.Response:
         """One POST, under one Idempotency-Key, until there is an answer that asking again would not change."""
-        headers = {"Authorization": f"Bearer {self._keys[tenant_id]}", "Idempotency-Key": new_id("key")}
+        headers = {"Idempotency-Key": new_id("key")}
         while True:
             try:
-                async with httpx2.AsyncClient(base_url=self.place.gateway_url, timeout=ANSWER_SECONDS) as http:
+                async with self._http(tenant_id) as http:
                     answer = await http.post(path, json=body, headers=headers)
                 if answer.status_code < 500 and answer.status_code != 429:
                     return answer
@@ -139,6 +156,10 @@ class Users:
                 pass
             self.unanswered += 1
             await asyncio.sleep(self.dice.uniform(*PAUSE_SECONDS))
+
+    def _http(self, tenant_id: str) -> httpx2.AsyncClient:
+        key = {"Authorization": f"Bearer {self._keys[tenant_id]}"}
+        return httpx2.AsyncClient(base_url=self.place.gateway_url, headers=key, timeout=ANSWER_SECONDS)
 
 
 def _row(number: int) -> dict[str, Any]:
