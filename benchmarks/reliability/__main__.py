@@ -19,7 +19,7 @@ from benchmarks.reliability import cells, others, overload, poison, simulation
 Part = Callable[[argparse.Namespace], tuple[list[Figure], dict[str, Any]]]
 PARTS: dict[str, Part] = {
     "simulation": lambda given: simulation.measure(given.seeds, given.workers),
-    "cells": lambda given: cells.measure(given.workers),
+    "cells": lambda _given: cells.measure(),
     "poison": lambda _given: poison.measure(),
     "overload": lambda given: overload.measure(given.seconds),
     "others": lambda given: others.measure(given.faults),
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all if none is named")
     parser.add_argument("--seeds", type=int, default=200, help="of the simulation; the goal is meant for 10,000")
-    parser.add_argument("--workers", type=int, default=2, help="processes of the simulation and of the matrix")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the simulation")
     parser.add_argument("--seconds", type=float, default=60, help="of overload")
     parser.add_argument("--faults", type=int, default=500, help="of what further benchmarks do to a scheduler")
     given = parser.parse_args()
