@@ -47,6 +47,15 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture
+def works(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the sandboxes of this test make their folders: other tests have some of their own at the same time."""
+    with tempfile.TemporaryDirectory(prefix="sskai-test-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
 @pytest.fixture(params=["namespaces", "filters"])
 def walls(request: pytest.FixtureRequest) -> Walls:
     kind: Walls = request.param
@@ -54,7 +63,7 @@ def walls(request: pytest.FixtureRequest) -> Walls:
 
 
 @pytest.fixture
-async def start(place: Path, walls: Walls) -> AsyncIterator[Start]:
+async def start(place: Path, works: Path, walls: Walls) -> AsyncIterator[Start]:
     """Start a program that says these lines; skips where these walls cannot be had."""
     sessions: list[Session] = []
 
@@ -75,7 +84,7 @@ async def start(place: Path, walls: Walls) -> AsyncIterator[Start]:
     for session in sessions:
         await session.end()
     assert _left(place) == []
-    assert not list(Path(tempfile.gettempdir()).glob(f"{sandbox.WORK_PREFIX}*/mine"))
+    assert not list(works.glob(f"{sandbox.WORK_PREFIX}*/mine"))
 
 
 def _left(place: Path) -> list[psutil.Process]:
