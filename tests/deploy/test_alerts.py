@@ -84,3 +84,12 @@ def test_the_collector_writes_where_the_monitor_reads() -> None:
     traces = configuration["exporters"]["kafka"]["traces"]
     assert traces == {"topic": OTLP_TOPIC, "encoding": "otlp_proto"}
     assert Path(ROOT / "deploy/otel/collector.yaml").stat().st_mode & 0o004, "another user reads it in the container"
+
+
+def test_the_chart_has_the_alerts_and_dashboards_of_deploy() -> None:
+    """By links, which an archive or a copy may turn into files that hold a path."""
+    chart = DEPLOY / "helm" / "sskai"
+    assert (chart / "alerts.yaml").read_text() == (DEPLOY / "prometheus" / "rules.yml").read_text()
+    shown = {one.name: one.read_text() for one in (chart / "dashboards").glob("*.json")}
+    assert shown == {one.name: one.read_text() for one in (DEPLOY / "grafana").glob("*.json")}
+    assert len(shown) >= 4
