@@ -81,10 +81,13 @@ def kill(home: Path, *names: str) -> None:
             part.process.stop(signal.SIGKILL)
 
 
+def working(one: Stack) -> list[dict[str, Any]]:
+    """Machines whose pod is a process; those that are gone are listed for a while."""
+    return [each for each in one.cloud.machines() if each["state"] != "gone" and each["pod"]["pid"] and each["tags"]]
+
+
 def machines_by_job(one: Stack) -> Counter[str]:
-    return Counter(
-        machine["tags"]["sskai-job"] for machine in one.cloud.machines() if machine["pod"]["pid"] and machine["tags"]
-    )
+    return Counter(machine["tags"]["sskai-job"] for machine in working(one))
 
 
 async def test_database_and_broker_are_lost_and_every_job_of_the_backup_ends(
@@ -106,10 +109,8 @@ async def test_database_and_broker_are_lost_and_every_job_of_the_backup_ends(
 
         def machine_of(job_id: str, attempt: int) -> str | None:
             wanted = {"sskai-job": job_id, "sskai-attempt": str(attempt)}
-            alive = (
-                one for one in running.cloud.machines() if one["pod"]["pid"] and one["tags"].items() >= wanted.items()
-            )
-            return next((str(one["machine_id"]) for one in alive), None)
+            alive = (str(one["machine_id"]) for one in working(running) if one["tags"].items() >= wanted.items())
+            return next(alive, None)
 
         done, long, late = submit(20), submit(1500), submit(40)
         await wait_for(lambda: client.jobs.get(done["id"])["state"] == "succeeded", limit_seconds=LIMIT_SECONDS)
