@@ -54,8 +54,8 @@ status: ## What runs
 demo: setup ## The main job end to end on the embedded stack (ARGS=--json for one JSON object)
 	@$(PY) -m sskai.demo $(ARGS)
 
-# Files go to the two workers as they lie: by size, those of few but long tests (several processes each) would come last,
-# and one worker would wait for the other.
+# Three workers on two cores: tests wait for processes of their own a third of the time. Files go to them as they lie: by
+# size, those of few but long tests would come last, and one worker would be waited for.
 test: setup ## All tests: first the quick ones side by side, then the journeys of the whole system
 	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not journey and not heavy and not real" -q --durations=15
 	@$(PY) -m pytest -m "journey and not heavy and not real" -v --durations=15
