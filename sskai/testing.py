@@ -126,7 +126,7 @@ async def fresh_database(server_url: str, service: str) -> AsyncIterator[Databas
 
 
 async def _template(server: psycopg.AsyncConnection[Any], server_url: str, service: str) -> str:
-    """A database in which the service's migrations have run: a copy of it costs a tenth of them."""
+    """A database in which the service's migrations have run: they take longer than to copy what they made."""
     template = f"template_{service}"
     found = await server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [template])
     if await found.fetchone() is None:

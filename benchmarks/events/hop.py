@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.events.parts import Parts, cpu_seconds, process, say, until
+from benchmarks.events.parts import LOOK_SECONDS, Parts, cpu_seconds, process, say
 from benchmarks.figures import Figure, figure
+from sskai.local.processes import wait_until
 
 GOAL_P50_MILLISECONDS, GOAL_P99_MILLISECONDS = 15, 80
 LIMIT_SECONDS = 30
@@ -25,13 +26,15 @@ def measure(around: Parts, per_second: float, seconds: float) -> dict[str, Any]:
         watched = {"teller": teller, "receiver": receiver, "postgres": around.database, "kafka": around.broker}
         before = {name: cpu_seconds(one) for name, one in watched.items()}
         begun = time.monotonic()
-        if not until(told_file.exists, seconds + LIMIT_SECONDS):
+        if not wait_until(told_file.exists, seconds + LIMIT_SECONDS, LOOK_SECONDS):
             raise TimeoutError(f"not told within {seconds + LIMIT_SECONDS:g} s: see {around.folder}/teller.log")
         cpu = {name: cpu_seconds(one) - before[name] for name, one in watched.items()}
         took = time.monotonic() - begun
         told = dict(json.loads(told_file.read_text()))
         handled = "SELECT coalesce(sum(handled), 0) FROM optimizer.effects"
-        until(lambda: around.ask(handled) >= max(told) + 1, LIMIT_SECONDS)  # what is missing then is lost
+        wait_until(
+            lambda: around.ask(handled) >= max(told) + 1, LIMIT_SECONDS, LOOK_SECONDS
+        )  # what is missing then is lost
     heard: dict[int, float] = dict(json.loads(handled_file.read_text()))
     took_each = np.array([heard[number] - at for number, at in told.items() if number in heard]) * 1e3
     found = {

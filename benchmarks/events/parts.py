@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from sskai.local.postgres import Postgres
 from sskai.local.processes import Child, Program, Server, free_ports
 
 ROOT = Path(__file__).parents[2]
+LOOK_SECONDS = 0.2  # between two looks at what the services have done
 TOPICS = (contract.topic_of(events.JobRequeued), contract.topic_of(events.PlanProposed))
 PARTITIONS = 12
 EFFECTS = "CREATE TABLE optimizer.effects (job_id text PRIMARY KEY, handled bigint NOT NULL, total bigint NOT NULL)"
@@ -108,16 +109,6 @@ def load(module: str, *arguments: object) -> Any:
     command = [sys.executable, "-m", f"benchmarks.events.{module}", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=600)
     return json.loads(done.stdout)
-
-
-def until(condition: Callable[[], bool], limit_seconds: float) -> bool:
-    """Look five times a second; False: it did not come true in time."""
-    deadline = time.monotonic() + limit_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 def cpu_seconds(process: psutil.Process) -> float:

@@ -14,12 +14,13 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
-from benchmarks.events.parts import Parts, cpu_seconds, load, process, say, until
+from benchmarks.events.parts import LOOK_SECONDS, Parts, cpu_seconds, load, process, say
 from benchmarks.figures import Figure, figure
 from sskai import contract
 from sskai.broker_admin import read_records
 from sskai.bus import Publisher
 from sskai.events import v1 as events
+from sskai.local.processes import wait_until
 
 GOAL_PER_SECOND, GOAL_RATIO = 1_500, 1.4
 KEYS = 1_000
@@ -57,7 +58,7 @@ def measure(around: Parts, processes: int, count: int) -> dict[str, Any]:
         watched = {"receivers": running, "postgres": [around.database], "kafka": [around.broker]}
         before = {name: sum(map(cpu_seconds, those)) for name, those in watched.items()}
         already = around.ask("SELECT coalesce(sum(handled), 0) FROM optimizer.effects")
-        until(lambda: not _to_do(around, count), LIMIT_SECONDS)
+        wait_until(lambda: not _to_do(around, count), LIMIT_SECONDS, LOOK_SECONDS)
         drained = time.monotonic()
         cpu = {name: sum(map(cpu_seconds, those)) - before[name] for name, those in watched.items()}
     handled = [json.loads(file.read_text()) for file in files]

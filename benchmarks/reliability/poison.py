@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from benchmarks.events.parts import Parts, parts, process, until
+from benchmarks.events.parts import LOOK_SECONDS, Parts, parts, process
 from benchmarks.figures import Figure, figure
 from benchmarks.reliability.receiver import TABLE
 from sskai import contract
 from sskai.bus import MAX_RECORD_BYTES
 from sskai.events import v1 as events
+from sskai.local.processes import wait_until
 
 GOOD, BAD, UNKNOWN, KEYS = 10_000, 1_000, 100, 1_000
 PER_SECOND = 200.0
@@ -51,7 +52,7 @@ def measure(seed: int = 1) -> tuple[list[Figure], dict[str, Any]]:
             sent = asyncio.run(_send(around, _records(seed)))
             bad = sum(1 for one, _at in sent if one.kind not in ("good", "unknown type"))
             handled = "SELECT coalesce(sum(handled), 0) FROM optimizer.owned"
-            until(lambda: around.ask(handled) >= GOOD, LIMIT_SECONDS)
+            wait_until(lambda: around.ask(handled) >= GOOD, LIMIT_SECONDS, LOOK_SECONDS)
             aside = asyncio.run(_dead_letters(around, bad))
             alive = receiver.is_running() and receiver.pid == pid
         return _figures(sent, dict(json.loads(file.read_text())), aside, alive)
