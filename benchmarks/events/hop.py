@@ -32,9 +32,8 @@ def measure(around: Parts, per_second: float, seconds: float) -> dict[str, Any]:
         took = time.monotonic() - begun
         told = dict(json.loads(told_file.read_text()))
         handled = "SELECT coalesce(sum(handled), 0) FROM optimizer.effects"
-        wait_until(
-            lambda: around.ask(handled) >= max(told) + 1, LIMIT_SECONDS, LOOK_SECONDS
-        )  # what is missing then is lost
+        # What is missing then is lost.
+        wait_until(lambda: around.ask(handled) >= max(told) + 1, LIMIT_SECONDS, LOOK_SECONDS)
     heard: dict[int, float] = dict(json.loads(handled_file.read_text()))
     took_each = np.array([heard[number] - at for number, at in told.items() if number in heard]) * 1e3
     found = {
