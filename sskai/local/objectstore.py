@@ -7,6 +7,8 @@ loopback only: the embedded stack is for one person's machine.
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 import shutil
 import sysconfig
@@ -19,6 +21,9 @@ from pathlib import Path
 from sskai.local.processes import Child, Program, Server, StartError, free_ports
 
 BUCKET = "sskai"
+ROOM_BYTES = 64 * 1024 * 1024
+REFUSED_BY_INDEX = re.compile(rb"write \S*/filerldb2/\S+: no space left on device")
+LOG_WINDOW_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,41 @@ def program(folder: Path, ports: Ports, credentials: Credentials, log: Path) -> 
         # Its clean stop takes seconds and saves nothing: every write is on disk once it is answered.
         stop_limit_seconds=5,
         leftovers=sockets(ports),
+        live=IndexWatch(log, data).takes_writes,
     )
+
+
+class IndexWatch:
+    """Whether the index of names (goleveldb) takes writes, by what the server says in its log.
+
+    A journal of the index that met a full disk answers every later write with that error, room or not, until the
+    server is started anew. There are eight, by folder, so that writing one object would not show it.
+    """
+
+    def __init__(self, log: Path, data: Path) -> None:
+        self._log = log
+        self._data = data
+        self._seen = log.stat().st_size if log.exists() else 0
+        self._had_room = False
+
+    def takes_writes(self) -> bool:
+        """False when a write was refused for want of room although there was room since the last call."""
+        refused = REFUSED_BY_INDEX.search(self._new_lines()) is not None
+        had_room, self._had_room = self._had_room, self._has_room()
+        return not (refused and had_room and self._had_room)
+
+    def _has_room(self) -> bool:
+        disk = os.statvfs(self._data)
+        return disk.f_bavail * disk.f_frsize >= ROOM_BYTES
+
+    def _new_lines(self) -> bytes:
+        size = self._log.stat().st_size
+        # A log that became shorter was emptied by the supervisor.
+        start = max(self._seen if self._seen <= size else 0, size - LOG_WINDOW_BYTES)
+        self._seen = size
+        with self._log.open("rb") as file:
+            file.seek(start)
+            return file.read(size - start)
 
 
 def sockets(ports: Ports) -> list[Path]:

@@ -81,7 +81,10 @@ class ProcessIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run and how to know that it serves. `ready` may raise OSError, which means "not yet"."""
+    """What to run and how to know that it serves. `ready` may raise OSError, which means "not yet".
+
+    `live`: whether it can go on as it is, asked every few seconds while it serves; if not, only a new start helps.
+    """
 
     name: str
     command: Sequence[str]
@@ -93,6 +96,7 @@ class Program:
     stop_signal: int = signal.SIGTERM
     stop_limit_seconds: float = 10.0
     leftovers: Sequence[Path] = ()
+    live: Callable[[], bool] = lambda: True
 
 
 class Child:
@@ -144,6 +148,10 @@ class Child:
             return
         reason = f"not ready within {limit_seconds:g} s" if code is None else f"ended with exit code {code}"
         raise StartError(f"{self.program.name}: {reason}; {self.program.log} ends with:\n{tail(self.program.log)}")
+
+    def kill(self) -> None:
+        """End it and its whole group at once, with nothing saved."""
+        self.identity.signal_group(signal.SIGKILL)
 
     def stop(self) -> None:
         """Stop it cleanly within the program's limit, else kill it; remove what it leaves in the file system."""

@@ -33,13 +33,14 @@ HEALTHY_AFTER_SECONDS = 30.0
 SERVICES_START_LIMIT_SECONDS = 120.0
 PREPARATION_LIMIT_SECONDS = 120.0
 PODS_DRAIN_LIMIT_SECONDS = 10.0
+LIVENESS_SECONDS = 2.0
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
 LOG_CHECK_SECONDS = 10.0
 
 
 class Keeper:
     """Keeps one part running, in a thread of its own: start, wait for its end, start again. What ends soon again
-    is started after a pause, which grows."""
+    is started after a pause, which grows. What serves but is no longer live is ended."""
 
     def __init__(self, name: str, port: int, make: ProgramMaker, changed: Callable[[], None]) -> None:
         self.name = name
@@ -95,9 +96,15 @@ class Keeper:
 
     def _wait_for_end(self) -> None:
         child = self._child
+        asked = time.monotonic()
         while child is not None and child.exit_code() is None:
             if self.state.state != "running" and child.is_ready():
                 self._show("running")
+            if self.state.state == "running" and time.monotonic() - asked > LIVENESS_SECONDS:
+                asked = time.monotonic()
+                if not child.program.live():
+                    print(f"{self.name}: runs but cannot go on; ended, to be started anew", flush=True)
+                    child.kill()
             self._stopping.wait(0.1)
 
     def _spawn(self) -> Child | None:

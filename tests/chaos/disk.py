@@ -14,7 +14,7 @@ class Disk:
     """Mounted at `folder` if that may be done; else `why_not` says why there are no full disks in this run."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.why_not = _mount("-t", "tmpfs", "-o", f"size={BYTES},mode=700", "tmpfs", str(folder))
 
@@ -24,7 +24,7 @@ class Disk:
 
     def fill(self) -> None:
         """From now on nothing more fits, but into pages that were begun."""
-        standing = os.statvfs(self._folder)
+        standing = os.statvfs(self.folder)
         used = (standing.f_blocks - standing.f_bfree) * standing.f_frsize
         self._resize(max(used, PAGE_BYTES))
 
@@ -34,10 +34,10 @@ class Disk:
     def remove(self) -> None:
         if self.mounted:
             # Lazily: a process that is about to end may still hold a file.
-            subprocess.run(["umount", "-l", str(self._folder)], check=False, capture_output=True)
+            subprocess.run(["umount", "-l", str(self.folder)], check=False, capture_output=True)
 
     def _resize(self, size: int) -> None:
-        why_not = _mount("-o", f"remount,size={size}", str(self._folder))
+        why_not = _mount("-o", f"remount,size={size}", str(self.folder))
         if why_not:
             raise RuntimeError(f"the disk cannot be resized: {why_not}")
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import boto3
 import psutil
 import psycopg
 import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from sskai.local import kafka, objectstore, postgres
 from sskai.local.processes import (
@@ -25,6 +30,19 @@ from sskai.local.processes import (
     tail,
     wait_until,
 )
+from sskai.local.supervisor import Keeper
+from tests.chaos.disk import Disk
+
+
+def objects_client(ports: objectstore.Ports, credentials: objectstore.Credentials) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{ports.s3}",
+        region_name="us-east-1",
+        aws_access_key_id=credentials.access_key,
+        aws_secret_access_key=credentials.secret_key,
+        config=Config(retries={"max_attempts": 1}, connect_timeout=5, read_timeout=5),
+    )
 
 
 def test_postgres_keeps_its_promises_about_time_text_and_passwords():
@@ -72,13 +90,7 @@ def test_objects_survive_a_kill_and_new_ports(tmp_path):
         program = objectstore.program(tmp_path, ports, credentials, tmp_path / "objects.log")
         child = Child.spawn(program)
         child.wait_ready()
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{ports.s3}",
-            region_name="us-east-1",
-            aws_access_key_id=credentials.access_key,
-            aws_secret_access_key=credentials.secret_key,
-        )
+        s3 = objects_client(ports, credentials)
         if attempt == 0:
             s3.put_object(Bucket=objectstore.BUCKET, Key="kept", Body=b"7" * 300_000)
             os.kill(child.identity.pid, signal.SIGKILL)
@@ -87,6 +99,65 @@ def test_objects_survive_a_kill_and_new_ports(tmp_path):
         child.stop()
         assert not any(socket.exists() for socket in objectstore.sockets(ports))
     assert (tmp_path / "s3.json").stat().st_mode & 0o077 == 0
+
+
+def test_an_object_store_that_met_a_full_disk_takes_writes_again_when_there_is_room(tmp_path):
+    disk = Disk(tmp_path / "disk")
+    if not disk.mounted:
+        pytest.skip(f"a full disk needs the right to mount a tmpfs: {disk.why_not}")
+    ports, credentials, log = objectstore.Ports.choose(), objectstore.Credentials.draw(), tmp_path / "objects.log"
+    keeper = Keeper(
+        "objects", ports.s3, lambda: objectstore.program(disk.folder, ports, credentials, log), changed=lambda: None
+    )
+    s3 = objects_client(ports, credentials)
+    taken = []
+
+    def put(key: str) -> bool:
+        try:
+            s3.put_object(Bucket=objectstore.BUCKET, Key=key, Body=key.encode())
+        except (ClientError, BotoCoreError):
+            return False
+        taken.append(key)
+        return True
+
+    try:
+        keeper.start(60)
+        assert all(put(f"folder-{n}/first") for n in range(16))
+        disk.fill()
+        written = itertools.count()
+        refused = objectstore.REFUSED_BY_INDEX.search
+        assert wait_until(lambda: not put(f"folder-{next(written) % 16}/x") and refused(log.read_bytes()), 60)
+        disk.make_room()
+        assert not all(put(f"folder-{n}/second") for n in range(16)), "the index recovered by itself"
+        assert wait_until(lambda: all(put(f"folder-{n}/third") for n in range(16)), 60)
+        assert keeper.state.restarts == 1
+        assert all(s3.get_object(Bucket=objectstore.BUCKET, Key=key)["Body"].read() == key.encode() for key in taken)
+    finally:
+        keeper.stop()
+        disk.remove()
+
+
+def test_the_index_is_ill_only_if_it_refuses_while_there_is_room(tmp_path, monkeypatch):
+    log = tmp_path / "objects.log"
+    log.write_bytes(b"E1 persisting /a : write /d/filerldb2/07/000001.log: no space left on device\n")
+    watch = objectstore.IndexWatch(log, tmp_path)
+    room = objectstore.ROOM_BYTES
+
+    def says(line: bytes, free_bytes: int) -> bool:
+        monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=free_bytes, f_frsize=1))
+        with log.open("ab") as file:
+            file.write(line + b"\n")
+        return watch.takes_writes()
+
+    index = b"E1 persisting /a : write /d/filerldb2/07/000001.log: no space left on device"
+    volume = b"I1 failed to write to local disk: write /d/sskai_3.dat: no space left on device"
+    assert says(b"of a server before this one: not ours", room)
+    assert says(index, 0)
+    assert says(index, room), "it may have been refused before there was room"
+    assert not says(index, room)
+    assert says(volume, room)
+    log.write_bytes(b"")
+    assert not says(index, room), "an emptied log is read from its start"
 
 
 def test_a_server_dies_with_the_process_that_started_it():
