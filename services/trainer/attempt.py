@@ -16,6 +16,7 @@ from services.trainer.checkpoints import Bucket, Checkpoints, Stored
 from services.trainer.domain import FencedError, Point, WorkerLostError
 from services.trainer.interruption import Interruption, NoticeError
 from services.trainer.loading import CURVE, Loaded, load
+from services.trainer.patience import Patience, PatientSource, Source
 from services.trainer.progress import Progress
 from services.trainer.saving import Save, Saver, Snapshot, Store
 from services.trainer.settings import PodSettings
@@ -23,7 +24,6 @@ from services.trainer.tracking import Server, Tracking
 from services.trainer.writer import Writer
 from sskai import contract, telemetry
 from sskai.events import v1 as events
-from sskai.objects import ObjectsUnavailableError
 
 if TYPE_CHECKING:
     from services.trainer.training import Evaluation
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-RETRY_SECONDS = 2.0
 EVALUATIONS_LEFT = 3  # while it trains: the one afterwards, and both sides of the comparison
 
 
@@ -47,15 +46,17 @@ def run(
     """Ends when the result was stored and told. Raises NoticeError (saved and told), FencedError, TrainingFailedError,
     ObjectsUnavailableError."""
     spec = settings.spec()
+    patience = Patience(settings.unavailable_seconds, interruption.check)
+    source = PatientSource(bucket, patience)
     at_hand: dict[str, Any] = {"interruption": interruption, "progress": progress, "folder": folder}
     try:
         with telemetry.tracer().start_as_current_span("load"):
-            loaded = load(settings, spec, bucket, checkpoints=checkpoints, **at_hand)
+            loaded = load(settings, spec, source, checkpoints=checkpoints, patience=patience, **at_hand)
     except NoticeError:
         progress.tell(_drained(settings, checkpoints.resumed_step))
         raise
     writer = Writer(bucket.access, checkpoints)
-    Attempt(settings, spec, bucket, checkpoints, loaded, writer=writer, **at_hand).run()
+    Attempt(settings, spec, source, checkpoints, loaded, writer=writer, **at_hand).run()
 
 
 class Attempt:
@@ -65,7 +66,7 @@ class Attempt:
         self,
         settings: PodSettings,
         spec: events.JobSpec,
-        bucket: Bucket,
+        source: Source,
         checkpoints: Checkpoints,
         loaded: Loaded,
         *,
@@ -76,7 +77,7 @@ class Attempt:
     ) -> None:
         self._settings = settings
         self._spec = spec
-        self._bucket = bucket
+        self._source = source
         self._checkpoints = checkpoints
         self._progress = progress
         self._interruption = interruption
@@ -321,22 +322,16 @@ class Attempt:
             self._settings,
             self._spec,
             self._loaded,
-            self._bucket,
+            self._source,
             after=after,
             stoppable=self._interruption.stoppable,
         )
 
     def _store_artifact(self) -> Stored:
+        # Everything is saved by now: a notice stops nothing any more.
+        patience = Patience(self._settings.unavailable_seconds, check=lambda: None)
         folder = self._folder / "artifact"
-        give_up_at = time.monotonic() + self._settings.unavailable_seconds
-        while True:
-            try:
-                return self._checkpoints.publish(self._training.step, folder, self._loaded.versions)
-            except ObjectsUnavailableError as error:
-                if time.monotonic() > give_up_at:
-                    raise
-                log.warning("the result waits for the object store", error=str(error))
-                time.sleep(RETRY_SECONDS)
+        return patience(lambda: self._checkpoints.publish(self._training.step, folder, self._loaded.versions))
 
 
 def _tracking(settings: PodSettings, spec: events.JobSpec, loaded: Loaded) -> Tracking:

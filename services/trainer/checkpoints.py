@@ -123,6 +123,7 @@ class Checkpoints:
         raised = {int(match[1]) for match in self._keys(_FENCE_KEY)}
         self._refuse_below(max(raised, default=0))
         if self._holds_fence and self.attempt not in raised:
+            self._write_fence_again()
             raise ObjectsUnavailableError(f"{self._fence_key} was stored, but no list has it: nobody would be stopped")
         if self._gang and self._holds_fence and (self._own_fence() or {}).get("nonce") != self._nonce:
             raise FencedError(f"another group of workers goes on with attempt {self.attempt} of {self.job_id}")
@@ -295,6 +296,12 @@ class Checkpoints:
                 again = fence | {"resumed_from": standing["resumed_from"]}
                 self._bucket.put_bytes(self._fence_key, json.dumps(again).encode())
         self._holds_fence = True
+
+    def _write_fence_again(self) -> None:
+        """A store whose disk was full lists what it kept once something is written there (seen with SeaweedFS 4.48)."""
+        standing = self._own_fence() or {}
+        if standing.get("nonce") == self._nonce:
+            self._bucket.put_bytes(self._fence_key, json.dumps(standing).encode())
 
     def _own_fence(self) -> dict[str, Any] | None:
         try:

@@ -18,7 +18,6 @@ import structlog
 import torch
 
 from services.trainer import comparison, domain, fingerprints, inputs
-from services.trainer.checkpoints import Bucket
 from services.trainer.comparison import (
     ACCURACY,
     PREFERENCE_ACCURACY,
@@ -31,6 +30,7 @@ from services.trainer.domain import PREFERENCE, FencedError, WorkerLostError
 from services.trainer.inputs import DATASET
 from services.trainer.interruption import NoticeError
 from services.trainer.loading import Loaded
+from services.trainer.patience import Source
 from services.trainer.results import DECLARATION
 from services.trainer.training import Naming, Stoppable, Task, is_out_of_memory
 from sskai.events import v1 as events
@@ -49,7 +49,7 @@ class Order:
 
     loaded: Loaded
     spec: events.JobSpec
-    bucket: Bucket
+    bucket: Source
     folder: Path
     declared: dict[str, Any]
     rows: int

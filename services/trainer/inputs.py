@@ -6,9 +6,10 @@ import hashlib
 from pathlib import Path, PurePosixPath
 
 from services.trainer import manifests
-from services.trainer.checkpoints import CHUNK_BYTES, Bucket
+from services.trainer.checkpoints import CHUNK_BYTES
 from services.trainer.domain import TrainingFailedError
 from services.trainer.manifests import MANIFEST, Manifest, ManifestError
+from services.trainer.patience import Source
 from sskai.events import v1 as events
 from sskai.objects import NotFoundError
 
@@ -19,7 +20,7 @@ DATASET = "dataset.jsonl"
 MODEL_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".md"})
 
 
-def model_folder(reference: events.ModelRef, models_dir: Path, bucket: Bucket, cache: Path) -> Path:
+def model_folder(reference: events.ModelRef, models_dir: Path, bucket: Source, cache: Path) -> Path:
     """The base model on this machine's disk. Raises TrainingFailedError("user-error")."""
     if reference.uri.startswith(BUILTIN):
         name = reference.uri.removeprefix(BUILTIN)
@@ -45,7 +46,7 @@ def _is_model(folder: Path) -> bool:
     return (folder / "config.json").is_file() or (folder / PIPELINE).is_file()
 
 
-def dataset_file(reference: events.DatasetRef, bucket: Bucket, cache: Path) -> Path:
+def dataset_file(reference: events.DatasetRef, bucket: Source, cache: Path) -> Path:
     """The dataset on this machine's disk, the very bytes that were validated. Raises TrainingFailedError("dataset")."""
     path = cache / DATASET
     try:
@@ -63,7 +64,7 @@ def dataset_file(reference: events.DatasetRef, bucket: Bucket, cache: Path) -> P
     return path
 
 
-def champion_folder(champion: events.Champion, bucket: Bucket, cache: Path) -> Path:
+def champion_folder(champion: events.Champion, bucket: Source, cache: Path) -> Path:
     """A published version on this machine's disk, each file as its manifest says; what can run is left where it is, and
     so are exports. Raises ValueError, NotFoundError."""
     prefix = bucket.key(champion.artifact_uri).rstrip("/") + "/"
@@ -80,7 +81,7 @@ def champion_folder(champion: events.Champion, bucket: Bucket, cache: Path) -> P
     return folder
 
 
-def _key(uri: str, bucket: Bucket, field: str) -> str:
+def _key(uri: str, bucket: Source, field: str) -> str:
     try:
         return bucket.key(uri)
     except ValueError as error:

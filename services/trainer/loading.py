@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from services.trainer import preparing, standby
-from services.trainer.checkpoints import Bucket, Checkpoints, Restored
+from services.trainer.checkpoints import Checkpoints, Restored
 from services.trainer.domain import Point, Recipe
 from services.trainer.interruption import Interruption
+from services.trainer.patience import Patience, Source
 from services.trainer.preparing import Order
 from services.trainer.progress import Progress
 from services.trainer.settings import PodSettings
@@ -96,9 +97,10 @@ class Loaded:
 def load(
     settings: PodSettings,
     spec: events.JobSpec,
-    bucket: Bucket,
+    bucket: Source,
     *,
     checkpoints: Checkpoints,
+    patience: Patience,
     interruption: Interruption,
     progress: Progress,
     folder: Path,
@@ -118,7 +120,7 @@ def load(
             progress.phase("standing-by")
             standby.wait_for_end(awaited, checkpoints, interruption, given_up)
             progress.phase("starting")
-        restored = checkpoints.take_over(folder / "restored")
+        restored = patience(lambda: checkpoints.take_over(folder / "restored"))
         log.info("took over", step=checkpoints.resumed_step)
         return restored
 
@@ -131,7 +133,7 @@ def load(
         group = workers.join()
         with group.together():
             restored = taking_over.result()
-    restored = _followed(restored, group, checkpoints, folder)
+    restored = _followed(restored, group, checkpoints, folder, patience)
     running, saved = _carry_on(restored, settings, group.size)
     randomness.make_deterministic(running.threads)
     ready = settle(saved, group)
@@ -143,11 +145,15 @@ def load(
     return Loaded(ready.training, running, restored, ready.data, ready.versions, ready.base_folder, group)
 
 
-def _followed(restored: Restored | None, group: Workers, checkpoints: Checkpoints, folder: Path) -> Restored | None:
+def _followed(
+    restored: Restored | None, group: Workers, checkpoints: Checkpoints, folder: Path, patience: Patience
+) -> Restored | None:
     """What the first worker took over from, on every worker's disk."""
     point = group.tell([restored.point.attempt, restored.point.step] if restored else None)
     with group.together():
-        return checkpoints.follow(Point(*point), folder / "restored") if point and not group.first else restored
+        if point and not group.first:
+            return patience(lambda: checkpoints.follow(Point(*point), folder / "restored"))
+        return restored
 
 
 @contextmanager

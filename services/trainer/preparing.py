@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import structlog
 
 from services.trainer import credentials, datasets, domain, encoding, inputs, members, packing, usersource
-from services.trainer.checkpoints import Bucket
 from services.trainer.domain import Recipe
 from services.trainer.interruption import Interruption
+from services.trainer.patience import Source
 from services.trainer.settings import PodSettings
 from sskai.events import v1 as events
 from sskai.importing import without_garbage_collection
@@ -38,7 +38,7 @@ class Order:
 
     settings: PodSettings
     spec: events.JobSpec
-    bucket: Bucket
+    bucket: Source
     pool: ThreadPoolExecutor
     interruption: Interruption
     folder: Path

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.trainer import comparison, fingerprints, modelcard, results
-from services.trainer.checkpoints import Bucket
 from services.trainer.interruption import NoticeError
 from services.trainer.loading import Loaded
+from services.trainer.patience import Source
 from services.trainer.results import DECLARATION, OWN_MODEL, Declaration
 from services.trainer.settings import PodSettings
 from sskai.events import v1 as events
@@ -28,7 +28,7 @@ def write(
     settings: PodSettings,
     spec: events.JobSpec,
     loaded: Loaded,
-    bucket: Bucket,
+    bucket: Source,
     *,
     after: Evaluation,
     stoppable: Stoppable,
@@ -71,7 +71,7 @@ def write(
 
 
 def _compared(
-    folder: Path, settings: PodSettings, *, spec: events.JobSpec, loaded: Loaded, bucket: Bucket, stoppable: Stoppable
+    folder: Path, settings: PodSettings, *, spec: events.JobSpec, loaded: Loaded, bucket: Source, stoppable: Stoppable
 ) -> str:
     """What the card says of the champion. The figures, and what was trained on, lie beside the weights."""
     from services.trainer import comparing

@@ -64,7 +64,7 @@ class PodSettings(sskai.settings.Settings):
     trainer_compare_rows: int = Field(default=64, ge=0)  # 0: nothing is compared
     trainer_compare_seconds: float = Field(default=300.0, gt=0)
     work_dir: Path | None = None  # None: a temporary folder, removed at the end
-    # How long the result waits for a broker or object store that is away, before the attempt ends without telling it.
+    # How long an attempt waits for an object store that is away, and its result for that or the broker.
     unavailable_seconds: float = Field(default=600.0, gt=0)
 
     @field_validator("previous", "awaits", mode="before")

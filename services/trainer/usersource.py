@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from services.trainer.checkpoints import Bucket
+from services.trainer import patience
 from services.trainer.domain import TrainingFailedError
 from sskai import archives, requirements, sandbox
 from sskai.archives import ArchiveError
@@ -54,7 +54,7 @@ class Source:
         return self.place / PACKAGES
 
 
-def fetch(reference: events.ModelRef, bucket: Bucket, folder: Path) -> Source:
+def fetch(reference: events.ModelRef, bucket: patience.Source, folder: Path) -> Source:
     """Unpack the zip, and lay a trained version's weights over its own. Raises TrainingFailedError("user-error")."""
     source = Source(folder / "own")
     source.code.mkdir(parents=True)

@@ -15,12 +15,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -29,6 +28,7 @@ from services.trainer import domain, pod, standby
 from services.trainer.checkpoints import Checkpoints, Stored
 from services.trainer.domain import FencedError
 from services.trainer.interruption import Interruption, NoticeError
+from services.trainer.patience import Patience
 from services.trainer.progress import Progress
 from services.trainer.settings import PodSettings
 from simulation.work import link, write_artifact
@@ -39,11 +39,8 @@ from sskai.objects import Objects, ObjectsUnavailableError
 log = structlog.get_logger()
 
 STEP_SECONDS = 0.1
-RETRY_SECONDS = 0.5
 KEPT = 3
 STATE = "state.json"
-
-T = TypeVar("T")
 
 
 def run(
@@ -94,6 +91,7 @@ class Attempt:
             "tenant_id": settings.tenant_id,
             "attempt": settings.attempt,
         }
+        self._patiently = Patience(settings.unavailable_seconds, check=lambda: None)
         self._total_steps = settings.planned().total_steps
         self._interval = max(1, settings.planned().checkpoint_interval_steps)
         self._began = False
@@ -106,7 +104,8 @@ class Attempt:
             self._progress.phase("standing-by")
             standby.wait_for_end(awaited, self._checkpoints, self._interruption, threading.Event())
             self._progress.phase("starting")
-        restored = self._checkpoints.take_over(self._folder / "restored")
+        until_notice = Patience(self._settings.unavailable_seconds, self._interruption.check)
+        restored = until_notice(lambda: self._checkpoints.take_over(self._folder / "restored"))
         if restored is not None:
             saved = json.loads((restored.folder / STATE).read_text())
             self._step, self._state = saved["step"], saved["state"]
@@ -196,18 +195,6 @@ class Attempt:
         )
         if cause == "interval":
             self._checkpoints.prune(KEPT)
-
-    def _patiently(self, work: Callable[[], T]) -> T:
-        """While the object store is away it is tried again, as long as a pod waits for it."""
-        give_up_at = time.monotonic() + self._settings.unavailable_seconds
-        while True:
-            try:
-                return work()
-            except ObjectsUnavailableError as error:
-                if time.monotonic() > give_up_at:
-                    raise
-                log.warning("the object store is away", error=str(error)[:300])
-                time.sleep(RETRY_SECONDS)
 
 
 def _now() -> Any:

@@ -125,8 +125,12 @@ def test_an_object_store_that_met_a_full_disk_takes_writes_again_when_there_is_r
         assert all(put(f"folder-{n}/first") for n in range(16))
         disk.fill()
         written = itertools.count()
-        refused = objectstore.REFUSED_BY_INDEX.search
-        assert wait_until(lambda: not put(f"folder-{next(written) % 16}/x") and refused(log.read_bytes()), 60)
+
+        def index_refuses() -> bool:
+            put(f"folder-{next(written) % 16}/x")
+            return objectstore.REFUSED_BY_INDEX.search(log.read_bytes()) is not None
+
+        assert wait_until(index_refuses, 60)
         disk.make_room()
         assert not all(put(f"folder-{n}/second") for n in range(16)), "the index recovered by itself"
         assert wait_until(lambda: all(put(f"folder-{n}/third") for n in range(16)), 60)

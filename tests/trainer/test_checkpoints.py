@@ -83,13 +83,18 @@ class Forgetful:
 
     def __init__(self, objects: Objects, forgets: str) -> None:
         self._objects = objects
-        self._forgets = forgets
+        self.forgets = forgets
+        self.written_again = 0
+
+    def put_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> str:
+        self.written_again += self.forgets in key and not if_absent
+        return self._objects.put_bytes(key, data, if_absent=if_absent)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._objects, name)
 
     def list(self, prefix: str) -> list[ObjectInfo]:
-        return [info for info in self._objects.list(prefix) if self._forgets not in info.key]
+        return [info for info in self._objects.list(prefix) if self.forgets not in info.key]
 
 
 def test_what_no_list_has_is_not_committed(job: Open, objects: Objects, tmp_path: Path) -> None:
@@ -102,9 +107,16 @@ def test_what_no_list_has_is_not_committed(job: Open, objects: Objects, tmp_path
 
 
 def test_a_fence_that_no_list_has_stops_its_own_attempt(job: Open, objects: Objects, tmp_path: Path) -> None:
-    """Nobody else would be stopped by it."""
+    """Nobody else would be stopped by it. It is written again, which is what such a store needs."""
+    store = Forgetful(objects, "00002.json")
+    second = job(2, store)
     with pytest.raises(ObjectsUnavailableError, match="no list has it"):
-        begin(job(2, Forgetful(objects, "00002.json")), tmp_path)
+        begin(second, tmp_path)
+    assert store.written_again == 1
+    store.forgets = "nothing"
+    assert begin(second, tmp_path) is None
+    with pytest.raises(FencedError):
+        begin(job(1), tmp_path)
 
 
 def test_files_without_a_manifest_are_no_checkpoint(job: Open, objects: Objects, tmp_path: Path) -> None:

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer import artifacts
+from services.trainer import artifacts, patience
 from services.trainer.domain import Exit
 from services.trainer.interruption import Interruption
 from services.trainer.settings import PodSettings
-from sskai import contract
+from sskai import contract, faults
 from sskai.events import v1 as events
+from sskai.failpoints import Action
+from sskai.faults import Armed, Fault
 from sskai.objects import Objects
 from sskai.testing import heard
 from tests.trainer.pods import PLAN, REPOSITORY, ROWS, Job, Pod, curve, told
@@ -173,13 +175,22 @@ def test_peft_itself_loads_result_and_checkpoint(
 
 
 def test_an_attempt_that_only_has_to_publish_does_so(
-    bucket: Objects, models_dir: Path, run_here: Callable[..., Exit], tmp_path: Path
+    bucket: Objects,
+    models_dir: Path,
+    run_here: Callable[..., Exit],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The broker is away, so the result cannot be told; the next attempt begins at the final checkpoint."""
+    """The broker is away, so the result cannot be told; the next attempt begins at the final checkpoint, and waits for
+    an object store that is away at whatever is asked of it first."""
     job = Job(bucket, models_dir, total_steps=5)
     assert run_here(job.settings(1, kafka_bootstrap=NOBODY_LISTENS), tmp_path / "1") is Exit.UNAVAILABLE
     assert len(curve(tmp_path / "1")) == 5
-    assert run_here(job.settings(2), tmp_path / "2") is Exit.DONE
+    monkeypatch.setattr(patience, "RETRY_SECONDS", 0.05)
+    asked = ("objects.list", "objects.get_bytes", "objects.fetch", "objects.download", "objects.put_bytes")
+    with faults.armed(Armed({point: Fault(Action.RAISE) for point in asked})) as away:
+        assert run_here(job.settings(2, unavailable_seconds=60), tmp_path / "2") is Exit.DONE
+    assert all(fault.crossings > 1 for fault in away.faults.values()), away.faults
     assert told(tmp_path / "2", "AttemptFinished")[0]["steps"] == 5
     assert job.artifact(2, "adapter_model.safetensors") == job.artifact(1, "adapter_model.safetensors")
 
