@@ -96,9 +96,9 @@ def _spend(row: MeterRow, one: Row, region: str) -> events.SpendRecorded:
     )
 
 
-async def answer_waiting(database: Database) -> None:
+async def answer_waiting(database: Database, now: datetime | None = None) -> None:
     """Reserve for those whose request stands open, the longest first, as soon as their budgets have so much."""
-    now = datetime.now(UTC)
+    at = now or datetime.now(UTC)
     async with database.transaction() as session:
         waiting = [(row.owner_id, row.tenant_id) for row in await BudgetStore(session).waiting(REQUESTS_AT_A_TIME)]
     for owner_id, tenant_id in waiting:
@@ -108,6 +108,6 @@ async def answer_waiting(database: Database) -> None:
             row = await of.still_waiting(owner_id)
             if row is None:
                 continue
-            told = await answer(of, row, known, now)
+            told = await answer(of, row, known, at)
             if isinstance(told, events.SpendReserved):
                 await tell(session, told)

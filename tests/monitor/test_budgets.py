@@ -169,16 +169,16 @@ async def test_what_an_ended_job_did_not_spend_goes_to_who_waits_longest(databas
     assert not limits(await tell(database, ask("job_2", 1, 40), ask("job_3", 1, 40)))
     await tell(database, spend("job_1", 1, 30))
     await told_by(database)
-    await spend_loops.answer_waiting(database)
+    await spend_loops.answer_waiting(database, NOW)
     assert not limits(await told_by(database)), "50 of it may still be spent"
     ended = events.JobCancelled(job_id="job_1", tenant_id="A", metered_intervals=1, ended_at=timestamp(NOW))
     await tell(database, ended)
     async with database.transaction() as session:
         await BudgetStore(session).release("job_1", NOW)  # as the loop does that issues its receipt
-    await spend_loops.answer_waiting(database)
+    await spend_loops.answer_waiting(database, NOW)
     assert limits(await told_by(database)) == [("job_2", 40)]
     await tell(database, budget_set(200, set_at=timestamp(NOW + timedelta(hours=1))))
-    await spend_loops.answer_waiting(database)
+    await spend_loops.answer_waiting(database, NOW)
     assert limits(await told_by(database)) == [("job_3", 40)]
 
 
