@@ -5,6 +5,8 @@ cells       R3: the crash matrix
 poison      R11: records that nobody of ours wrote
 overload    R12: ten times the load
 others      R6, R7, R8, R10: what further benchmarks measure, run by this one
+soak        R1, R5, R13: the chaos of real processes
+upgrade     R15: recorded histories, and the release before beside this one
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.figures import Figure, print_report
-from benchmarks.reliability import cells, others, overload, poison, simulation
+from benchmarks.reliability import cells, others, overload, poison, simulation, soak, upgrade
 
 Part = Callable[[argparse.Namespace], tuple[list[Figure], dict[str, Any]]]
 PARTS: dict[str, Part] = {
@@ -23,6 +25,8 @@ PARTS: dict[str, Part] = {
     "poison": lambda _given: poison.measure(),
     "overload": lambda given: overload.measure(given.seconds),
     "others": lambda given: others.measure(given.faults),
+    "soak": lambda given: soak.measure(given.soak_seconds, given.rounds),
+    "upgrade": lambda _given: upgrade.measure(),
 }
 
 
@@ -32,6 +36,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200, help="of the simulation; the goal is meant for 10,000")
     parser.add_argument("--workers", type=int, default=2, help="processes of the simulation")
     parser.add_argument("--seconds", type=float, default=60, help="of overload")
+    parser.add_argument("--soak-seconds", type=float, default=1800, help="of chaos")
+    parser.add_argument("--rounds", type=int, default=2, help="of each part dying alone, after the chaos")
     parser.add_argument("--faults", type=int, default=500, help="of what further benchmarks do to a scheduler")
     given = parser.parse_args()
     if unknown := sorted(set(given.parts) - PARTS.keys()):
