@@ -199,10 +199,15 @@ class Checkpoints:
         return Restored(point, target)
 
     def publish(self, step: int, folder: Path, versions: Mapping[str, str]) -> Stored:
-        """The same for the result: all files of the folder."""
+        """The same for the result: all files of the folder. Tried again, it uploads them again."""
         files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         prefix = f"{self.prefix}/artifact/attempt-{self.attempt:05d}/"
-        return self._write("artifact", step, prefix, files=files, versions=versions)
+        stored = self._write("artifact", step, prefix, files=files, versions=versions)
+        # As in `commit`; here the files that a next try uploads are what such a store needs.
+        listed = {info.key.removeprefix(prefix) for info in self._bucket.list(prefix)}
+        if lacking := sorted({*files, MANIFEST} - listed):
+            raise ObjectsUnavailableError(f"{', '.join(lacking)} of {prefix} was stored, but no list has it")
+        return stored
 
     def prune(self, keep: int) -> None:
         """Delete what retention no longer keeps of our lineage; manifests first, so that none is left half deleted."""

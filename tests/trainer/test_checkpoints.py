@@ -106,6 +106,22 @@ def test_what_no_list_has_is_not_committed(job: Open, objects: Objects, tmp_path
     assert first.line == [Point(1, 10)]
 
 
+def test_a_result_that_no_list_has_is_not_published(job: Open, objects: Objects, tmp_path: Path) -> None:
+    """Its folder would be neither shared, exported nor deleted whole. It is uploaded again, which is what the store
+    needs."""
+    store = Forgetful(objects, "artifact/attempt-00001/")
+    first = job(1, store)
+    begin(first, tmp_path)
+    files(tmp_path / "result", "{}")
+    with pytest.raises(ObjectsUnavailableError, match=r"MANIFEST.json, state.json, .* no list has it"):
+        first.publish(20, tmp_path / "result", {})
+    store.forgets = "weights.safetensors"
+    with pytest.raises(ObjectsUnavailableError, match=r"^weights.safetensors of "):
+        first.publish(20, tmp_path / "result", {})
+    store.forgets = "nothing"
+    assert first.publish(20, tmp_path / "result", {}).uri.endswith("/artifact/attempt-00001")
+
+
 def test_a_fence_that_no_list_has_stops_its_own_attempt(job: Open, objects: Objects, tmp_path: Path) -> None:
     """Nobody else would be stopped by it. It is written again, which is what such a store needs."""
     store = Forgetful(objects, "00002.json")

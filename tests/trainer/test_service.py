@@ -126,13 +126,28 @@ async def test_versions_count_up_per_tenant_and_name(database: Database, objects
     assert len(set(ids)) == 3
 
 
-@pytest.mark.parametrize("harm", ["cut", "stranger", "another job's", "no manifest", "another bucket"])
+async def test_what_no_list_has_is_read_all_the_same(
+    database: Database, objects: Objects, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store whose disk was full has been seen to keep files that it lists nowhere: they are whole."""
+    job_id = new_id("job")
+    uri = publish(objects, tmp_path, job_id)
+    monkeypatch.setattr(objects, "list", lambda _prefix: [])
+    await handle(HANDLERS, database, Store, succeeded(job_id, uri))
+    await loops.verify_results(database, objects)
+    (ready,) = await told(database)
+    assert isinstance(ready, events.ModelVersionReady)
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "stranger", "another job's", "no manifest", "another bucket"])
 async def test_a_bad_artefact_is_refused(database: Database, objects: Objects, tmp_path, harm: str) -> None:
     job_id = new_id("job")
     uri = publish(objects, tmp_path, job_id)
     prefix = objects.key(uri)
     if harm == "cut":
         objects.put_bytes(f"{prefix}/adapter_model.safetensors", b"short")
+    elif harm == "gone":
+        objects.delete(f"{prefix}/adapter_model.safetensors")
     elif harm == "stranger":
         objects.put_bytes(f"{prefix}/payload.pkl", b"boom")
     elif harm == "another job's":
