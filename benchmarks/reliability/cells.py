@@ -24,7 +24,7 @@ from sskai.objects import Objects
 from tests.reliability.job_life import job_life
 from tests.reliability.matrix import Matrix, cells
 from tests.reliability.notices_life import notices_life
-from tests.reliability.stage import Databases
+from tests.reliability.stage import Stage
 from tests.trainer.test_service import publish
 
 GOAL_SECONDS = 300.0
@@ -61,11 +61,11 @@ def _told(command: list[str]) -> dict[str, Any]:
 
 def _share(url: str, objects: Objects, share: int, of: int) -> dict[str, Any]:
     found: dict[str, Any] = {"ran": 0, "wrong": [], "places": 0, "points": []}
-    databases = Databases(url)
+    stage = Stage(url)
     with tempfile.TemporaryDirectory(prefix="sskai-matrix-") as folder:
         artifact_uri = publish(objects, Path(folder), f"job_{share}")
         for life in (job_life(objects, artifact_uri), notices_life):
-            matrix = Matrix(databases, life)
+            matrix = Matrix(stage, life)
             oracle, places = matrix.oracle()
             found["places"] += len(places)
             found["points"] += sorted({place.partition(">")[2] for place in places})
@@ -83,7 +83,7 @@ def _share(url: str, objects: Objects, share: int, of: int) -> dict[str, Any]:
                     say(f"matrix: {cell}: {problem[:300]}")
                 if found["ran"] % 25 == 0:
                     say(f"matrix {share}: {found['ran']} cells, {len(found['wrong'])} wrong")
-    databases.close()
+    stage.close()
     return found
 
 

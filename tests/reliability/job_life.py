@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
-from sskai import faults
+from sskai import delivery, faults
 from sskai.faults import Armed
 from sskai.objects import Objects
 from tests.reliability.invariants import check_invariants, end_state
-from tests.reliability.matrix import Life
+from tests.reliability.matrix import Life, limit_seconds
+from tests.reliability.stage import Stage
 from tests.reliability.system import System
 
 
@@ -17,12 +20,10 @@ def job_life(objects: Objects, artifact_uri: str) -> Life:
     return partial(_live, objects, artifact_uri)
 
 
-async def _live(objects: Objects, artifact_uri: str, url: str, plan: Armed) -> dict[str, Any]:
-    system = System(url, objects, artifact_uri)
-    try:
-        with faults.armed(plan):
-            await system.run()
-        await check_invariants(system)
-        return await end_state(system)
-    finally:
-        await system.close()
+async def _live(objects: Objects, artifact_uri: str, stage: Stage, plan: Armed) -> dict[str, Any]:
+    system = System(stage, objects, artifact_uri, limit_seconds(plan))
+    # What is handled together is what waits, however busy the machine.
+    with faults.armed(plan), patch.object(delivery, "TOGETHER_SECONDS", math.inf):
+        await system.run()
+    await check_invariants(system)
+    return await end_state(system)

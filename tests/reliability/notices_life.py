@@ -17,11 +17,11 @@ from services.monitor.reading import Reader
 from services.monitor.sources import Raw, Received, SourceAwayError
 from sskai import contract, failpoints, faults
 from sskai.bus import KafkaConnectionError
-from sskai.database import Database
 from sskai.delivery import Relay
 from sskai.faults import Armed
 from tests.monitor.test_interruptions import message
-from tests.reliability.matrix import HANG_LIMIT_SECONDS, Crash
+from tests.reliability.matrix import Crash, limit_seconds
+from tests.reliability.stage import Stage
 
 ROUNDS = 8
 WARNING = "EC2 Spot Instance Interruption Warning"
@@ -75,34 +75,30 @@ class Listener:
             self.told[one.id] = (type(one.message).__name__, one.key)
 
 
-async def notices_life(url: str, plan: Armed) -> dict[str, Any]:
+async def notices_life(stage: Stage, plan: Armed) -> dict[str, Any]:
     """See `matrix.Life`."""
     mailbox = Mailbox(*(_warning(f"i-{number}") for number in (1, 2)))
     feed, listener = Feed(_warning("m-1")), Listener()
-    database = Database(url, "monitor", pool_size=5)
-    try:
-        with faults.suspended():
-            async with database.transaction() as session:
-                await Reader(database, 0.0).desk(session).is_ours(["i-1", "i-2"], "tenant_a")
-        with faults.armed(plan):
-            for _ in range(ROUNDS):
-                mailbox.times.clear()
-                for turn in (
-                    partial(Reader.read_queue, queue=mailbox, wait_seconds=0),
-                    partial(Reader.read_local_cloud, cloud=feed),
-                ):
-                    # Each turn with a memory of its own: a process that died has none.
-                    await _survive(partial(turn, Reader(database, 1e9)))
-                await _survive(Relay(database, listener).publish_batch)
-        return {"told": sorted(listener.told.values()), "left": sorted(mailbox.messages)}
-    finally:
-        await database.close()
+    database, limit = stage.databases["monitor"], limit_seconds(plan)
+    async with database.transaction() as session:
+        await Reader(database, 0.0).desk(session).is_ours(["i-1", "i-2"], "tenant_a")
+    with faults.armed(plan):
+        for _ in range(ROUNDS):
+            mailbox.times.clear()
+            for turn in (
+                partial(Reader.read_queue, queue=mailbox, wait_seconds=0),
+                partial(Reader.read_local_cloud, cloud=feed),
+            ):
+                # Each turn with a memory of its own: a process that died has none.
+                await _survive(partial(turn, Reader(database, 1e9)), limit)
+            await _survive(Relay(database, listener).publish_batch, limit)
+    return {"told": sorted(listener.told.values()), "left": sorted(mailbox.messages)}
 
 
-async def _survive(step: Callable[[], Awaitable[Any]]) -> None:
+async def _survive(step: Callable[[], Awaitable[Any]], limit: float) -> None:
     others = asyncio.all_tasks()
     try:
-        await asyncio.wait_for(step(), HANG_LIMIT_SECONDS)
+        await asyncio.wait_for(step(), limit)
     except (Crash, TimeoutError, ConnectionError, OperationalError, KafkaConnectionError):
         left = asyncio.all_tasks() - others
         for task in left:

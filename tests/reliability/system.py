@@ -42,7 +42,8 @@ from sskai.delivery import tell
 from sskai.events import v1 as events
 from sskai.objects import Objects
 from tests.fake_cluster import FakeCluster
-from tests.reliability.matrix import HANG_LIMIT_SECONDS, Crash
+from tests.reliability.matrix import Crash
+from tests.reliability.stage import Stage
 from tests.scheduler.examples import START, proposed, submitted
 
 ROUND_SECONDS = 5.0
@@ -79,12 +80,15 @@ class Broker:
 
 
 class System:
-    """`url`: a database with the schemas of all four. `artifact_uri`: of job_1, as its pod leaves it."""
+    """`artifact_uri`: of job_1, as its pod leaves it.
 
-    def __init__(self, url: str, objects: Objects, artifact_uri: str) -> None:
-        self.url = url
+    `limit_seconds`: what takes longer is taken to hang.
+    """
+
+    def __init__(self, stage: Stage, objects: Objects, artifact_uri: str, limit_seconds: float) -> None:
         self.objects = objects
         self.artifact_uri = artifact_uri
+        self._limit_seconds = limit_seconds
         self.now = START
         self.cluster = FakeCluster(lambda: self.now)
         self.pods = Pods(self)
@@ -95,7 +99,7 @@ class System:
         self._planned: set[str] = set()
         self._broker = Broker(self._take)
         self.processes = {
-            name: Process(name, Database(url, name, pool_size=5), handlers, store)
+            name: Process(name, stage.databases[name], handlers, store)
             for name, handlers, store in (
                 ("gateway", GATEWAY, GatewayStore),
                 ("scheduler", SCHEDULER, SchedulerStore),
@@ -123,7 +127,7 @@ class System:
         """One step of a process, whatever becomes of it; True: it did what it should."""
         others = asyncio.all_tasks()
         try:
-            await asyncio.wait_for(step(), HANG_LIMIT_SECONDS)
+            await asyncio.wait_for(step(), self._limit_seconds)
             return True
         except (Crash, TimeoutError):
             self.crashes += 1
@@ -131,7 +135,6 @@ class System:
                 task.cancel()
             await asyncio.gather(*(asyncio.all_tasks() - others), return_exceptions=True)
             await process.database.close()
-            process.database = Database(self.url, process.name, pool_size=5)
             self._start(process)
         except Exception as error:  # the loop, or the worker of the partition, tries again
             self.errors[f"{process.name}: {error!r}"[:200]] += 1
@@ -157,7 +160,6 @@ class System:
         if envelopes:
             with faults.within(f"{process.name}:{names}"):
                 if not await self._step(process, together if len(envelopes) > 1 else first) and len(envelopes) > 1:
-                    to = (process.database, process.handlers, process.store)
                     await self._step(process, first)
         for _ in done:
             process.waiting.popleft()
@@ -245,10 +247,6 @@ class System:
 
     def _is_idle(self) -> bool:
         return not any(process.waiting for process in self.processes.values())
-
-    async def close(self) -> None:
-        for process in self.processes.values():
-            await process.database.close()
 
 
 class Pods:

@@ -12,21 +12,21 @@ from tests.reliability import boundaries
 from tests.reliability.job_life import job_life
 from tests.reliability.matrix import Matrix, cells
 from tests.reliability.notices_life import notices_life
-from tests.reliability.stage import Databases
+from tests.reliability.stage import Stage
 from tests.trainer.test_service import publish
 
 
 @pytest.fixture(scope="module")
-def databases(postgres: str) -> Iterator[Databases]:
-    found = Databases(postgres)
+def stage(postgres: str) -> Iterator[Stage]:
+    found = Stage(postgres)
     yield found
     found.close()
 
 
 @pytest.fixture(scope="module")
-def matrix(databases: Databases, objects: Objects, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
+def matrix(stage: Stage, objects: Objects, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
     artifact_uri = publish(objects, tmp_path_factory.mktemp("artifact"), "job_1")
-    return Matrix(databases, job_life(objects, artifact_uri))
+    return Matrix(stage, job_life(objects, artifact_uri))
 
 
 def test_the_life_without_a_fault(matrix: Matrix) -> None:
@@ -39,8 +39,8 @@ def test_the_life_without_a_fault(matrix: Matrix) -> None:
     _crossed(places, "JOB_LIFE", boundaries.JOB_LIFE)
 
 
-def test_the_life_of_the_clouds_messages_without_a_fault(databases: Databases) -> None:
-    state, places = Matrix(databases, notices_life).oracle()
+def test_the_life_of_the_clouds_messages_without_a_fault(stage: Stage) -> None:
+    state, places = Matrix(stage, notices_life).oracle()
     assert [machine for _kind, machine in state["told"]] == ["i-1", "i-2", "m-1"]
     assert state["left"] == []
     _crossed(places, "NOTICES_LIFE", boundaries.NOTICES_LIFE)
@@ -73,7 +73,7 @@ def test_the_whole_matrix(matrix: Matrix) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.timeout(1200)
-def test_whatever_goes_wrong_while_the_clouds_messages_are_read(databases: Databases) -> None:
-    matrix = Matrix(databases, notices_life)
+def test_whatever_goes_wrong_while_the_clouds_messages_are_read(stage: Stage) -> None:
+    matrix = Matrix(stage, notices_life)
     wrong = matrix.wrong()
     assert not wrong, "\n".join(wrong)
