@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,7 +44,7 @@ class Recovery:
     kills: dict[str, list[float]] = field(default_factory=dict)
     outages: dict[str, list[float]] = field(default_factory=dict)
     disks: list[float] = field(default_factory=list)
-    full_answers: Counter[int] = field(default_factory=Counter)
+    full_answers: dict[int, int] = field(default_factory=dict)
 
 
 async def measure(stack: Stack, database: Database, users: Users, rounds: int) -> Recovery:
@@ -99,7 +98,7 @@ async def _full_disk(stack: Stack, users: Users, tenant_id: str, found: Recovery
 
     async def refused() -> bool:
         status = await upload()
-        found.full_answers[status] += 1
+        found.full_answers[status] = found.full_answers.get(status, 0) + 1
         return status != 201
 
     async def accepted() -> bool:

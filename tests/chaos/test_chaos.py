@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
+from benchmarks.reliability.soak import figures
 from sskai import contract
 from sskai.bus import Incoming
 from sskai.events import v1 as events
@@ -23,7 +25,8 @@ from tests.chaos.checks import Watch, check_invariants
 from tests.chaos.faults import POISON_KEY, Kill, Log, Outage
 from tests.chaos.history import History
 from tests.chaos.proxy import Proxy
-from tests.chaos.run import Options, run
+from tests.chaos.recovery import Recovery
+from tests.chaos.run import Options, Report, run
 from tests.chaos.users import Users, Wish
 
 SECONDS, SEED = 60.0, 2
@@ -42,6 +45,18 @@ async def test_a_minute_of_chaos_is_noticed_by_no_job() -> None:
     assert report.ends.get("succeeded", 0) >= 3, again
     assert sum(report.faults.values()) >= 6, again
     shutil.rmtree(folder)
+
+
+def test_a_report_is_json_whose_figures_the_benchmark_reads() -> None:
+    alone = Recovery({"monitor": [1.5, 2.5]}, {"broker": [0.8]}, [0.1], {503: 1, 201: 3, 500: 1})
+    times = {"count": 2, "p50": 4.0, "p99": 38.0, "max": 38.0}
+    report = Report(
+        2, 60.0, 7, {"succeeded": 7}, 0, 0, [], 0, 0.1, {"kill": 3}, "tried", 40.0, times, times, alone, 9, 0, [], []
+    )
+    found = {one["name"]: one["value"] for one in figures(json.loads(json.dumps(report.document())))}
+    assert (found["R1 jobs accepted under chaos"], found["R1 invariants broken"]) == (7, 0)
+    assert (found["R5 alone, p50"], found["R5 broker back after 30 s, longest"]) == (2.0, 0.8)
+    assert found["R13 disk full: neither taken nor refused with 503"] == 1
 
 
 @pytest.fixture
