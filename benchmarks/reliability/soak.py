@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, figure
@@ -21,13 +19,11 @@ FULL_ANSWERS = {"201", "503"}
 
 def measure(seconds: float, rounds: int) -> tuple[list[Figure], dict[str, Any]]:
     """`rounds` of each service and store dying alone: a round has six services, two stores and one full disk."""
-    with tempfile.TemporaryDirectory(prefix="sskai-soak-") as folder:
-        told = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "tests.chaos", "--seconds", str(seconds), "--rounds", str(rounds)]
-        done = subprocess.run([*command, "--report", str(told)], cwd=ROOT, stdout=sys.stderr, check=False)
-        if not told.exists():  # with exit code 1 something did not hold, and the report says what
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}")
-        report: dict[str, Any] = json.loads(told.read_text())
+    command = [sys.executable, "-m", "tests.chaos", "--seconds", str(seconds), "--rounds", str(rounds), "--json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if not done.stdout:  # with exit code 1 something did not hold, and the report says what
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}, and said nothing: see above")
+    report: dict[str, Any] = json.loads(done.stdout)
     return figures(report), report
 
 

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Coroutine
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ def main() -> int:
     parser.add_argument("--between-faults", type=float, default=4.0, help="seconds, on average (4)")
     parser.add_argument("--rounds", type=int, default=2, help="of each part dying alone, after the storm (2)")
     parser.add_argument("--json", action="store_true", help="one JSON object at the end; progress goes to stderr")
-    parser.add_argument("--report", type=Path, help="a file to write the same object to")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(10**6)
     _say(f"seed {seed}")
@@ -40,11 +40,9 @@ def main() -> int:
         mean_between_faults=arguments.between_faults,
         rounds=arguments.rounds,
     )
-    report = asyncio.run(_until_told(run(options, folder, _say)))
-    document = json.dumps(report.document(), indent=1)
-    if arguments.report:
-        arguments.report.write_text(document)
-    print(document if arguments.json else table(report))
+    with redirect_stdout(sys.stderr):  # what the stack's own parts print is progress
+        report = asyncio.run(_until_told(run(options, folder, _say)))
+    print(json.dumps(report.document(), indent=1) if arguments.json else table(report))
     if report.violations:
         _say(f"logs, the database and the pods' logs are kept in {folder}")
         return 1

@@ -195,7 +195,9 @@ class Stack:
 
     def _prepare(self) -> None:
         environment = {**os.environ, **self.layout.environment()}
-        subprocess.run([sys.executable, "-m", "sskai.local.prepare"], cwd=SOURCE_FOLDER, env=environment, check=True)
+        command = [sys.executable, "-m", "sskai.local.prepare"]
+        # To standard error: the report alone goes to standard output.
+        subprocess.run(command, cwd=SOURCE_FOLDER, env=environment, check=True, stdout=2)
 
     # How the parts are run
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Stage:
-    """`server_url`: of a server, where we may create databases."""
+    """`server_url`: of a server, as its superuser: triggers and foreign keys are passed over when it is emptied."""
 
     def __init__(self, server_url: str) -> None:
         server = make_url(server_url)
